@@ -1,0 +1,107 @@
+// Package modules is the contract between the external-processing server and what decides: a Module looks at a
+// request's head and gives a Verdict. The server knows Envoy and no business; modules know business and no Envoy.
+package modules
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// Class is which of the three kinds of request, or none of them.
+type Class string
+
+// The classes.
+const (
+	ServiceQuery       Class = "service-query"
+	ContainerOperation Class = "container-operation"
+	ContainerAccess    Class = "container-access"
+	Unknown            Class = "unknown"
+)
+
+// Peer is the gateway that a request came from, known by its certificate.
+type Peer struct {
+	Name         string               // "" for a request that came over no peer link
+	Orchestrator neutral.Orchestrator // what the handshake told; "" before it is done
+	Ready        bool
+}
+
+// Request is a request's head as it came over the peer link.
+type Request struct {
+	ID        string // for logs and traces
+	Class     Class
+	Peer      Peer
+	Caller    string // who the peer says the caller is; "" when it does not say
+	Method    string
+	Authority string
+	Path      string // with the query
+	Header    http.Header
+	Start     time.Time
+	EndOfBody bool // the request has no body
+}
+
+// Module decides about the requests of one class. The server calls Decide once a request, with a deadline; an error is
+// a fault that Refuse renders.
+type Module interface {
+	Class() Class
+	Decide(ctx context.Context, req *Request) (Verdict, error)
+	// Refuse renders a fault in the form that this request's caller understands.
+	Refuse(req *Request, err error) Answer
+}
+
+// Verdict says what happens to a request. Exactly one of Answer, Route and Exchange is set.
+type Verdict struct {
+	Answer   *Answer  // answer at once
+	Route    *Route   // forward, untouched but for what Route says
+	Exchange Exchange // rewrite in place
+	Record   Record   // for logs, metrics, audit and the demo
+}
+
+// Record is what a decision was about.
+type Record struct {
+	Verb     neutral.Verb
+	Action   neutral.Action
+	Object   neutral.Object
+	Rule     string // the policy that allowed it
+	Upstream string
+	Losses   []neutral.Loss
+}
+
+// Answer is a whole answer given by the gateway.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Route sends the request to one of Envoy's clusters.
+type Route struct {
+	Upstream    string // one of names' upstreams
+	Destination string // address:port for names.Access
+	Method      string // "" keeps it
+	Path        string // "" keeps it
+	Authority   string // "" keeps it
+	Set         http.Header
+	Remove      []string
+}
+
+// Exchange rewrites one request and its answer in place. Methods are called in order, at most once each.
+type Exchange interface {
+	// NeedBody tells whether Request must be given the body.
+	NeedBody() bool
+	// Request gives what goes to the orchestrator, or another verdict (an answer, a route with the body untouched).
+	Request(ctx context.Context, body []byte) (Rewrite, *Verdict, error)
+	// Response reads the native answer and gives the caller's.
+	Response(ctx context.Context, native Answer) (Answer, error)
+	// Record is the record as it is known so far.
+	Record() Record
+}
+
+// Rewrite is the native request that takes the caller's place.
+type Rewrite struct {
+	Route  Route
+	Body   []byte // replaces the body; nil with NoBody false keeps it
+	NoBody bool
+}

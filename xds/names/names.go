@@ -1,0 +1,81 @@
+// Package names holds the words that Envoy's configuration and the external-processing server share: cluster names and
+// header keys. It imports nothing.
+package names
+
+import "strings"
+
+// Headers that only gateways set. Everything of this prefix that arrives from outside the peer link is removed before
+// routing, and none of it reaches a service, a container or an orchestrator.
+const (
+	HeaderPrefix = "x-isthmus-"
+
+	// HeaderPeer is the name of the peer whose certificate the request came with; Envoy sets it from the SPIFFE
+	// identity, over whatever was there.
+	HeaderPeer = "x-isthmus-peer"
+	// HeaderCaller is who the peer says the caller is.
+	HeaderCaller = "x-isthmus-caller"
+	// HeaderRoute names the upstream that ext_proc chose. No route behind ext_proc leads anywhere without it, and it
+	// is removed from everything that arrives.
+	HeaderRoute = "x-isthmus-route"
+	// HeaderDestination is the address that an access goes to; ext_proc sets it, it never crosses.
+	HeaderDestination = "x-isthmus-destination"
+	// HeaderNode is the target host that a caller may name.
+	HeaderNode = "x-isthmus-node"
+	// HeaderNetworkMode is the network mode that a caller may ask for.
+	HeaderNetworkMode = "x-isthmus-network-mode"
+	// HeaderSession marks a streaming POST that stands for a hijacked docker connection; its value is the original
+	// upgrade protocol.
+	HeaderSession = "x-isthmus-session"
+	// HeaderRequestID is Envoy's request id, the trace id of logs and audit lines.
+	HeaderRequestID = "x-request-id"
+)
+
+// Upstreams that a verdict can choose; they are Envoy clusters of these names.
+const (
+	Orchestrator = "orchestrator" // this cluster's orchestrator API
+	Bridge       = "bridge"       // isthmus' bridge, on a Unix socket
+	Access       = "access"       // ORIGINAL_DST by HeaderDestination
+)
+
+// Clusters that no verdict chooses.
+const (
+	Peering = "peering" // isthmus' peering server, on a Unix socket
+	XDS     = "xds"
+	ExtProc = "extproc"
+	ALS     = "access-log"
+)
+
+// PeerCluster is the Envoy cluster that leads to a peer's gateway.
+func PeerCluster(peer string) string { return "peer/" + peer }
+
+// ServiceCluster is the Envoy cluster of one port of a service of this cluster.
+func ServiceCluster(namespace, name, port string) string {
+	return "service/" + namespace + "/" + name + "/" + port
+}
+
+// The parts of names under a gateway's suffix: <service>.<namespace>.svc.<cluster>.<suffix>,
+// <container>.<namespace>.ctr.<cluster>.<suffix>, api.<cluster>.<suffix>.
+const (
+	DefaultSuffix = "isthmus.internal"
+	ServiceLabel  = "svc"
+	AccessLabel   = "ctr"
+	APILabel      = "api"
+	// PeeringLabel is the authority of the peering service, peering.<cluster>.<suffix>.
+	PeeringLabel = "peering"
+)
+
+// ServiceHost is the name of a service of a cluster.
+func ServiceHost(service, namespace, cluster, suffix string) string {
+	return strings.Join([]string{service, namespace, ServiceLabel, cluster, suffix}, ".")
+}
+
+// AccessHost is the name of a container of a cluster.
+func AccessHost(container, namespace, cluster, suffix string) string {
+	return strings.Join([]string{container, namespace, AccessLabel, cluster, suffix}, ".")
+}
+
+// APIHost is the name of a cluster's orchestrator API.
+func APIHost(cluster, suffix string) string { return APILabel + "." + cluster + "." + suffix }
+
+// PeeringHost is the name of a cluster's peering service.
+func PeeringHost(cluster, suffix string) string { return PeeringLabel + "." + cluster + "." + suffix }
