@@ -9,8 +9,7 @@ import "strings"
 const (
 	HeaderPrefix = "x-isthmus-"
 
-	// HeaderPeer is the name of the peer whose certificate the request came with; Envoy sets it from the SPIFFE
-	// identity, over whatever was there.
+	// HeaderPeer is the SPIFFE identity that the request's certificate proved; Envoy sets it, over whatever was there.
 	HeaderPeer = "x-isthmus-peer"
 	// HeaderCaller is who the peer says the caller is.
 	HeaderCaller = "x-isthmus-caller"
@@ -26,6 +25,8 @@ const (
 	// HeaderSession marks a streaming POST that stands for a hijacked docker connection; its value is the original
 	// upgrade protocol.
 	HeaderSession = "x-isthmus-session"
+	// HeaderSessionBody is how many leading bytes of such a POST are the original request's body (decimal).
+	HeaderSessionBody = "x-isthmus-session-body"
 	// HeaderRequestID is Envoy's request id, the trace id of logs and audit lines.
 	HeaderRequestID = "x-request-id"
 )

@@ -79,7 +79,7 @@ type Guard func(neutral.Object) error
 // Cluster is the outbound half, connected to one orchestrator.
 type Cluster interface {
 	// Upstream tells Envoy where the orchestrator's API is.
-	Upstream() Upstream
+	Upstream() neutral.Upstream
 	// System asks the orchestrator who it is; the gateway's readiness and the handshake use it.
 	System(ctx context.Context) (neutral.System, error)
 	// Plan says how op is done here. It is pure but for the functions it returns. An Unsupported fault names what
@@ -110,17 +110,6 @@ type Config struct {
 	Context    string // Kubernetes: a context of the file
 	Namespace  string // where another orchestrator's containers land; "" is "default"
 	Log        *slog.Logger
-}
-
-// Upstream is where an orchestrator's API is.
-type Upstream struct {
-	Socket     string // a Unix socket, or
-	Address    string // host:port
-	CA         []byte // PEM; nil with an Address is plaintext
-	Cert, Key  []byte // PEM client certificate; nil for none
-	ServerName string
-	Token      string // bearer token set on each request; "" for none. Never logged.
-	Host       string // the authority that the API expects
 }
 
 // Plan is how an operation is done on a target. Exactly one field is set.
