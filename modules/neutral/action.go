@@ -52,27 +52,39 @@ const (
 	TaskInspect     Action = "task.inspect"
 	TaskLogs        Action = "task.logs"
 
-	ImageList    Action = "image.list"
-	ImageInspect Action = "image.inspect"
-	ImagePull    Action = "image.pull"
-	ImageOther   Action = "image.other" // build, push, tag, remove ...: never translated
-	NetworkList  Action = "network.list"
-	NetworkGet   Action = "network.inspect"
-	NetworkOther Action = "network.other"
-	VolumeList   Action = "volume.list"
-	VolumeGet    Action = "volume.inspect"
-	VolumeOther  Action = "volume.other"
-	NodeList     Action = "node.list"
-	NodeInspect  Action = "node.inspect"
-	NodeUpdate   Action = "node.update"
-	SwarmInspect Action = "swarm.inspect"
-	SwarmOther   Action = "swarm.other"
-	SecretList   Action = "secret.list"
-	SecretGet    Action = "secret.inspect"
-	SecretOther  Action = "secret.other"
-	ConfigList   Action = "config.list"
-	ConfigGet    Action = "config.inspect"
-	ConfigOther  Action = "config.other"
+	ImageList     Action = "image.list"
+	ImageInspect  Action = "image.inspect"
+	ImagePull     Action = "image.pull"
+	ImageBuild    Action = "image.build"  // build, import, load
+	ImageExport   Action = "image.export" // save, push: the image leaves the cluster
+	ImageRemove   Action = "image.remove" // one, or all that are unused
+	ImageOther    Action = "image.other"  // tag, history, search ...: never translated
+	NetworkList   Action = "network.list"
+	NetworkGet    Action = "network.inspect"
+	NetworkCreate Action = "network.create"
+	NetworkRemove Action = "network.remove" // one, or all that are unused
+	NetworkOther  Action = "network.other"  // connect, disconnect
+	VolumeList    Action = "volume.list"
+	VolumeGet     Action = "volume.inspect"
+	VolumeCreate  Action = "volume.create"
+	VolumeRemove  Action = "volume.remove" // one, or all that are unused
+	VolumeOther   Action = "volume.other"
+	NodeList      Action = "node.list"
+	NodeInspect   Action = "node.inspect"
+	NodeUpdate    Action = "node.update"
+	NodeRemove    Action = "node.remove"
+	SwarmInspect  Action = "swarm.inspect"
+	SwarmOther    Action = "swarm.other"
+	SecretList    Action = "secret.list"
+	SecretGet     Action = "secret.inspect"
+	SecretCreate  Action = "secret.create"
+	SecretRemove  Action = "secret.remove"
+	SecretOther   Action = "secret.other"
+	ConfigList    Action = "config.list"
+	ConfigGet     Action = "config.inspect"
+	ConfigCreate  Action = "config.create"
+	ConfigRemove  Action = "config.remove"
+	ConfigOther   Action = "config.other"
 
 	// ObjectRaw is a same-type call outside the model above; its verb is Raw unless the dialect says better.
 	ObjectRaw Action = "object.raw"
@@ -133,28 +145,40 @@ var actions = map[Action]struct {
 	TaskInspect:     {verb: Get, kind: KindTask},
 	TaskLogs:        {verb: Logs, kind: KindTask, stream: true},
 
-	ImageList:    {verb: List, kind: KindImage},
-	ImageInspect: {verb: Get, kind: KindImage},
-	ImagePull:    {verb: Create, kind: KindImage, stream: true},
-	ImageOther:   {verb: Update, kind: KindImage},
-	NetworkList:  {verb: List, kind: KindNetwork},
-	NetworkGet:   {verb: Get, kind: KindNetwork},
-	NetworkOther: {verb: Update, kind: KindNetwork},
-	VolumeList:   {verb: List, kind: KindVolume},
-	VolumeGet:    {verb: Get, kind: KindVolume},
-	VolumeOther:  {verb: Update, kind: KindVolume},
-	NodeList:     {verb: List, kind: KindNode},
-	NodeInspect:  {verb: Get, kind: KindNode},
-	NodeUpdate:   {verb: Update, kind: KindNode},
-	SwarmInspect: {verb: Get, kind: KindSystem},
-	SwarmOther:   {verb: Update, kind: KindSystem},
-	SecretList:   {verb: List, kind: KindSecret},
-	SecretGet:    {verb: Get, kind: KindSecret},
-	SecretOther:  {verb: Update, kind: KindSecret},
-	ConfigList:   {verb: List, kind: KindConfig},
-	ConfigGet:    {verb: Get, kind: KindConfig},
-	ConfigOther:  {verb: Update, kind: KindConfig},
-	ObjectRaw:    {verb: Raw, kind: KindOther},
+	ImageList:     {verb: List, kind: KindImage},
+	ImageInspect:  {verb: Get, kind: KindImage},
+	ImagePull:     {verb: Create, kind: KindImage, stream: true},
+	ImageBuild:    {verb: Create, kind: KindImage, stream: true},
+	ImageExport:   {verb: Copy, kind: KindImage, stream: true},
+	ImageRemove:   {verb: Destroy, kind: KindImage},
+	ImageOther:    {verb: Update, kind: KindImage},
+	NetworkList:   {verb: List, kind: KindNetwork},
+	NetworkGet:    {verb: Get, kind: KindNetwork},
+	NetworkCreate: {verb: Create, kind: KindNetwork, body: true},
+	NetworkRemove: {verb: Destroy, kind: KindNetwork},
+	NetworkOther:  {verb: Update, kind: KindNetwork},
+	VolumeList:    {verb: List, kind: KindVolume},
+	VolumeGet:     {verb: Get, kind: KindVolume},
+	VolumeCreate:  {verb: Create, kind: KindVolume, body: true},
+	VolumeRemove:  {verb: Destroy, kind: KindVolume},
+	VolumeOther:   {verb: Update, kind: KindVolume},
+	NodeList:      {verb: List, kind: KindNode},
+	NodeInspect:   {verb: Get, kind: KindNode},
+	NodeUpdate:    {verb: Update, kind: KindNode},
+	NodeRemove:    {verb: Destroy, kind: KindNode},
+	SwarmInspect:  {verb: Get, kind: KindSystem},
+	SwarmOther:    {verb: Update, kind: KindSystem},
+	SecretList:    {verb: List, kind: KindSecret},
+	SecretGet:     {verb: Get, kind: KindSecret},
+	SecretCreate:  {verb: Create, kind: KindSecret, body: true},
+	SecretRemove:  {verb: Destroy, kind: KindSecret},
+	SecretOther:   {verb: Update, kind: KindSecret},
+	ConfigList:    {verb: List, kind: KindConfig},
+	ConfigGet:     {verb: Get, kind: KindConfig},
+	ConfigCreate:  {verb: Create, kind: KindConfig, body: true},
+	ConfigRemove:  {verb: Destroy, kind: KindConfig},
+	ConfigOther:   {verb: Update, kind: KindConfig},
+	ObjectRaw:     {verb: Raw, kind: KindOther},
 }
 
 // Verb is what policy calls the action.

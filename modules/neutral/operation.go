@@ -86,6 +86,9 @@ type Object struct {
 // Operation is one request, freed of its dialect. Payload fields are nil unless the action has them.
 type Operation struct {
 	Action Action
+	// Verb is what policy decides by, together with Object. Classify sets Verb and Object.Kind always: Action.Verb()
+	// and Action.Kind() where the action says it all, better ones for ObjectRaw ("kubectl logs" is Logs of a container).
+	Verb   Verb
 	Object Object
 	Ref    string // the object as the caller named it: name, id or unique id prefix
 

@@ -1,0 +1,244 @@
+// Package adapter serves container operations. When the caller's orchestrator is of this cluster's type it hands the
+// request on untouched; else it translates: the caller's dialect reads the request, this cluster plans it, and the
+// answer goes back in the caller's words. Which executor runs a plan follows from its shape: one native call is
+// rewritten in place in Envoy, several calls and streams run in the Bridge.
+package adapter
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// Config is what a Module needs. All fields are required.
+type Config struct {
+	Cluster      string
+	Orchestrator neutral.Orchestrator
+	Namespace    string // where a caller of another orchestrator acts
+	Dialects     []dialect.Dialect
+	Target       dialect.Cluster
+	APIVersion   func() string // of the target's orchestrator, as far as it is known
+	Policy       func() modules.Policy
+	Log          *slog.Logger
+}
+
+// Module decides about container operations.
+type Module struct {
+	config   Config
+	dialects map[neutral.Orchestrator]dialect.Dialect
+	upstream neutral.Upstream
+}
+
+var _ modules.Module = (*Module)(nil)
+
+// New makes the module.
+func New(config Config) *Module {
+	m := &Module{config: config, upstream: config.Target.Upstream(), dialects: map[neutral.Orchestrator]dialect.Dialect{}}
+	for _, d := range config.Dialects {
+		m.dialects[d.Orchestrator()] = d
+	}
+	return m
+}
+
+// Class is container operations.
+func (m *Module) Class() modules.Class { return modules.ContainerOperation }
+
+// admission is a request that policy lets in as far as its head tells.
+type admission struct {
+	dialect dialect.Dialect
+	head    dialect.Request
+	op      neutral.Operation
+	same    bool // the caller's orchestrator is this cluster's type
+	rule    string
+}
+
+func (a admission) record() modules.Record {
+	return modules.Record{Verb: a.op.Verb, Action: a.op.Action, Object: a.op.Object, Rule: a.rule}
+}
+
+// admit reads the head and asks policy. Executors share it, so that the bridge trusts nothing it is told.
+func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, error) {
+	a := admission{head: dialect.Request{Method: req.Method, Path: req.Path, Header: req.Header}}
+	if req.Peer.Name == "" {
+		return a, fault.New(fault.Denied, "no permission: the caller's gateway is not a peer of %s", m.config.Cluster)
+	}
+	d, ok := m.dialects[req.Peer.Orchestrator]
+	if !ok {
+		if !req.Peer.Ready {
+			return a, fault.New(fault.Unavailable, "the gateways of %s and %s have not shaken hands yet; try again shortly",
+				req.Peer.Name, m.config.Cluster)
+		}
+		return a, fault.New(fault.Unsupported, "gateway %s does not speak the API of orchestrator %q", m.config.Cluster,
+			req.Peer.Orchestrator)
+	}
+	a.dialect, a.same = d, req.Peer.Orchestrator == m.config.Orchestrator
+	op, err := d.Classify(a.head)
+	a.op = op
+	if err != nil {
+		return a, err
+	}
+	if !a.same && a.op.Object.Namespace == "" {
+		a.op.Object.Namespace = m.config.Namespace
+	}
+	if op.Action == neutral.SystemPing {
+		return a, nil // says nothing of the cluster; clients cannot even report a refusal without it
+	}
+	judgement := m.config.Policy().Foresee(subject(req), op.Verb, a.op.Object)
+	switch {
+	case judgement.Allowed:
+		a.rule = judgement.Rule
+	case !judgement.Open:
+		return a, judgement.Err()
+	case a.same:
+		return m.admitObject(ctx, req, a)
+	}
+	return a, nil
+}
+
+// admitObject finishes a same-type admission that depends on the object: what is handed on untouched cannot be judged
+// later.
+func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admission) (admission, error) {
+	if a.op.Verb == neutral.List || a.op.Verb == neutral.Watch {
+		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and a list that is "+
+			"handed on unread cannot be filtered", a.op.Verb, a.op.Object.Kind)
+	}
+	object, err := m.config.Target.Lookup(ctx, a.op)
+	if err != nil {
+		return a, err
+	}
+	judgement := m.config.Policy().Judge(subject(req), a.op.Verb, object)
+	if !judgement.Allowed {
+		return a, judgement.Err()
+	}
+	a.op.Object, a.rule = object, judgement.Rule
+	return a, nil
+}
+
+func subject(req *modules.Request) modules.Subject {
+	return modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}
+}
+
+// guard judges objects as they are found; the last one allowed is what the record is about.
+func (m *Module) guard(req *modules.Request, verb neutral.Verb, record *modules.Record) dialect.Guard {
+	policy := m.config.Policy()
+	return func(object neutral.Object) error {
+		judgement := policy.Judge(subject(req), verb, object)
+		if !judgement.Allowed {
+			return judgement.Err()
+		}
+		record.Rule = judgement.Rule
+		if verb != neutral.List {
+			record.Object = object
+		}
+		return nil
+	}
+}
+
+// Decide chooses the executor.
+func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verdict, error) {
+	a, err := m.admit(ctx, req)
+	record := a.record()
+	if err != nil {
+		return modules.Verdict{Record: record}, err
+	}
+	if a.same {
+		return m.handOn(req, record), nil
+	}
+	inbound, ok := a.dialect.(dialect.Inbound)
+	if !ok {
+		return modules.Verdict{Record: record}, fault.New(fault.Unsupported,
+			"%s callers cannot operate the %s cluster %s yet", req.Peer.Orchestrator, m.config.Orchestrator, m.config.Cluster)
+	}
+	if response, ok := inbound.Local(a.op, a.head, m.target()); ok {
+		record.Upstream = "none"
+		return modules.Verdict{Answer: answer(response), Record: record}, nil
+	}
+	switch {
+	case a.op.Action.Body():
+		if remembered[a.op.Action] {
+			break
+		}
+		return modules.Verdict{Record: record, Exchange: &exchange{module: m, req: req, inbound: inbound, admission: a,
+			record: record}}, nil
+	case a.op.Action.Stream():
+	default:
+		if remembered[a.op.Action] {
+			break
+		}
+		e := &exchange{module: m, req: req, inbound: inbound, admission: a, record: record}
+		other, err := e.plan(ctx, nil)
+		if err != nil {
+			return modules.Verdict{Record: e.record}, err
+		}
+		if other != nil {
+			return *other, nil
+		}
+		return modules.Verdict{Record: e.record, Exchange: e}, nil
+	}
+	return toBridge(record), nil
+}
+
+// handOn sends a same-type request to the orchestrator as it is. Only a hijacked docker connection, which reaches
+// this gateway as a streaming POST, passes through the bridge to become one again.
+func (m *Module) handOn(req *modules.Request, record modules.Record) modules.Verdict {
+	if req.Header.Get(names.HeaderSession) != "" {
+		return toBridge(record)
+	}
+	record.Upstream = names.Orchestrator
+	return modules.Verdict{Record: record, Route: m.native()}
+}
+
+// native is the route to the orchestrator: the gateway's own credential, never the caller's.
+func (m *Module) native() *modules.Route {
+	route := &modules.Route{Upstream: names.Orchestrator, Authority: m.upstream.Host, Set: http.Header{}}
+	if m.upstream.Token != "" {
+		route.Set.Set("authorization", "Bearer "+m.upstream.Token)
+	} else {
+		route.Remove = append(route.Remove, "authorization")
+	}
+	for _, impersonation := range []string{"impersonate-user", "impersonate-group", "impersonate-uid"} {
+		route.Remove = append(route.Remove, impersonation)
+	}
+	return route
+}
+
+func toBridge(record modules.Record) modules.Verdict {
+	record.Upstream = names.Bridge
+	return modules.Verdict{Record: record, Route: &modules.Route{Upstream: names.Bridge}}
+}
+
+func (m *Module) target() dialect.Target {
+	return dialect.Target{Cluster: m.config.Cluster, Orchestrator: m.config.Orchestrator, APIVersion: m.config.APIVersion()}
+}
+
+// Refuse renders a fault in the caller's dialect.
+func (m *Module) Refuse(req *modules.Request, err error) modules.Answer {
+	if d, ok := m.dialects[req.Peer.Orchestrator]; ok {
+		return *answer(d.Refuse(dialect.Request{Method: req.Method, Path: req.Path, Header: req.Header}, err))
+	}
+	return modules.Refusal(err)
+}
+
+func answer(r dialect.Response) *modules.Answer {
+	return &modules.Answer{Status: r.Status, Header: r.Header, Body: r.Body}
+}
+
+// unavailable turns a transport's error into a fault that shows no address.
+func unavailable(err error) error {
+	var f *fault.Error
+	if err == nil || errors.As(err, &f) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fault.Wrap(fault.Unavailable, err, "the orchestrator cannot be reached")
+}
+
+// planDeadline bounds what has an answer in one piece; streams end with their caller.
+const planDeadline = 5 * time.Minute

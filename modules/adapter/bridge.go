@@ -1,0 +1,310 @@
+package adapter
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/hijack"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// BridgeConfig is what a Bridge needs. All fields are required.
+type BridgeConfig struct {
+	Module *Module
+	// Peer finds the peer behind a SPIFFE identity, as the external-processing server does.
+	Peer func(spiffe string) modules.Peer
+	// Observer is told how each request ended.
+	Observer BridgeObserver
+	// BodyLimit bounds a request that is read whole, in bytes.
+	BodyLimit int64
+}
+
+// BridgeObserver is told of the bridge's requests, for metrics, traces and the audit's second line. An error from
+// Begin refuses the request.
+type BridgeObserver interface {
+	Begin(ctx context.Context, req *modules.Request) (context.Context, error)
+	Ended(ctx context.Context, req *modules.Request, record modules.Record, err error)
+}
+
+// Bridge runs what Envoy cannot do by itself: plans of several native calls, streams that are framed differently on
+// each side, and docker's hijacked connections. It is an HTTP/2 handler behind Envoy.
+type Bridge struct {
+	config   BridgeConfig
+	module   *Module
+	execs    *execs
+	detached sync.WaitGroup
+	base     context.Context
+	cancel   context.CancelFunc
+}
+
+// NewBridge makes the bridge; Close ends what runs detached.
+func NewBridge(config BridgeConfig) *Bridge {
+	base, cancel := context.WithCancel(context.Background())
+	return &Bridge{config: config, module: config.Module, execs: newExecs(time.Now), base: base, cancel: cancel}
+}
+
+// Close cancels detached execs and waits for them.
+func (b *Bridge) Close() {
+	b.cancel()
+	b.detached.Wait()
+}
+
+// ServeHTTP serves one request that Envoy routed here.
+func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	req := &modules.Request{
+		ID: r.Header.Get(names.HeaderRequestID), Class: modules.ContainerOperation,
+		Peer: b.config.Peer(r.Header.Get(names.HeaderPeer)), Caller: r.Header.Get(names.HeaderCaller),
+		Method: r.Method, Authority: r.Host, Path: r.URL.RequestURI(), Header: r.Header, Start: time.Now(),
+	}
+	ctx, err := b.config.Observer.Begin(r.Context(), req)
+	record := modules.Record{Upstream: names.Bridge}
+	// A stream that must end with an error aborts its handler; the observer hears of it all the same.
+	defer func() {
+		if p := recover(); p != nil {
+			b.config.Observer.Ended(ctx, req, record, fault.New(fault.Unavailable, "the stream was cut"))
+			panic(p)
+		}
+		b.config.Observer.Ended(ctx, req, record, err)
+	}()
+	if err == nil {
+		err = b.serve(ctx, w, r, req, &record)
+	}
+}
+
+// serve writes the whole answer; the error is for the observer alone.
+func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request,
+	record *modules.Record) error {
+	a, err := b.module.admit(ctx, req)
+	*record = a.record()
+	record.Upstream = names.Bridge
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	if a.same {
+		if err := hijack.Serve(w, r.WithContext(ctx), b.module.upstream); err != nil {
+			return b.refuse(w, req, unavailable(err))
+		}
+		return nil
+	}
+	inbound, ok := a.dialect.(dialect.Inbound)
+	if !ok {
+		return b.refuse(w, req, fault.New(fault.Unsupported, "%s callers cannot operate this cluster yet", req.Peer.Orchestrator))
+	}
+	request := a.head
+	if request.Body, err = b.body(w, r, a.op.Action); err != nil {
+		return b.refuse(w, req, err)
+	}
+	op, losses, err := b.module.complete(req, inbound, &a, request, record)
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	guard := b.module.guard(req, op.Verb, record)
+	if op.Action == neutral.ExecStart || op.Action == neutral.ContainerAttach {
+		return b.session(ctx, w, r, req, inbound, op, guard, record)
+	}
+	if remembered[op.Action] {
+		result, err := b.remember(ctx, req, op, guard)
+		return b.answer(w, req, inbound, op, a.head, result, losses, record, err)
+	}
+	plan, err := b.module.config.Target.Plan(op, guard)
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	if plan.Stream != nil {
+		session := inbound.Session(op, w, r.WithContext(ctx))
+		result, err := plan.Stream(ctx, session)
+		return errors.Join(err, session.Close(result, unavailable(err)))
+	}
+	ctx, cancel := context.WithTimeout(ctx, planDeadline)
+	defer cancel()
+	result, err := b.module.run(ctx, plan)
+	return b.answer(w, req, inbound, op, a.head, result, losses, record, err)
+}
+
+// body reads what the operation's plan needs, and leaves in r.Body what belongs to the stream.
+func (b *Bridge) body(w http.ResponseWriter, r *http.Request, action neutral.Action) ([]byte, error) {
+	if r.Header.Get(names.HeaderSession) != "" {
+		body, stdin, err := hijack.ReadSession(r)
+		if err != nil {
+			return nil, err
+		}
+		r.Body = io.NopCloser(stdin)
+		return body, nil
+	}
+	if action.Stream() && !action.Body() && action != neutral.ExecStart {
+		return nil, nil
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, b.config.BodyLimit))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, fault.New(fault.TooLarge, "the request's body passes %d bytes", b.config.BodyLimit)
+		}
+		return nil, fault.Wrap(fault.Invalid, err, "the request's body could not be read")
+	}
+	r.Body = http.NoBody
+	return body, nil
+}
+
+// remember answers the parts of an exec that need no stream, and terminal sizes.
+func (b *Bridge) remember(ctx context.Context, req *modules.Request, op neutral.Operation, guard dialect.Guard) (neutral.Result, error) {
+	switch op.Action {
+	case neutral.ExecInspect:
+		state, err := b.execs.state(req.Peer.Name, op.Ref)
+		return neutral.Result{Exec: &state}, err
+	case neutral.ExecResize:
+		return neutral.Result{}, b.execs.resize(req.Peer.Name, op.Ref, *op.Size)
+	case neutral.ContainerResize:
+		err := b.execs.resize(req.Peer.Name, attachID(req.Peer.Name, op.Ref), *op.Size)
+		if fault.Is(err, fault.NotFound) { // nobody is attached: docker keeps the size for later, here nothing needs it
+			err = nil
+		}
+		return neutral.Result{}, err
+	}
+	container, err := b.inspect(ctx, op, guard)
+	if err != nil {
+		return neutral.Result{}, err
+	}
+	if container.State.Status != neutral.StatusRunning {
+		return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", op.Ref)
+	}
+	op.Ref = container.ID
+	id, err := b.execs.create(req.Peer.Name, op)
+	return neutral.Result{ID: id}, err
+}
+
+// inspect reads the container that an operation names.
+func (b *Bridge) inspect(ctx context.Context, op neutral.Operation, guard dialect.Guard) (*neutral.Container, error) {
+	op.Action = neutral.ContainerInspect
+	plan, err := b.module.config.Target.Plan(op, guard)
+	if err != nil {
+		return nil, err
+	}
+	result, err := b.module.run(ctx, plan)
+	if err != nil {
+		return nil, err
+	}
+	if result.Container == nil {
+		return nil, fault.New(fault.NotFound, "No such container: %s", op.Ref)
+	}
+	return result.Container, nil
+}
+
+// attachID is the key of an attach's terminal among the execs.
+func attachID(peer, ref string) string { return "attach:" + peer + ":" + ref }
+
+// session runs an interactive stream: an exec that was made before, or an attach.
+func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request,
+	inbound dialect.Inbound, op neutral.Operation, guard dialect.Guard, record *modules.Record) error {
+	id := op.Ref
+	if op.Action == neutral.ContainerAttach {
+		id = attachID(req.Peer.Name, op.Ref)
+		b.execs.attach(req.Peer.Name, id, op)
+		defer b.execs.forget(id)
+	}
+	made, resizes, err := b.execs.start(req.Peer.Name, id)
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	run := made
+	run.Action, run.Attach, run.Verb = op.Action, op.Attach, op.Verb
+	plan, err := b.module.config.Target.Plan(run, guard)
+	if err != nil {
+		b.execs.end(id, 126)
+		return b.refuse(w, req, err)
+	}
+	if plan.Stream == nil {
+		b.execs.end(id, 126)
+		return b.refuse(w, req, errNoPlan)
+	}
+	if op.Action == neutral.ExecStart && op.Attach != nil && op.Attach.Detach {
+		b.detach(id, plan.Stream, resizes)
+		response, err := inbound.Encode(op, dialect.Request{Method: r.Method, Path: req.Path, Header: r.Header}, neutral.Result{})
+		if err != nil {
+			return b.refuse(w, req, err)
+		}
+		return write(w, *answer(response))
+	}
+	run.Action = op.Action
+	session := inbound.Session(run, w, r.WithContext(ctx))
+	result, err := plan.Stream(ctx, resizable{Session: session, resizes: resizes})
+	code := result.ExitCode
+	if err != nil {
+		code = 126
+	}
+	b.execs.end(id, code)
+	record.Losses = append(record.Losses, result.Losses...)
+	return errors.Join(err, session.Close(result, unavailable(err)))
+}
+
+// detach runs an exec whose caller does not wait for it.
+func (b *Bridge) detach(id string, stream dialect.Stream, resizes <-chan neutral.Size) {
+	b.detached.Add(1)
+	go func() {
+		defer b.detached.Done()
+		result, err := stream(b.base, resizable{Session: discarded{}, resizes: resizes})
+		code := result.ExitCode
+		if err != nil {
+			b.module.config.Log.Warn("a detached exec failed", "exec", id, "err", err)
+			code = 126
+		}
+		b.execs.end(id, code)
+	}()
+}
+
+func (b *Bridge) answer(w http.ResponseWriter, req *modules.Request, inbound dialect.Inbound, op neutral.Operation,
+	head dialect.Request, result neutral.Result, losses []neutral.Loss, record *modules.Record, err error) error {
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	result.Losses = append(append([]neutral.Loss(nil), losses...), result.Losses...)
+	record.Losses = result.Losses
+	response, err := inbound.Encode(op, head, result)
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	return write(w, *answer(response))
+}
+
+func (b *Bridge) refuse(w http.ResponseWriter, req *modules.Request, err error) error {
+	return errors.Join(err, write(w, b.module.Refuse(req, unavailable(err))))
+}
+
+// run carries out a plan that is no stream.
+func (m *Module) run(ctx context.Context, plan dialect.Plan) (neutral.Result, error) {
+	switch {
+	case plan.Answer != nil:
+		return *plan.Answer, nil
+	case plan.Program != nil:
+		return plan.Program(ctx)
+	case plan.Call != nil:
+		native, err := m.call(ctx, plan.Call.Request)
+		if err != nil {
+			return neutral.Result{}, unavailable(err)
+		}
+		return plan.Call.Decode(native)
+	}
+	return neutral.Result{}, errNoPlan
+}
+
+func write(w http.ResponseWriter, answer modules.Answer) error {
+	header := w.Header()
+	for key, values := range answer.Header {
+		header[http.CanonicalHeaderKey(key)] = values
+	}
+	if answer.Status != http.StatusNoContent && answer.Status != http.StatusNotModified {
+		header.Set("Content-Length", strconv.Itoa(len(answer.Body)))
+	}
+	w.WriteHeader(answer.Status)
+	_, err := w.Write(answer.Body)
+	return err
+}

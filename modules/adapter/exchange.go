@@ -1,0 +1,123 @@
+package adapter
+
+import (
+	"context"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// exchange is one translated operation that Envoy itself carries out: the native request takes the caller's place, and
+// the caller's answer takes the native one's.
+type exchange struct {
+	module    *Module
+	req       *modules.Request
+	inbound   dialect.Inbound
+	admission admission
+	record    modules.Record
+	losses    []neutral.Loss
+	call      *dialect.Call
+}
+
+var _ modules.Exchange = (*exchange)(nil)
+
+func (e *exchange) NeedBody() bool { return e.admission.op.Action.Body() }
+
+func (e *exchange) Record() modules.Record { return e.record }
+
+// plan decodes the whole request and plans it. A verdict in place of a call says that this is not for Envoy alone.
+func (e *exchange) plan(ctx context.Context, body []byte) (*modules.Verdict, error) {
+	request := e.admission.head
+	request.Body = body
+	op, losses, err := e.module.complete(e.req, e.inbound, &e.admission, request, &e.record)
+	if err != nil {
+		return nil, err
+	}
+	e.losses = losses
+	plan, err := e.module.config.Target.Plan(op, e.module.guard(e.req, op.Verb, &e.record))
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case plan.Call != nil:
+		e.call = plan.Call
+		e.record.Upstream = names.Orchestrator
+		return nil, nil
+	case plan.Answer != nil:
+		response, err := e.encode(*plan.Answer)
+		if err != nil {
+			return nil, err
+		}
+		e.record.Upstream = "none"
+		return &modules.Verdict{Answer: answer(response), Record: e.record}, nil
+	}
+	verdict := toBridge(e.record)
+	return &verdict, nil
+}
+
+// Request plans what was not planned at the head, and gives the native request.
+func (e *exchange) Request(ctx context.Context, body []byte) (modules.Rewrite, *modules.Verdict, error) {
+	if e.call == nil {
+		other, err := e.plan(ctx, body)
+		if err != nil || other != nil {
+			return modules.Rewrite{}, other, err
+		}
+	}
+	route := e.module.native()
+	route.Method, route.Path = e.call.Request.Method, e.call.Request.Path
+	for key, values := range e.call.Request.Header {
+		route.Set[key] = values
+	}
+	return modules.Rewrite{Route: *route, Body: e.call.Request.Body, NoBody: len(e.call.Request.Body) == 0}, nil, nil
+}
+
+// Response translates the native answer.
+func (e *exchange) Response(_ context.Context, native modules.Answer) (modules.Answer, error) {
+	result, err := e.call.Decode(dialect.Response{Status: native.Status, Header: native.Header, Body: native.Body})
+	if err != nil {
+		return modules.Answer{}, err
+	}
+	response, err := e.encode(result)
+	if err != nil {
+		return modules.Answer{}, err
+	}
+	return *answer(response), nil
+}
+
+func (e *exchange) encode(result neutral.Result) (dialect.Response, error) {
+	result.Losses = append(append([]neutral.Loss(nil), e.losses...), result.Losses...)
+	e.record.Losses = result.Losses
+	return e.inbound.Encode(e.admission.op, e.admission.head, result)
+}
+
+// complete decodes a whole request and judges it once more now that its object is known.
+func (m *Module) complete(req *modules.Request, inbound dialect.Inbound, a *admission, request dialect.Request,
+	record *modules.Record) (neutral.Operation, []neutral.Loss, error) {
+	op, losses, err := inbound.Decode(a.op, request)
+	if err != nil {
+		return op, nil, err
+	}
+	if op.Object.Namespace == "" {
+		op.Object.Namespace = m.config.Namespace
+	}
+	if op.Verb == neutral.Create || op.Action == neutral.WorkloadUpdate {
+		judgement := m.config.Policy().Judge(subject(req), op.Verb, op.Object)
+		if !judgement.Allowed {
+			return op, nil, judgement.Err()
+		}
+		record.Rule = judgement.Rule
+	}
+	if op.Container != nil {
+		op.Container.Losses = losses // kept beside the object, so that a later inspect tells them again
+	}
+	if op.Workload != nil {
+		op.Workload.Losses = losses
+	}
+	a.op, record.Object, record.Losses = op, op.Object, losses
+	return op, losses, nil
+}
+
+var errNoPlan = fault.New(fault.Internal, "the cluster made no plan for the operation")

@@ -1,0 +1,90 @@
+package manifest
+
+import "net/netip"
+
+// APIVersion is the version of every document.
+const APIVersion = "isthmus.io/v1alpha1"
+
+// Metadata is what every document begins with.
+type Metadata struct {
+	Name   string            `yaml:"name" format:"label" required:"true" doc:"The document's name, unique among its kind."`
+	Labels map[string]string `yaml:"labels,omitempty" doc:"Free labels. Isthmus does not read them."`
+}
+
+// Gateway says what this gateway is. Its name is the cluster's.
+type Gateway struct {
+	Metadata Metadata    `yaml:"metadata" required:"true" doc:"The name is the cluster's name, as its peers know it."`
+	Spec     GatewaySpec `yaml:"spec" required:"true" doc:"What this gateway is and where it listens."`
+
+	origin
+}
+
+// GatewaySpec is a Gateway's body.
+type GatewaySpec struct {
+	Suffix      string `yaml:"suffix" format:"domain" default:"isthmus.internal" doc:"The DNS suffix of all names that the gateways give."`
+	TrustDomain string `yaml:"trustDomain" format:"domain" derived:"<name>.<suffix>" doc:"The SPIFFE trust domain of this gateway's certificate."`
+	StateDir    string `yaml:"stateDir" format:"path" default:"/var/lib/isthmus" doc:"Where state that outlives the process is kept."`
+	RunDir      string `yaml:"runDir" format:"path" default:"/run/isthmus" doc:"Where Unix sockets are made."`
+
+	Orchestrator Orchestrator `yaml:"orchestrator" required:"true" doc:"The cluster that this gateway stands for."`
+	Listeners    Listeners    `yaml:"listeners" doc:"Where the gateway listens."`
+	Envoy        Envoy        `yaml:"envoy" doc:"The Envoy that the gateway starts and supervises with --envoy."`
+	Audit        Audit        `yaml:"audit" doc:"Where decisions are recorded."`
+	Tracing      Tracing      `yaml:"tracing,omitempty" doc:"Where traces go. Left out, no traces are made."`
+}
+
+// OrchestratorType is the type of a cluster's orchestrator.
+type OrchestratorType string
+
+// The types.
+const (
+	Docker     OrchestratorType = "docker"
+	Kubernetes OrchestratorType = "kubernetes"
+)
+
+// Orchestrator says how the cluster's orchestrator is reached. Only the part of its type may be written.
+type Orchestrator struct {
+	Type       OrchestratorType       `yaml:"type" values:"docker|kubernetes" required:"true" doc:"The orchestrator's type. docker is the engine and Swarm."`
+	Docker     DockerOrchestrator     `yaml:"docker,omitempty" doc:"How to reach a Docker engine. Only with type docker."`
+	Kubernetes KubernetesOrchestrator `yaml:"kubernetes,omitempty" doc:"How to reach a Kubernetes cluster. Only with type kubernetes."`
+}
+
+// DockerOrchestrator is a Docker engine.
+type DockerOrchestrator struct {
+	Endpoint string `yaml:"endpoint" format:"endpoint" default:"unix:///var/run/docker.sock" doc:"The engine's API: unix:///path or tcp://host:port."`
+}
+
+// KubernetesOrchestrator is a Kubernetes cluster.
+type KubernetesOrchestrator struct {
+	Kubeconfig string `yaml:"kubeconfig,omitempty" format:"path" doc:"A kubeconfig file. Left out, the pod's own service account."`
+	Context    string `yaml:"context,omitempty" doc:"A context of the kubeconfig. Left out, its current one."`
+	Namespace  string `yaml:"namespace" format:"label" default:"default" doc:"Where containers land that callers of another orchestrator create."`
+}
+
+// Listeners are the addresses that a gateway listens on.
+type Listeners struct {
+	Peer  netip.AddrPort `yaml:"peer" format:"listen" default:"0.0.0.0:15443" doc:"For peers: mutual TLS, the only way in from outside."`
+	HTTP  netip.AddrPort `yaml:"http" format:"listen" default:"127.0.0.1:15080" doc:"For this cluster's own callers: HTTP to services and containers of peers, by name."`
+	Admin netip.AddrPort `yaml:"admin" format:"listen" default:"127.0.0.1:15000" doc:"For the admin: metrics, health, the dashboard. Keep it on loopback."`
+}
+
+// Envoy is the Envoy process of a gateway.
+type Envoy struct {
+	Path        string `yaml:"path,omitempty" doc:"The Envoy binary, a path or a name in PATH. --envoy overrides it. Left out and without --envoy, Envoy is started by someone else."`
+	Concurrency int    `yaml:"concurrency" default:"2" min:"1" max:"1024" doc:"Worker threads of Envoy."`
+}
+
+// AuditStdout is the audit path that stands for standard output.
+const AuditStdout = "stdout"
+
+// Audit says where the audit log is.
+type Audit struct {
+	Path    string `yaml:"path" format:"path-or-stdout" derived:"<stateDir>/audit.log" doc:"A file, or stdout. An operation whose line cannot be written is refused."`
+	MaxSize int    `yaml:"maxSize" default:"100" min:"1" max:"1048576" doc:"The size in MiB at which the file is rotated."`
+	Keep    int    `yaml:"keep" default:"10" min:"1" max:"10000" doc:"How many rotated files are kept, as path.1 (the newest), path.2 ..."`
+}
+
+// Tracing says where traces go.
+type Tracing struct {
+	OTLP string `yaml:"otlp,omitempty" format:"hostport" doc:"host:port of an OpenTelemetry collector that speaks OTLP over gRPC."`
+}

@@ -1,0 +1,32 @@
+// Package suggestion finds the word that a mistyped one was meant to be.
+package suggestion
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// Closest is the candidate nearest to word, when one is near enough to be what was meant.
+func Closest(word string, candidates []string) (string, bool) {
+	best, distance := "", 1+max(1, len(word)/3)
+	for _, c := range candidates {
+		if strings.EqualFold(c, word) {
+			return c, true
+		}
+		d := levenshtein.ComputeDistance(strings.ToLower(word), strings.ToLower(c))
+		if d < distance && d < len(c) {
+			best, distance = c, d
+		}
+	}
+	return best, best != ""
+}
+
+// DidYouMean is `; did you mean "x"?`, or nothing when no candidate is near.
+func DidYouMean(word string, candidates []string) string {
+	if c, ok := Closest(word, candidates); ok {
+		return fmt.Sprintf("; did you mean %q?", c)
+	}
+	return ""
+}

@@ -1,0 +1,55 @@
+package modules
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// Subject is who asks: a peer, and the caller that the peer says it is.
+type Subject struct{ Peer, Caller string }
+
+// Policy is who may do what, as modules ask it. Implementations are immutable and safe for concurrent use.
+type Policy interface {
+	// Judge decides about a verb on an object that is fully known.
+	Judge(Subject, neutral.Verb, neutral.Object) Judgement
+	// Foresee judges before the object was looked up, when name, labels and spec may be missing: it denies only what no
+	// rule could allow whatever the object is. An Open judgement depends on the object.
+	Foresee(Subject, neutral.Verb, neutral.Object) Judgement
+	// Unrestricted tells whether a rule allows the verb on every object of the kind in the namespace.
+	Unrestricted(Subject, neutral.Verb, neutral.Object) bool
+	// MayKnow tells whether the subject may learn that the object exists.
+	MayKnow(Subject, neutral.Object) bool
+}
+
+// Judgement is what policy says.
+type Judgement struct {
+	Allowed bool
+	Open    bool   // of Foresee only
+	Rule    string // the rule that allowed it
+	Reason  string // why it is denied, for the caller
+}
+
+// Err is the refusal that a denial becomes; nil when allowed.
+func (j Judgement) Err() error {
+	if j.Allowed {
+		return nil
+	}
+	return fault.New(fault.Denied, "no permission: %s", j.Reason)
+}
+
+// Refusal is a fault for a caller whose dialect is not known: a Kubernetes Status that docker's clients read as well,
+// for both look for "message".
+func Refusal(err error) Answer {
+	f := fault.Of(err)
+	body, mErr := json.Marshal(map[string]any{
+		"kind": "Status", "apiVersion": "v1", "metadata": struct{}{}, "status": "Failure",
+		"message": f.Message, "reason": f.Kind.String(), "code": f.Kind.Status(),
+	})
+	if mErr != nil { // strings and numbers always marshal
+		body = []byte(`{"message":"internal error of the gateway"}`)
+	}
+	return Answer{Status: f.Kind.Status(), Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+}
