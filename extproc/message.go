@@ -91,6 +91,7 @@ func rewriteMutation(rewrite modules.Rewrite, caller http.Header) *extprocv3.Hea
 			mutation.RemoveHeaders = append(mutation.RemoveHeaders, lower)
 		}
 	}
+	mutation.SetHeaders = append(mutation.SetHeaders, set(names.HeaderExchange, "1"))
 	if len(rewrite.Body) > 0 {
 		mutation.SetHeaders = append(mutation.SetHeaders, set(headerLength, strconv.Itoa(len(rewrite.Body))))
 	}
@@ -126,6 +127,7 @@ func answerMutation(answer modules.Answer, native http.Header) *extprocv3.Header
 		}
 	}
 	setAll(mutation, answer.Header)
+	mutation.SetHeaders = append(mutation.SetHeaders, set(names.HeaderExchange, "1"))
 	mutation.SetHeaders = append(mutation.SetHeaders, set(headerStatus, strconv.Itoa(answer.Status)))
 	if answer.Status == http.StatusNoContent || answer.Status == http.StatusNotModified {
 		mutation.RemoveHeaders = append(mutation.RemoveHeaders, headerLength)
@@ -151,7 +153,7 @@ func escalate(requestBody bool) *extprocfilterv3.ProcessingMode {
 	return mode
 }
 
-// metadata is what Envoy's access log says of a decision; the keys are the ones of the xDS routes' metadata.
+// metadata is what Envoy's access log says of a decision; the keys are the ones of the routes' own metadata.
 func metadata(req *modules.Request, record modules.Record, decision string) *structpb.Struct {
 	object := string(record.Object.Kind)
 	if record.Object.Namespace != "" || record.Object.Name != "" {
@@ -159,12 +161,11 @@ func metadata(req *modules.Request, record modules.Record, decision string) *str
 	}
 	text := func(s string) *structpb.Value { return structpb.NewStringValue(s) }
 	return &structpb.Struct{Fields: map[string]*structpb.Value{
-		MetadataNamespace: structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-			"kind": text(string(req.Class)), "peer": text(req.Peer.Name), "verb": text(string(record.Verb)),
-			"object": text(object), "decision": text(decision), "rule": text(record.Rule), "upstream": text(record.Upstream),
+		names.Metadata: structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+			names.MetadataKind: text(string(req.Class)), names.MetadataPeer: text(req.Peer.Name),
+			names.MetadataVerb: text(string(record.Verb)), names.MetadataObject: text(object),
+			names.MetadataDecision: text(decision), names.MetadataRule: text(record.Rule),
+			names.MetadataUpstream: text(record.Upstream),
 		}}),
 	}}
 }
-
-// MetadataNamespace is where Envoy keeps what a decision was about.
-const MetadataNamespace = "isthmus"

@@ -230,7 +230,7 @@ func (s *stream) refuseWith(record modules.Record, err error) *extprocv3.Process
 	if s.request == nil {
 		s.request, s.module = &modules.Request{Start: time.Now()}, s.server.config.Fallback
 	}
-	if f.Kind == fault.Internal || f.Cause != nil {
+	if f.Kind == fault.Internal || (f.Cause != nil && f.Kind != fault.Denied) {
 		s.server.config.Log.Warn("request refused", "id", s.request.ID, "kind", f.Kind.String(), "err", err)
 	}
 	answer := s.module.Refuse(s.request, err)

@@ -18,8 +18,6 @@ type Policy interface {
 	// Foresee judges before the object was looked up, when name, labels and spec may be missing: it denies only what no
 	// rule could allow whatever the object is. An Open judgement depends on the object.
 	Foresee(Subject, neutral.Verb, neutral.Object) Judgement
-	// Unrestricted tells whether a rule allows the verb on every object of the kind in the namespace.
-	Unrestricted(Subject, neutral.Verb, neutral.Object) bool
 	// MayKnow tells whether the subject may learn that the object exists.
 	MayKnow(Subject, neutral.Object) bool
 }
@@ -30,6 +28,7 @@ type Judgement struct {
 	Open    bool   // of Foresee only
 	Rule    string // the rule that allowed it
 	Reason  string // why it is denied, for the caller
+	Detail  error  // why it is denied, for the admin: it may name policies
 }
 
 // Err is the refusal that a denial becomes; nil when allowed.
@@ -37,7 +36,7 @@ func (j Judgement) Err() error {
 	if j.Allowed {
 		return nil
 	}
-	return fault.New(fault.Denied, "no permission: %s", j.Reason)
+	return fault.Wrap(fault.Denied, j.Detail, "no permission: %s", j.Reason)
 }
 
 // Refusal is a fault for a caller whose dialect is not known: a Kubernetes Status that docker's clients read as well,

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
 )
 
 // pollInterval is how often states that nobody announces are looked at.
@@ -341,4 +340,3 @@ func runWith(ctx context.Context, env []string, stdin io.Reader, argv ...string)
 	}
 	return stdout.String(), nil
 }
-

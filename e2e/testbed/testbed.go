@@ -53,6 +53,8 @@ type Options struct {
 	Links [][2]string
 	// PeerPort is the TCP port that links let through; PeerPort when zero.
 	PeerPort int
+	// Keep leaves a bed that failed to start as it is, to be looked at.
+	Keep bool
 }
 
 // Cluster is what Docker and Kubernetes clusters have in common: a name, a
@@ -99,14 +101,17 @@ func Up(ctx context.Context, options Options) (*Bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(options.Root, 0o755); err != nil {
-		return nil, fmt.Errorf("bed root: %w", err)
-	}
 	if err := purge(ctx, options.Root, options.Log); err != nil {
 		return nil, fmt.Errorf("end the bed that was at %s: %w", options.Root, err)
 	}
+	if err := os.MkdirAll(options.Root, 0o755); err != nil {
+		return nil, fmt.Errorf("bed root: %w", err)
+	}
 	bed := newBed(options.Root, options.Name+"-"+rootHash(options.Root), options.PeerPort, options.Log, tools)
 	if err := bed.start(ctx, options); err != nil {
+		if options.Keep {
+			return nil, err
+		}
 		// The caller's context may be over; what was started must end anyway.
 		down, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()

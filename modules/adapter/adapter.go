@@ -91,7 +91,7 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 	if op.Action == neutral.SystemPing {
 		return a, nil // says nothing of the cluster; clients cannot even report a refusal without it
 	}
-	judgement := m.config.Policy().Foresee(subject(req), op.Verb, a.op.Object)
+	judgement := m.config.Policy().Foresee(subject(req), op.Verb, m.foreseen(a))
 	switch {
 	case judgement.Allowed:
 		a.rule = judgement.Rule
@@ -103,12 +103,26 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 	return a, nil
 }
 
+// foreseen is the object as far as a head tells it. Docker names an object by name, id or a part of the id, so only
+// a new one's name is known; a Kubernetes path holds true names.
+func (m *Module) foreseen(a admission) neutral.Object {
+	object := a.op.Object
+	if a.dialect.Orchestrator() == neutral.Docker && a.op.Verb != neutral.Create {
+		object.Name, object.Labels = "", nil
+	}
+	return object
+}
+
 // admitObject finishes a same-type admission that depends on the object: what is handed on untouched cannot be judged
 // later.
 func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admission) (admission, error) {
 	if a.op.Verb == neutral.List || a.op.Verb == neutral.Watch {
 		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and a list that is "+
 			"handed on unread cannot be filtered", a.op.Verb, a.op.Object.Kind)
+	}
+	if a.op.Verb == neutral.Create {
+		return a, fault.New(fault.Denied, "no permission: creating a %s is allowed under conditions on its content only, "+
+			"and a request that is handed on unread cannot be held to them", a.op.Object.Kind)
 	}
 	object, err := m.config.Target.Lookup(ctx, a.op)
 	if err != nil {

@@ -50,21 +50,21 @@ const (
 // Subject is whom a policy is for. Both fields are patterns of * and ?.
 type Subject struct {
 	Peer   string `yaml:"peer" format:"glob" required:"true" doc:"A peer's name, or a pattern of * and ?."`
-	Caller string `yaml:"caller,omitempty" format:"glob" doc:"Who the peer says the caller is, or a pattern of * and ?. Left out, anyone, also a caller that the peer does not name."`
+	Caller string `yaml:"caller" format:"glob" doc:"Who the peer says the caller is, or a pattern of * and ?. Left out, anyone, also a caller that the peer does not name."`
 }
 
 // Rule allows verbs on objects.
 type Rule struct {
 	Verbs   []string        `yaml:"verbs" format:"verb" required:"true" doc:"Neutral verbs, or \"*\" for all of them."`
 	Objects []ObjectMatcher `yaml:"objects" required:"true" doc:"The objects: any of these. {} is any object."`
-	When    string          `yaml:"when,omitempty" format:"cel" doc:"A CEL condition that must hold as well. One that cannot be evaluated does not hold."`
+	When    string          `yaml:"when" format:"cel" doc:"A CEL condition that must hold as well. One that cannot be evaluated does not hold."`
 }
 
 // ObjectMatcher says which objects a rule is about. All that is written must match; what is left out is any.
 type ObjectMatcher struct {
-	Kind      string            `yaml:"kind,omitempty" format:"kind" doc:"A neutral kind, or \"*\". Left out, any kind."`
-	Namespace string            `yaml:"namespace,omitempty" format:"glob" doc:"A namespace, or a pattern of * and ?. Left out, any, and objects without one. What spans all namespaces is matched only when it is left out or \"*\"."`
-	Name      string            `yaml:"name,omitempty" format:"glob" doc:"A name, or a pattern of * and ?. Left out, any."`
-	Labels    map[string]string `yaml:"labels,omitempty" format:"glob" doc:"Labels that the object must have; the values are patterns of * and ?."`
-	Resource  string            `yaml:"resource,omitempty" format:"glob" doc:"The native resource of a raw call, such as apps/statefulsets, or a pattern of * and ?."`
+	Kind      string            `yaml:"kind" format:"kind" doc:"A neutral kind, or \"*\". Left out, any kind."`
+	Namespace string            `yaml:"namespace" format:"glob" doc:"A namespace, or a pattern of * and ?. Left out, any, and objects without one. What spans all namespaces is matched only when it is left out or \"*\"."`
+	Name      string            `yaml:"name" format:"glob" doc:"A name, or a pattern of * and ?. Left out, any."`
+	Labels    map[string]string `yaml:"labels" format:"value" doc:"Labels that the object must have, each with its value or a pattern of * and ?."`
+	Resource  string            `yaml:"resource" format:"glob" doc:"The native resource of a raw call, such as apps/statefulsets, or a pattern of * and ?."`
 }

@@ -386,3 +386,5 @@ func hint(tag reflect.StructTag) string {
 	}
 	return ""
 }
+
+func suggest(word string, words []string) string { return suggestion.DidYouMean(word, words) }

@@ -42,6 +42,7 @@ var formats = map[string]format{
 	"dial":           {"`host:port`", "host:port", checkDial},
 	"hostport":       {"`host:port`", "host:port", checkDial},
 	"glob":           {"pattern", `a name, or a pattern of * and ?`, checkGlob},
+	"value":          {"pattern", `a value, or a pattern of * and ?`, checkValue},
 	"verb":           {"verb", `neutral verbs, or "*"`, checkVerb},
 	"kind":           {"kind", `a neutral kind, or "*"`, checkKind},
 	"cel":            {"CEL", "a CEL expression", checkCondition},
@@ -128,6 +129,9 @@ func checkListen(text string) []problem {
 }
 
 func checkDial(text string) []problem {
+	if scheme, _, ok := strings.Cut(text, "://"); ok {
+		return wrong("%q is no host:port; leave out %s://", text, scheme)
+	}
 	host, port, ok := cutPort(text)
 	if !ok || host == "" {
 		return wrong("%q is no host:port", text)
@@ -136,8 +140,8 @@ func checkDial(text string) []problem {
 		return wrong("%q: the port must be from 1 to 65535", text)
 	}
 	if strings.HasPrefix(host, "[") {
-		address, err := netip.ParseAddr(strings.Trim(host, "[]"))
-		if err != nil || !address.Is6() || host != "["+address.WithZone("").String()+"]" && address.Zone() != "" {
+		address, err := netip.ParseAddr(strings.TrimSuffix(host[1:], "]"))
+		if err != nil || !address.Is6() || address.Zone() != "" || !strings.HasSuffix(host, "]") {
 			return wrong("%q: no IPv6 address in the brackets", text)
 		}
 		return checkReachable(text, address)
@@ -180,6 +184,14 @@ func checkGlob(text string) []problem {
 	return nil
 }
 
+// checkValue takes an empty value too: a label may have one.
+func checkValue(text string) []problem {
+	if text == "" {
+		return nil
+	}
+	return checkGlob(text)
+}
+
 func checkVerb(text string) []problem { return checkWord("verb", text, neutral.Verbs) }
 
 func checkKind(text string) []problem { return checkWord("kind", text, neutral.Kinds) }
@@ -195,7 +207,19 @@ func checkWord[W ~string](what, text string, known []W) []problem {
 	if strings.ContainsAny(text, "*?") {
 		return wrong(`%q: a %s is written out, or "*" for all of them`, text, what)
 	}
+	if ours, ok := theirs[strings.ToLower(text)]; ok && has(words, ours) {
+		return wrong("unknown %s %q; did you mean %q?", what, text, ours)
+	}
 	return wrong("unknown %s %q%s", what, text, orOneOf(text, words))
+}
+
+// theirs are words of the orchestrators for which policies have a neutral one.
+var theirs = map[string]string{
+	"delete": "destroy", "remove": "destroy", "rm": "destroy", "kill": "stop", "inspect": "get", "read": "get",
+	"run": "create", "patch": "update", "write": "update", "ps": "list", "ls": "list", "log": "logs", "unpause": "resume",
+	"port-forward": "access", "portforward": "access", "proxy": "access", "connect": "access",
+	"pod": "container", "pods": "container", "deployment": "workload", "deployments": "workload",
+	"daemonset": "workload", "job": "workload", "configmap": "config", "pvc": "volume", "stack": "namespace",
 }
 
 func checkCondition(text string) []problem {

@@ -8,7 +8,7 @@ const APIVersion = "isthmus.io/v1alpha1"
 // Metadata is what every document begins with.
 type Metadata struct {
 	Name   string            `yaml:"name" format:"label" required:"true" doc:"The document's name, unique among its kind."`
-	Labels map[string]string `yaml:"labels,omitempty" doc:"Free labels. Isthmus does not read them."`
+	Labels map[string]string `yaml:"labels" doc:"Free labels. Isthmus does not read them."`
 }
 
 // Gateway says what this gateway is. Its name is the cluster's.
@@ -30,7 +30,7 @@ type GatewaySpec struct {
 	Listeners    Listeners    `yaml:"listeners" doc:"Where the gateway listens."`
 	Envoy        Envoy        `yaml:"envoy" doc:"The Envoy that the gateway starts and supervises with --envoy."`
 	Audit        Audit        `yaml:"audit" doc:"Where decisions are recorded."`
-	Tracing      Tracing      `yaml:"tracing,omitempty" doc:"Where traces go. Left out, no traces are made."`
+	Tracing      Tracing      `yaml:"tracing" doc:"Where traces go. Left out, no traces are made."`
 }
 
 // OrchestratorType is the type of a cluster's orchestrator.
@@ -45,8 +45,8 @@ const (
 // Orchestrator says how the cluster's orchestrator is reached. Only the part of its type may be written.
 type Orchestrator struct {
 	Type       OrchestratorType       `yaml:"type" values:"docker|kubernetes" required:"true" doc:"The orchestrator's type. docker is the engine and Swarm."`
-	Docker     DockerOrchestrator     `yaml:"docker,omitempty" doc:"How to reach a Docker engine. Only with type docker."`
-	Kubernetes KubernetesOrchestrator `yaml:"kubernetes,omitempty" doc:"How to reach a Kubernetes cluster. Only with type kubernetes."`
+	Docker     DockerOrchestrator     `yaml:"docker" doc:"How to reach a Docker engine. Only with type docker."`
+	Kubernetes KubernetesOrchestrator `yaml:"kubernetes" doc:"How to reach a Kubernetes cluster. Only with type kubernetes."`
 }
 
 // DockerOrchestrator is a Docker engine.
@@ -56,8 +56,8 @@ type DockerOrchestrator struct {
 
 // KubernetesOrchestrator is a Kubernetes cluster.
 type KubernetesOrchestrator struct {
-	Kubeconfig string `yaml:"kubeconfig,omitempty" format:"path" doc:"A kubeconfig file. Left out, the pod's own service account."`
-	Context    string `yaml:"context,omitempty" doc:"A context of the kubeconfig. Left out, its current one."`
+	Kubeconfig string `yaml:"kubeconfig" format:"path" doc:"A kubeconfig file. Left out, the pod's own service account."`
+	Context    string `yaml:"context" doc:"A context of the kubeconfig. Left out, its current one."`
 	Namespace  string `yaml:"namespace" format:"label" default:"default" doc:"Where containers land that callers of another orchestrator create."`
 }
 
@@ -70,7 +70,7 @@ type Listeners struct {
 
 // Envoy is the Envoy process of a gateway.
 type Envoy struct {
-	Path        string `yaml:"path,omitempty" doc:"The Envoy binary, a path or a name in PATH. --envoy overrides it. Left out and without --envoy, Envoy is started by someone else."`
+	Path        string `yaml:"path" doc:"The Envoy binary, a path or a name in PATH. --envoy overrides it. Left out and without --envoy, Envoy is started by someone else."`
 	Concurrency int    `yaml:"concurrency" default:"2" min:"1" max:"1024" doc:"Worker threads of Envoy."`
 }
 
@@ -86,5 +86,5 @@ type Audit struct {
 
 // Tracing says where traces go.
 type Tracing struct {
-	OTLP string `yaml:"otlp,omitempty" format:"hostport" doc:"host:port of an OpenTelemetry collector that speaks OTLP over gRPC."`
+	OTLP string `yaml:"otlp" format:"hostport" doc:"host:port of an OpenTelemetry collector that speaks OTLP over gRPC."`
 }

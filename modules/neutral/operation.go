@@ -88,7 +88,10 @@ type Operation struct {
 	Action Action
 	// Verb is what policy decides by, together with Object. Classify sets Verb and Object.Kind always: Action.Verb()
 	// and Action.Kind() where the action says it all, better ones for ObjectRaw ("kubectl logs" is Logs of a container).
-	Verb   Verb
+	Verb Verb
+	// Also are verbs that the request may come to as well; policy must allow each of them. Server-side apply updates,
+	// and creates what is not there.
+	Also   []Verb
 	Object Object
 	Ref    string // the object as the caller named it: name, id or unique id prefix
 
@@ -130,6 +133,7 @@ type Filter struct {
 	Workloads  []string // tasks: of these workloads, by name or id
 	Nodes      []string
 	States     []string // tasks: desired-state
+	Current    bool     // tasks: only those of their workload's newest template
 	Kinds      []Kind   // events
 	Actions    []string // events: native action names of the caller
 	Containers []string // events: of these containers

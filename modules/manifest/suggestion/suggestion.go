@@ -15,12 +15,27 @@ func Closest(word string, candidates []string) (string, bool) {
 		if strings.EqualFold(c, word) {
 			return c, true
 		}
-		d := levenshtein.ComputeDistance(strings.ToLower(word), strings.ToLower(c))
+		d := distanceOf(strings.ToLower(word), strings.ToLower(c))
 		if d < distance && d < len(c) {
 			best, distance = c, d
 		}
 	}
 	return best, best != ""
+}
+
+// distanceOf is the edit distance, in which two letters that changed places are one mistake.
+func distanceOf(a, b string) int {
+	if len(a) == len(b) {
+		for i := range len(a) - 1 {
+			if a[i] != b[i] {
+				if a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:] {
+					return 1
+				}
+				break
+			}
+		}
+	}
+	return levenshtein.ComputeDistance(a, b)
 }
 
 // DidYouMean is `; did you mean "x"?`, or nothing when no candidate is near.

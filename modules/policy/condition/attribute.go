@@ -23,6 +23,7 @@ type Attribute struct {
 	celType *cel.Type
 	needs   Known
 	value   func(*Input) any
+	unknown *types.Unknown // what it is while it is not known
 }
 
 // Attributes are all names that conditions can use. Each is a variable of its own, the dotted ones too: a mistyped one
@@ -131,7 +132,9 @@ func hostPorts(in *Input) any {
 var attributes = func() map[string]*Attribute {
 	byName := make(map[string]*Attribute, len(Attributes))
 	for i := range Attributes {
-		byName[Attributes[i].Name] = &Attributes[i]
+		a := &Attributes[i]
+		a.unknown = types.NewUnknown(0, types.NewAttributeTrail(a.Name))
+		byName[a.Name] = a
 	}
 	return byName
 }()
@@ -140,8 +143,6 @@ var attributes = func() map[string]*Attribute {
 // logical operators carry through: false && unknown is false.
 type activation struct{ in *Input }
 
-var unknown = types.NewUnknown(0, nil)
-
 // ResolveName implements cel.Activation.
 func (a activation) ResolveName(name string) (any, bool) {
 	attribute, ok := attributes[name]
@@ -149,7 +150,7 @@ func (a activation) ResolveName(name string) (any, bool) {
 		return nil, false
 	}
 	if !a.in.Known.Has(attribute.needs) || (attribute.needs == Container && a.in.Object.Container == nil) {
-		return unknown, true
+		return attribute.unknown, true
 	}
 	return attribute.value(a.in), true
 }

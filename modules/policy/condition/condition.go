@@ -5,6 +5,7 @@ package condition
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -155,8 +156,24 @@ func problemsOf(issues *cel.Issues) Problems {
 // String is the condition's source.
 func (c *Condition) String() string { return c.source }
 
-// Eval evaluates the condition. An error means that it could not be evaluated (no such key, too costly ...); its
-// outcome is then False.
+// Missing says what an undecided condition needs.
+type Missing struct{ unknown *types.Unknown }
+
+// Error names the attributes that are not known.
+func (m *Missing) Error() string {
+	var names []string
+	for _, id := range m.unknown.IDs() {
+		trails, _ := m.unknown.GetAttributeTrails(id)
+		for _, t := range trails {
+			names = append(names, t.Variable())
+		}
+	}
+	slices.Sort(names)
+	return "it needs " + strings.Join(slices.Compact(names), ", ") + ", which this operation does not carry"
+}
+
+// Eval evaluates the condition. With an error the outcome is False when it could not be evaluated (no such key, too
+// costly ...), and Undecided when it is Missing something.
 func (c *Condition) Eval(in Input) (Outcome, error) {
 	value, _, err := c.program.Eval(activation{&in})
 	if err != nil {
@@ -169,7 +186,7 @@ func (c *Condition) Eval(in Input) (Outcome, error) {
 		}
 		return False, nil
 	case *types.Unknown:
-		return Undecided, nil
+		return Undecided, &Missing{unknown: v}
 	}
 	return False, fmt.Errorf("the condition gave %s", typeName(value))
 }

@@ -59,6 +59,9 @@ func Compile(text string) (Pattern, error) {
 	return p, nil
 }
 
+// Exact is the pattern of one name, which may be empty and is taken as it is.
+func Exact(name string) Pattern { return Pattern{text: name, fixed: name, shape: exact} }
+
 // Any tells whether the pattern matches everything.
 func (p Pattern) Any() bool { return p.shape == everything }
 
@@ -67,7 +70,7 @@ func (p Pattern) Literal() (name string, ok bool) { return p.fixed, p.shape == e
 
 // String is the pattern as written.
 func (p Pattern) String() string {
-	if p.text == "" {
+	if p.shape == everything && p.text == "" {
 		return "*"
 	}
 	return p.text

@@ -717,21 +717,10 @@ func (m *HelloResponse) validate(all bool) error {
 		errors = append(errors, err)
 	}
 
-	if _, ok := Outcome_name[int32(m.GetOutcome())]; !ok {
-		err := HelloResponseValidationError{
-			field:  "Outcome",
-			reason: "value must be one of the defined enum values",
-		}
-		if !all {
-			return err
-		}
-		errors = append(errors, err)
-	}
-
-	if utf8.RuneCountInString(m.GetReason()) > 512 {
+	if !_HelloResponse_Reason_Pattern.MatchString(m.GetReason()) {
 		err := HelloResponseValidationError{
 			field:  "Reason",
-			reason: "value length must be at most 512 runes",
+			reason: "value does not match regex pattern \"^[ -~]{0,512}$\"",
 		}
 		if !all {
 			return err
@@ -922,6 +911,8 @@ var _ interface {
 var _HelloResponse_Outcome_NotInLookup = map[Outcome]struct{}{
 	0: {},
 }
+
+var _HelloResponse_Reason_Pattern = regexp.MustCompile("^[ -~]{0,512}$")
 
 var _HelloResponse_Cluster_Pattern = regexp.MustCompile("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 
@@ -1735,21 +1726,10 @@ func (m *ConfigureResponse) validate(all bool) error {
 		errors = append(errors, err)
 	}
 
-	if _, ok := Outcome_name[int32(m.GetOutcome())]; !ok {
-		err := ConfigureResponseValidationError{
-			field:  "Outcome",
-			reason: "value must be one of the defined enum values",
-		}
-		if !all {
-			return err
-		}
-		errors = append(errors, err)
-	}
-
-	if utf8.RuneCountInString(m.GetReason()) > 512 {
+	if !_ConfigureResponse_Reason_Pattern.MatchString(m.GetReason()) {
 		err := ConfigureResponseValidationError{
 			field:  "Reason",
-			reason: "value length must be at most 512 runes",
+			reason: "value does not match regex pattern \"^[ -~]{0,512}$\"",
 		}
 		if !all {
 			return err
@@ -1949,6 +1929,8 @@ var _ interface {
 var _ConfigureResponse_Outcome_NotInLookup = map[Outcome]struct{}{
 	0: {},
 }
+
+var _ConfigureResponse_Reason_Pattern = regexp.MustCompile("^[ -~]{0,512}$")
 
 // Validate checks the field values on HeartbeatRequest with the rules defined
 // in the proto definition for this message. If any rules are violated, the
@@ -2207,17 +2189,6 @@ func (m *HeartbeatResponse) validate(all bool) error {
 		errors = append(errors, err)
 	}
 
-	if _, ok := Outcome_name[int32(m.GetOutcome())]; !ok {
-		err := HeartbeatResponseValidationError{
-			field:  "Outcome",
-			reason: "value must be one of the defined enum values",
-		}
-		if !all {
-			return err
-		}
-		errors = append(errors, err)
-	}
-
 	// no validation rules for Revision
 
 	// no validation rules for Holds
@@ -2419,10 +2390,10 @@ func (m *GoodbyeRequest) validate(all bool) error {
 		errors = append(errors, err)
 	}
 
-	if utf8.RuneCountInString(m.GetReason()) > 512 {
+	if !_GoodbyeRequest_Reason_Pattern.MatchString(m.GetReason()) {
 		err := GoodbyeRequestValidationError{
 			field:  "Reason",
-			reason: "value length must be at most 512 runes",
+			reason: "value does not match regex pattern \"^[ -~]{0,512}$\"",
 		}
 		if !all {
 			return err
@@ -2507,6 +2478,8 @@ var _ interface {
 	Cause() error
 	ErrorName() string
 } = GoodbyeRequestValidationError{}
+
+var _GoodbyeRequest_Reason_Pattern = regexp.MustCompile("^[ -~]{0,512}$")
 
 // Validate checks the field values on GoodbyeResponse with the rules defined
 // in the proto definition for this message. If any rules are violated, the

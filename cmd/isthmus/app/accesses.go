@@ -1,0 +1,110 @@
+package app
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+)
+
+// accesses are the access listeners that were opened, kept in a file so that they outlive the process as the Envoy that
+// serves them does.
+type accesses struct {
+	path    string
+	changed func()
+
+	mu  sync.Mutex
+	all []AccessState // sorted by name
+}
+
+// openAccesses reads what was opened before; changed is called after each change.
+func openAccesses(stateDir string, changed func()) (*accesses, error) {
+	a := &accesses{path: filepath.Join(stateDir, "accesses.json"), changed: changed}
+	data, err := os.ReadFile(a.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the open accesses: %w", err)
+	}
+	if err := json.Unmarshal(data, &a.all); err != nil {
+		return nil, fmt.Errorf("%s is damaged (remove it to start without open accesses): %w", a.path, err)
+	}
+	return a, nil
+}
+
+func (a *accesses) list() []AccessState {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.all)
+}
+
+// open adds an access; its name is the port it listens on. The same access again is no error.
+func (a *accesses) open(access AccessState) (AccessState, error) {
+	access.Name = access.Listen[strings.LastIndexByte(access.Listen, ':')+1:]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, other := range a.all {
+		if other == access {
+			return access, nil
+		}
+		if other.Name == access.Name {
+			return access, fault.New(fault.Conflict, "port %s leads to %s port %d of %s already; close it first (isthmus access close %s)",
+				other.Name, other.Target, other.Port, other.Peer, other.Name)
+		}
+	}
+	next := append(slices.Clone(a.all), access)
+	slices.SortFunc(next, func(x, y AccessState) int { return strings.Compare(x.Name, y.Name) })
+	return access, a.save(next)
+}
+
+func (a *accesses) close(name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := slices.DeleteFunc(slices.Clone(a.all), func(x AccessState) bool { return x.Name == name })
+	if len(next) == len(a.all) {
+		return fault.New(fault.NotFound, "no access is named %q; isthmus access list shows them", name)
+	}
+	return a.save(next)
+}
+
+// save makes next the accesses. The file is whole at any moment.
+func (a *accesses) save(next []AccessState) error {
+	data, err := json.MarshalIndent(next, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the open accesses: %w", err)
+	}
+	if err := replaceFile(a.path, data); err != nil {
+		return fmt.Errorf("write the open accesses: %w", err)
+	}
+	a.all = next
+	a.changed()
+	return nil
+}
+
+// replaceFile puts data in a file's place: after a crash the file is the old one or the new one.
+func replaceFile(path string, data []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name())
+	_, err = temporary.Write(data)
+	if err == nil {
+		err = temporary.Sync()
+	}
+	if closeErr := temporary.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(temporary.Name(), path)
+	}
+	return err
+}

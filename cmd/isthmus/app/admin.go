@@ -1,0 +1,136 @@
+package app
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+)
+
+// admin is the admin interface: JSON over HTTP on loopback.
+type admin struct {
+	gateway  *gateway
+	registry *prometheus.Registry
+	log      *slog.Logger
+}
+
+func (a *admin) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, map[string]string{"status": "ok"}) })
+	mux.HandleFunc("GET /readyz", a.ready)
+	mux.HandleFunc("GET /peers", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.peerStates()) })
+	mux.HandleFunc("GET /catalogue", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.entries()) })
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.status()) })
+	mux.HandleFunc("GET /accesses", func(w http.ResponseWriter, _ *http.Request) {
+		a.write(w, http.StatusOK, append([]AccessState{}, a.gateway.accesses.list()...))
+	})
+	mux.HandleFunc("POST /accesses", a.openAccess)
+	mux.HandleFunc("DELETE /accesses/{name}", func(w http.ResponseWriter, r *http.Request) {
+		if err := a.gateway.accesses.close(r.PathValue("name")); err != nil {
+			a.refuse(w, err)
+			return
+		}
+		a.write(w, http.StatusOK, struct{}{})
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		a.refuse(w, fault.New(fault.NotFound, "the admin interface has no %s", r.URL.Path))
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Two guards against pages in a browser on this machine: a name that was made to resolve to loopback, and a
+		// request from another page, which cannot carry our header without asking first.
+		if !loopbackHost(r.Host) {
+			a.refuse(w, fault.New(fault.Denied, "the admin interface answers to IP addresses and localhost only"))
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get(adminHeader) == "" {
+			a.refuse(w, fault.New(fault.Denied, "header %s is required on what changes something", adminHeader))
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func loopbackHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil || host == "localhost"
+}
+
+func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
+	if why := a.gateway.unready(); len(why) > 0 {
+		a.write(w, http.StatusServiceUnavailable, map[string]any{"ready": false, "message": strings.Join(why, "; ")})
+		return
+	}
+	a.write(w, http.StatusOK, map[string]any{"ready": true})
+}
+
+func (a *admin) openAccess(w http.ResponseWriter, r *http.Request) {
+	var access AccessState
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&access); err != nil {
+		a.refuse(w, fault.Wrap(fault.Invalid, err, "the body is not an access: %v", err))
+		return
+	}
+	if _, err := accessTarget(access.Peer + "/" + namespaceOf(access.Target) + "/" + containerOf(access.Target) + ":" + strconv.Itoa(int(access.Port))); err != nil {
+		a.refuse(w, fault.New(fault.Invalid, "%v", err))
+		return
+	}
+	if address, err := netip.ParseAddrPort(access.Listen); err != nil || address.Port() == 0 {
+		a.refuse(w, fault.New(fault.Invalid, "listen %q is not address:port", access.Listen))
+		return
+	}
+	if !a.gateway.knows(access.Peer) {
+		a.refuse(w, fault.New(fault.NotFound, "no peer is named %q; isthmus peers shows them", access.Peer))
+		return
+	}
+	opened, err := a.gateway.accesses.open(access)
+	if err == nil {
+		err = a.gateway.listening(r.Context(), opened)
+	}
+	if err != nil {
+		a.refuse(w, err)
+		return
+	}
+	a.write(w, http.StatusOK, opened)
+}
+
+func namespaceOf(target string) string { return target[strings.LastIndexByte(target, '.')+1:] }
+
+func containerOf(target string) string {
+	if i := strings.LastIndexByte(target, '.'); i > 0 {
+		return target[:i]
+	}
+	return ""
+}
+
+func (a *admin) write(w http.ResponseWriter, status int, value any) {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		a.log.Error("an admin answer could not be written", "err", err)
+		status, data = http.StatusInternalServerError, []byte(`{"message":"internal error"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(data, '\n')) // a client that is gone needs no answer
+}
+
+func (a *admin) refuse(w http.ResponseWriter, err error) {
+	answer := modules.Refusal(err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(answer.Status)
+	_, _ = w.Write(answer.Body)
+}

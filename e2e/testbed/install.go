@@ -1,0 +1,157 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+)
+
+// Tools are the paths of what a bed runs.
+type Tools struct {
+	Docker, Dockerd, Containerd, Ctr string
+	Etcd                             string
+	// Kubernetes is one program for all components, named by its first
+	// argument; Kubectl is a link to it.
+	Kubernetes, Kubectl string
+	Envoy               string
+	// Forward joins a listener of the machine to an address in a namespace.
+	Forward string
+	// BusyboxImage and PauseImage are archives that docker and containerd load.
+	BusyboxImage, PauseImage string
+}
+
+// Install brings onto a bare Debian 12 machine what a bed needs: packages,
+// Envoy, Kubernetes built from source, and two images. What is there already
+// costs nothing; what is built is kept in the user's cache folder.
+func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
+	if err := requireRoot(); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = slog.Default()
+	}
+	if tools, err := installed(); err == nil {
+		return tools, nil
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	log.Info("installing the testbed's tools", "cache", cache)
+	unlock, err := lockFile(filepath.Join(cache, "install.lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	begin := time.Now()
+	// Packages first: the other steps use what they bring.
+	if err := installPackages(ctx, log); err != nil {
+		return nil, err
+	}
+	steps := []func() error{
+		func() error { return installEnvoy(ctx, cache, log) },
+		func() error { return buildKubernetes(ctx, cache, log) },
+		func() error { return buildPrograms(ctx, cache, log) },
+	}
+	failed := make([]error, len(steps))
+	var group sync.WaitGroup
+	for i, step := range steps {
+		group.Go(func() { failed[i] = step() })
+	}
+	group.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
+	tools, err := installed()
+	if err != nil {
+		return nil, err
+	}
+	log.Info("the testbed's tools are installed", "took", since(begin))
+	return tools, nil
+}
+
+// installed finds all tools, or tells which one is missing.
+func installed() (*Tools, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	tools := &Tools{
+		Kubernetes:   filepath.Join(kubernetesDir(cache), "kubernetes"),
+		Kubectl:      filepath.Join(kubernetesDir(cache), "kubectl"),
+		Envoy:        envoyPath(cache),
+		Forward:      filepath.Join(programsDir(cache), "forward"),
+		BusyboxImage: filepath.Join(programsDir(cache), "busybox.tar"),
+		PauseImage:   filepath.Join(programsDir(cache), "pause.tar"),
+	}
+	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("not installed: %w", err)
+		}
+	}
+	for _, p := range packages {
+		if !p.present() {
+			return nil, fmt.Errorf("not installed: package %s", p.name)
+		}
+	}
+	for name, path := range map[string]*string{
+		"docker": &tools.Docker, "dockerd": &tools.Dockerd,
+		"containerd": &tools.Containerd, "ctr": &tools.Ctr, "etcd": &tools.Etcd,
+	} {
+		if *path, err = lookPath(name); err != nil {
+			return nil, fmt.Errorf("not installed: %w", err)
+		}
+	}
+	return tools, nil
+}
+
+// lookPath also looks where root's programs are, which PATH may lack.
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path, nil
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
+		if path := filepath.Join(dir, name); isExecutable(path) {
+			return path, nil
+		}
+	}
+	return "", err
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// cacheDir is outside of the clone: what it holds is the same for every
+// clone, and takes minutes to build.
+func cacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cache: %w", err)
+	}
+	return filepath.Join(dir, "isthmus", "testbed"), nil
+}
+
+// goCommand is the Go toolchain that builds Kubernetes.
+func goCommand() (string, error) {
+	if path, err := exec.LookPath("go"); err == nil {
+		return path, nil
+	}
+	if path := filepath.Join(runtime.GOROOT(), "bin", "go"); isExecutable(path) { //nolint:staticcheck // only when PATH has none
+		return path, nil
+	}
+	return "", fmt.Errorf("go: %w", fs.ErrNotExist)
+}

@@ -1,0 +1,154 @@
+package docker
+
+import (
+	"slices"
+	"strings"
+
+	units "github.com/docker/go-units"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+const (
+	reasonBind = "it is a path of the caller's host, which is not there on the target; use a named volume"
+	// defaultShm is what an engine gives without being asked.
+	defaultShm = 64 << 20
+)
+
+// mountsFromTree joins the four places where a create says what is mounted. Binds of host paths are refused here; what
+// is left unread of the rest is settled by containerDisposals.
+func mountsFromTree(t, host *tree) []neutral.Mount {
+	var mounts []neutral.Mount
+	for _, bind := range host.get("Binds").items() {
+		if m, ok := bindFromTree(bind); ok {
+			mounts = append(mounts, m)
+		}
+	}
+	mounts = append(mounts, mountListFromTree(host.get("Mounts"))...)
+	for _, entry := range host.get("Tmpfs").entries() {
+		mounts = append(mounts, tmpfsFromTree(entry))
+	}
+	taken := func(target string) bool {
+		return slices.ContainsFunc(mounts, func(m neutral.Mount) bool { return m.Target == target })
+	}
+	for _, entry := range t.get("Volumes").entries() {
+		entry.understood()
+		if !taken(entry.name) {
+			mounts = append(mounts, neutral.Mount{Type: "volume", Target: entry.name})
+		}
+	}
+	if shm := host.get("ShmSize").integer(); shm > 0 && shm != defaultShm && !taken("/dev/shm") {
+		mounts = append(mounts, neutral.Mount{Type: "tmpfs", Target: "/dev/shm", Size: shm})
+	} else if shm < 0 {
+		host.get("ShmSize").fail(fault.Invalid, "SHM size can not be less than 0")
+	}
+	checkTargets(host, mounts)
+	slices.SortStableFunc(mounts, func(a, b neutral.Mount) int { return strings.Compare(a.Target, b.Target) })
+	return mounts
+}
+
+func checkTargets(host *tree, mounts []neutral.Mount) {
+	seen := map[string]bool{}
+	for _, m := range mounts {
+		switch {
+		case !strings.HasPrefix(m.Target, "/"), strings.TrimRight(m.Target, "/") == "":
+			host.fail(fault.Invalid, "invalid mount target %q: it must be an absolute path below '/'", shorten(m.Target))
+		case seen[m.Target]:
+			host.fail(fault.Invalid, "Duplicate mount point: %s", shorten(m.Target))
+		}
+		seen[m.Target] = true
+	}
+}
+
+// bindFromTree reads "volume:/target[:options]".
+func bindFromTree(t *tree) (neutral.Mount, bool) {
+	text := t.str()
+	parts := strings.Split(text, ":")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" {
+		t.fail(fault.Invalid, "invalid volume specification: '%s'", shorten(text))
+		return neutral.Mount{}, false
+	}
+	source := parts[0]
+	if strings.HasPrefix(source, "/") || strings.HasPrefix(source, ".") || strings.HasPrefix(source, "~") {
+		t.fail(fault.Unsupported, "bind mount of %s: %s", shorten(source), reasonBind)
+		return neutral.Mount{}, false
+	}
+	if !validName(source) {
+		t.fail(fault.Invalid, "invalid volume specification: '%s': the volume's name is not valid", shorten(text))
+		return neutral.Mount{}, false
+	}
+	m := neutral.Mount{Type: "volume", Source: source, Target: parts[1]}
+	if len(parts) == 3 {
+		for option := range strings.SplitSeq(parts[2], ",") {
+			switch option {
+			case "ro":
+				m.ReadOnly = true
+			case "rw", "":
+			case "z", "Z", "nocopy":
+				t.read = false // reported as a whole; the mount stands
+			default:
+				t.fail(fault.Invalid, "invalid mode: %s", shorten(option))
+			}
+		}
+	}
+	return m, true
+}
+
+// mountListFromTree reads the Mounts of an engine's create and of a swarm's spec, which are the same.
+func mountListFromTree(t *tree) []neutral.Mount {
+	var mounts []neutral.Mount
+	for _, item := range t.items() {
+		m := neutral.Mount{Type: item.get("Type").str(), Source: item.get("Source").str(), Target: item.get("Target").str(),
+			ReadOnly: item.get("ReadOnly").boolean()}
+		switch m.Type {
+		case "volume":
+			driver := item.get("VolumeOptions").get("DriverConfig")
+			if name := driver.get("Name"); name != nil && name.text == "local" {
+				name.understood()
+			}
+			if m.Source != "" && !validName(m.Source) {
+				item.fail(fault.Invalid, "invalid volume name %q", shorten(m.Source))
+			}
+		case "tmpfs":
+			if m.Source != "" {
+				item.fail(fault.Invalid, "invalid mount config for type \"tmpfs\": field Source must not be specified")
+			}
+			m.Size = item.get("TmpfsOptions").get("SizeBytes").integer()
+		case "bind":
+			item.fail(fault.Unsupported, "bind mount of %s: %s", shorten(m.Source), reasonBind)
+		case "npipe", "cluster", "image":
+			item.fail(fault.Unsupported, "mounts of type %s have no form on another orchestrator", m.Type)
+		default:
+			item.fail(fault.Invalid, "mount type unknown: %q", shorten(m.Type))
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts
+}
+
+// tmpfsFromTree reads one entry of Tmpfs, "/run": "size=64m,mode=1777". Options but the size are left unread.
+func tmpfsFromTree(entry *tree) neutral.Mount {
+	m := neutral.Mount{Type: "tmpfs", Target: entry.name}
+	if entry.kind == treeNull {
+		return m
+	}
+	text := entry.str()
+	for option := range strings.SplitSeq(text, ",") {
+		name, value, _ := strings.Cut(option, "=")
+		switch name {
+		case "", "rw":
+		case "ro":
+			m.ReadOnly = true
+		case "size":
+			size, err := units.RAMInBytes(value)
+			if err != nil || size < 0 {
+				entry.fail(fault.Invalid, "invalid tmpfs size %q", shorten(value))
+			}
+			m.Size = size
+		default:
+			entry.read = false // reported as a whole; the mount stands
+		}
+	}
+	return m
+}

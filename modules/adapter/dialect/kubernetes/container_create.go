@@ -1,0 +1,61 @@
+package kubernetes
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// planContainerCreate posts a Pod that waits for its start.
+//
+// https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/#create
+func (a *action) planContainerCreate() (dialect.Plan, error) {
+	if a.op.Container == nil {
+		return dialect.Plan{}, fault.New(fault.Invalid, "config cannot be empty in order to create a container")
+	}
+	nonce, err := newNonce()
+	if err != nil {
+		return dialect.Plan{}, err
+	}
+	pod, losses, err := podFromContainer(a.op.Container, a.namespace, nonce)
+	if err != nil {
+		return dialect.Plan{}, err
+	}
+	wanted := containerFromPod(a.cluster, pod, 0, time.Now())
+	if err := a.guard(containerObject(&wanted)); err != nil {
+		return dialect.Plan{}, err
+	}
+	body, err := json.Marshal(pod)
+	if err != nil {
+		return dialect.Plan{}, fault.Wrap(fault.Internal, err, "the container's spec cannot be written")
+	}
+	header := http.Header{"Accept": {acceptBoth}, "Accept-Encoding": {"identity"}, "Content-Type": {mediaJSON}}
+	return dialect.Plan{Call: &dialect.Call{
+		Request: dialect.Request{Method: http.MethodPost, Path: a.podsPath() + "?fieldManager=isthmus&fieldValidation=Strict",
+			Header: header, Body: body},
+		Decode: func(response dialect.Response) (neutral.Result, error) {
+			var made corev1.Pod
+			if err := decodeObject(response, &made); err != nil {
+				return neutral.Result{}, createFault(err, wanted.Name)
+			}
+			c := containerFromPod(a.cluster, &made, 0, time.Now())
+			return neutral.Result{ID: c.ID, Container: &c, Losses: losses}, nil
+		},
+	}}, nil
+}
+
+// createFault says in docker's words that a name is taken; anything else stays what it was.
+func createFault(err error, name string) error {
+	if fault.Is(err, fault.Conflict) && strings.Contains(err.Error(), "already exists") {
+		return fault.Wrap(fault.Conflict, err, "Conflict. The container name %q is already in use by another container. "+
+			"You have to remove (or rename) that container to be able to reuse that name.", "/"+name)
+	}
+	return err
+}

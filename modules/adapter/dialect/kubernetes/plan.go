@@ -1,0 +1,247 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// operations is what planned operations share while they run; none of it must outlive the process.
+type operations struct {
+	audience audience
+}
+
+// action is one operation on its way to a plan.
+type action struct {
+	*Cluster
+	op        neutral.Operation
+	guard     dialect.Guard
+	namespace string
+}
+
+// plans is the published list of what this dialect does; refusals stand in refused.
+var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
+	neutral.SystemPing:    (*action).planVersion,
+	neutral.SystemVersion: (*action).planVersion,
+	neutral.SystemInfo:    (*action).planInfo,
+	neutral.EventWatch:    (*action).planEvents,
+
+	neutral.ContainerList:    (*action).planContainerList,
+	neutral.ContainerInspect: (*action).planContainerInspect,
+	neutral.ContainerCreate:  (*action).planContainerCreate,
+	neutral.ContainerStart:   program((*action).startContainer),
+	neutral.ContainerStop:    program((*action).stopContainer),
+	neutral.ContainerKill:    program((*action).killContainer),
+	neutral.ContainerRestart: program((*action).restartContainer),
+	neutral.ContainerRemove:  program((*action).removeContainer),
+	neutral.ContainerPrune:   program((*action).pruneContainers),
+	neutral.ContainerTop:     program((*action).topContainer),
+	neutral.ContainerWait:    stream((*action).waitContainer),
+	neutral.ContainerLogs:    stream((*action).containerLogs),
+	neutral.ContainerAttach:  stream((*action).attachContainer),
+	neutral.ExecStart:        stream((*action).startExec),
+
+	neutral.WorkloadList:    program((*action).listWorkloads),
+	neutral.WorkloadInspect: program((*action).inspectWorkload),
+	neutral.WorkloadCreate:  program((*action).createWorkload),
+	neutral.WorkloadUpdate:  program((*action).updateWorkload),
+	neutral.WorkloadRemove:  program((*action).removeWorkload),
+	neutral.WorkloadLogs:    stream((*action).workloadLogs),
+	neutral.TaskList:        program((*action).listTasks),
+	neutral.TaskInspect:     program((*action).inspectTask),
+	neutral.TaskLogs:        stream((*action).taskLogs),
+
+	neutral.ImageList:    (*action).planImageList,
+	neutral.ImageInspect: (*action).planImageInspect,
+	neutral.ImagePull:    stream((*action).pullImage),
+	neutral.NodeList:     (*action).planNodeList,
+	neutral.NodeInspect:  (*action).planNodeInspect,
+	neutral.NetworkList:  (*action).planNetworkList,
+	neutral.NetworkGet:   (*action).planNetworkInspect,
+	neutral.VolumeList:   (*action).planVolumeList,
+	neutral.VolumeGet:    (*action).planVolumeInspect,
+}
+
+// refused says why the rest is not done.
+var refused = map[neutral.Action]string{
+	neutral.ContainerPause:   "pause is refused: Kubernetes has no call that freezes a container, and no node agent of isthmus runs here",
+	neutral.ContainerUnpause: "unpause is refused: Kubernetes has no call that freezes a container, so none is paused",
+	neutral.ContainerRename:  "rename is refused: a Pod's name is fixed when it is created; create a container of the new name",
+	neutral.ContainerUpdate:  "update is refused: what a Pod may use and how it restarts is fixed when it is created",
+	neutral.ContainerStats:   "stats is refused: Kubernetes measures containers only where a metrics server runs",
+	neutral.ContainerChanges: "diff is refused: Kubernetes does not tell which files a container changed",
+	neutral.ContainerExport:  "export is refused: Kubernetes does not give out a container's file system",
+	neutral.ContainerCommit:  "commit is refused: Kubernetes makes no images",
+	neutral.ContainerCopyOut: "copying files out of a container of a Kubernetes cluster is not offered yet",
+	neutral.ContainerCopyIn:  "copying files into a container of a Kubernetes cluster is not offered yet",
+	neutral.ImageOther:       "images are not made, tagged or removed through a Kubernetes cluster: its nodes pull them from registries",
+	neutral.NetworkOther:     "networks of a Kubernetes cluster are not changed: every Pod is on the cluster's own",
+	neutral.VolumeOther:      "volumes of a Kubernetes cluster are not offered yet",
+	neutral.NodeUpdate:       "nodes of a Kubernetes cluster are not changed from outside it",
+	neutral.SwarmOther:       "the make-up of a Kubernetes cluster is not changed from outside it",
+	neutral.SecretOther:      "secrets of a Kubernetes cluster are not offered yet",
+	neutral.ConfigOther:      "configs of a Kubernetes cluster are not offered yet",
+	neutral.SystemUsage:      "the disk usage of a Kubernetes cluster is not known through its API",
+	neutral.SystemAuth:       "the nodes of a Kubernetes cluster log in to registries with their own credentials",
+}
+
+// Plan says how op is done on this cluster.
+func (c *Cluster) Plan(op neutral.Operation, guard dialect.Guard) (dialect.Plan, error) {
+	a := &action{Cluster: c, op: op, guard: guard, namespace: op.Object.Namespace}
+	if a.namespace == "" {
+		a.namespace = c.namespace
+	}
+	if guard == nil {
+		a.guard = func(neutral.Object) error { return fault.New(fault.Denied, "no permission: no policy was asked") }
+	}
+	if plan, ok := plans[op.Action]; ok {
+		return plan(a)
+	}
+	switch op.Action {
+	case neutral.SecretList, neutral.ConfigList:
+		// None of them can be made or used through this gateway, so a caller that only looks sees none.
+		return dialect.Plan{Answer: &neutral.Result{}}, nil
+	case neutral.SecretGet, neutral.ConfigGet:
+		return dialect.Plan{}, fault.New(fault.NotFound, "No such %s: %s", op.Action.Kind(), op.Ref)
+	}
+	if reason, ok := refused[op.Action]; ok {
+		return dialect.Plan{}, fault.New(fault.Unsupported, "%s", reason)
+	}
+	return dialect.Plan{}, fault.New(fault.Unsupported, "%s has no form in Kubernetes", op.Action)
+}
+
+func program(run func(*action, context.Context) (neutral.Result, error)) func(*action) (dialect.Plan, error) {
+	return func(a *action) (dialect.Plan, error) {
+		return dialect.Plan{Program: func(ctx context.Context) (neutral.Result, error) { return run(a, ctx) }}, nil
+	}
+}
+
+func stream(run func(*action, context.Context, neutral.Session) (neutral.Result, error)) func(*action) (dialect.Plan, error) {
+	return func(a *action) (dialect.Plan, error) {
+		return dialect.Plan{Stream: func(ctx context.Context, session neutral.Session) (neutral.Result, error) {
+			return run(a, ctx, session)
+		}}, nil
+	}
+}
+
+// get plans one GET whose answer decode reads.
+func get(path string, query url.Values, decode func(dialect.Response) (neutral.Result, error)) dialect.Plan {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	header := http.Header{"Accept": {acceptBoth}, "Accept-Encoding": {"identity"}}
+	return dialect.Plan{Call: &dialect.Call{
+		Request: dialect.Request{Method: http.MethodGet, Path: path, Header: header}, Decode: decode}}
+}
+
+func (a *action) podsPath() string { return "/api/v1/namespaces/" + url.PathEscape(a.namespace) + "/pods" }
+
+// located is a container with the Pod that it was read from.
+type located struct {
+	neutral.Container
+	pod   *corev1.Pod
+	index int
+}
+
+// native is the container's name inside its Pod.
+func (l *located) native() string { return l.pod.Spec.Containers[l.index].Name }
+
+// label is how messages call it.
+func (l *located) label() string { return "container " + l.Name }
+
+// find gives the container that the operation names, once policy lets the caller have it.
+func (a *action) find(ctx context.Context) (*located, error) {
+	found, err := a.lookFor(ctx, a.op.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.guard(containerObject(&found.Container)); err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// lookFor resolves a reference. A Pod's own name costs one small call; ids and other names need the list.
+func (a *action) lookFor(ctx context.Context, ref string) (*located, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	now := time.Now()
+	if legal, kept, err := podName(ref); err == nil && len(ref) != 64 {
+		pod, err := a.client.CoreV1().Pods(a.namespace).Get(ctx, legal, metav1.GetOptions{})
+		switch {
+		case err == nil:
+			if len(pod.Spec.Containers) == 1 && displayName(pod, 0) == ref {
+				return &located{Container: containerFromPod(a.cluster, pod, 0, now), pod: pod}, nil
+			}
+		case !apierrors.IsNotFound(err):
+			return nil, nativeFault(err)
+		case !kept:
+			return nil, fault.New(fault.NotFound, "No such container: %s", ref) // such a name is no id either
+		}
+	}
+	list, err := a.client.CoreV1().Pods(a.namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, nativeFault(err)
+	}
+	containers := containersFromPods(a.cluster, list.Items, now)
+	found, err := resolveContainer(containers, ref)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list.Items {
+		pod := &list.Items[i]
+		if pod.Name != found.Pod {
+			continue
+		}
+		for index := range pod.Spec.Containers {
+			if displayName(pod, index) == found.Name {
+				return &located{Container: *found, pod: pod, index: index}, nil
+			}
+		}
+	}
+	return nil, fault.New(fault.Internal, "container %s has no Pod", ref)
+}
+
+// containerObject is what policy sees of a container.
+func containerObject(c *neutral.Container) neutral.Object {
+	return neutral.Object{Kind: neutral.KindContainer, Namespace: c.Namespace, Name: c.Name, Labels: c.Labels, Container: c}
+}
+
+// own refuses what would bypass a controller or take other containers along.
+func (l *located) own(verb string) error {
+	if l.Owner != nil {
+		return belongs(l.Name, *l.Owner, verb)
+	}
+	if l.Siblings > 0 {
+		return fault.New(fault.Conflict, "cannot %s container %s: it shares the Pod %s with %d more, and Kubernetes ends them together",
+			verb, l.Name, l.Pod, l.Siblings)
+	}
+	return nil
+}
+
+func belongs(name string, owner neutral.Owner, verb string) error {
+	what := "change the " + owner.Kind
+	switch owner.Kind {
+	case "Deployment", "ReplicaSet", "StatefulSet", "ReplicationController":
+		what = "scale or stop the service"
+	case "DaemonSet", "Job", "CronJob":
+		what = "remove the service"
+	case "Node":
+		what = "it is part of the node itself"
+	}
+	return fault.New(fault.Conflict, "cannot %s container %s: it belongs to %s %s/%s; %s", verb, name, owner.Kind,
+		owner.Namespace, owner.Name, what)
+}
+
+// warn is a loss as one line for a log.
+func warn(losses []neutral.Loss) string { return fmt.Sprint(losses) }

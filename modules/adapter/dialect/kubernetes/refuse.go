@@ -1,0 +1,91 @@
+package kubernetes
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+)
+
+// retryAfter is what a caller that goes over a limit is told to wait, in seconds.
+const retryAfter = 1
+
+// reasons are the words of the API for each kind of fault. kubectl prints "Error from server (<reason>): <message>".
+var reasons = map[fault.Kind]metav1.StatusReason{
+	fault.Internal:      metav1.StatusReasonInternalError,
+	fault.Invalid:       metav1.StatusReasonBadRequest,
+	fault.Denied:        metav1.StatusReasonForbidden,
+	fault.NotFound:      metav1.StatusReasonNotFound,
+	fault.Conflict:      metav1.StatusReasonConflict,
+	fault.Unsupported:   "NotImplemented", // the API has no constant for 501
+	fault.Unavailable:   metav1.StatusReasonServiceUnavailable,
+	fault.Timeout:       metav1.StatusReasonTimeout,
+	fault.TooLarge:      metav1.StatusReasonRequestEntityTooLarge,
+	fault.Unprocessable: metav1.StatusReasonInvalid,
+	fault.Exhausted:     metav1.StatusReasonTooManyRequests,
+}
+
+// Refuse renders err as the API's Status, for plain requests and for upgrades alike: clients read it from the answer
+// to a failed upgrade too.
+// See https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/
+func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
+	f := fault.Of(err)
+	code := f.Kind.Status()
+	status := metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusFailure,
+		Message:  f.Message,
+		Reason:   reasons[f.Kind],
+		Code:     int32(code),
+	}
+	if f.Kind == fault.NotModified { // the API has no such answer: what is already so is a success
+		status.Status, code = metav1.StatusSuccess, http.StatusOK
+		status.Code = http.StatusOK
+	}
+	header := http.Header{
+		"Content-Type":           {"application/json"},
+		"Cache-Control":          {"no-cache, private"},
+		"X-Content-Type-Options": {"nosniff"},
+	}
+	if t, perr := parseTarget(head.Path); perr == nil && t.resource != "" {
+		status.Details = &metav1.StatusDetails{Name: t.name, Group: t.group, Kind: t.resource}
+		if f.Kind == fault.Denied {
+			status.Message = t.subject() + " is forbidden: " + f.Message
+		}
+	}
+	if status.Details == nil {
+		status.Details = &metav1.StatusDetails{}
+	}
+	switch f.Kind {
+	case fault.Unprocessable: // kubectl prints the causes of this reason, not the message
+		cause := metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Message: f.Message, Field: f.Field}
+		status.Details.Causes = []metav1.StatusCause{cause}
+	case fault.Exhausted:
+		status.Details.RetryAfterSeconds = retryAfter
+		header.Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	body, merr := json.Marshal(status)
+	if merr != nil { // strings alone cannot fail to marshal
+		return dialect.Response{Status: http.StatusInternalServerError, Header: header}
+	}
+	if head.Method == http.MethodHead {
+		body = nil
+	}
+	return dialect.Response{Status: code, Header: header, Body: body}
+}
+
+// subject is the object of a message as kubectl's users know it: `deployments.apps "web"`.
+func (t target) subject() string {
+	s := t.resource
+	if t.group != "" {
+		s += "." + t.group
+	}
+	if t.name != "" {
+		s += " " + strconv.Quote(t.name)
+	}
+	return s
+}

@@ -1,0 +1,104 @@
+package front
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// input is the body of a session's POST: the original request's body, then what the client sends on its hijacked
+// connection. Nothing is read from the client before the far side has accepted.
+type input struct {
+	body  []byte
+	ready chan struct{} // closed by attach or end
+	ended chan struct{} // closed at the client's half-close
+
+	mu     sync.Mutex // held while reading from the client
+	reader *bufio.Reader
+	eof    bool
+
+	state sync.Mutex // guards conn and over
+	conn  net.Conn
+	over  bool
+}
+
+func newInput(body []byte) *input {
+	return &input{body: body, ready: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// attach gives the client's connection and what was read ahead of it.
+func (in *input) attach(conn net.Conn, reader *bufio.Reader) {
+	in.state.Lock()
+	defer in.state.Unlock()
+	if in.over {
+		return
+	}
+	in.conn, in.reader = conn, reader
+	close(in.ready)
+}
+
+// end makes Read end: the session is over.
+func (in *input) end() {
+	in.state.Lock()
+	defer in.state.Unlock()
+	if in.over {
+		return
+	}
+	in.over = true
+	if in.conn == nil {
+		close(in.ready)
+		return
+	}
+	_ = in.conn.SetReadDeadline(time.Now())
+}
+
+func (in *input) isOver() bool {
+	in.state.Lock()
+	defer in.state.Unlock()
+	return in.over
+}
+
+// Read is called by the transport alone.
+func (in *input) Read(p []byte) (int, error) {
+	if len(in.body) > 0 {
+		n := copy(p, in.body)
+		in.body = in.body[n:]
+		return n, nil
+	}
+	<-in.ready
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.reader == nil || in.eof || in.isOver() {
+		return 0, io.EOF
+	}
+	n, err := in.reader.Read(p)
+	if err == io.EOF {
+		in.eof = true
+		close(in.ended)
+	} else if err != nil && in.isOver() {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// Close is called by the transport when it reads no more.
+func (in *input) Close() error {
+	in.end()
+	return nil
+}
+
+// drain reads what the client still sends until it closes its end, so that closing ours does not look like a failure.
+func (in *input) drain(patience time.Duration) {
+	in.end()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.eof || in.reader == nil {
+		return
+	}
+	if in.conn.SetReadDeadline(time.Now().Add(patience)) != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, in.reader)
+}

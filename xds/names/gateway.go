@@ -1,0 +1,41 @@
+package names
+
+// Unix sockets in a gateway's run directory.
+const (
+	EdgeSocket    = "edge.sock"        // Envoy: requests that isthmus itself sends to peers
+	XDSSocket     = "xds.sock"         // isthmus: the control plane
+	ExtProcSocket = "extproc.sock"     // isthmus: external processing
+	BridgeSocket  = "bridge.sock"      // isthmus: operations of several calls, and converted streams
+	PeeringSocket = "peering.sock"     // isthmus: the peering service
+	AdminSocket   = "envoy-admin.sock" // Envoy: its admin interface
+)
+
+// Metadata is the namespace of what a decision was about, in route metadata where routes decide and in dynamic
+// metadata where external processing does.
+const Metadata = "isthmus"
+
+// Keys within Metadata. The access log writes them.
+const (
+	MetadataKind     = "kind"
+	MetadataPeer     = "peer"
+	MetadataVerb     = "verb"
+	MetadataObject   = "object"
+	MetadataDecision = "decision"
+	MetadataRule     = "rule"
+	MetadataUpstream = "upstream"
+)
+
+// HeaderExchange is set on a request by external processing when it will rewrite the answer, and on that answer when
+// it has. A request that carries it gets no answer that does not: the native one must not pass if external processing
+// is gone in between. Its value does not matter.
+const HeaderExchange = "x-isthmus-exchange"
+
+// Crossing are the headers of HeaderPrefix that a gateway takes from a peer; it drops or sets all others itself.
+var Crossing = []string{HeaderCaller, HeaderNode, HeaderNetworkMode, HeaderSession, HeaderSessionBody}
+
+// FromCaller are the headers of HeaderPrefix that a gateway takes from a caller of its own cluster.
+var FromCaller = []string{HeaderNode, HeaderNetworkMode}
+
+// Details are the response code details of an answer that external processing gave. Envoy's own answers are put into
+// the gateway's words; one with these details is left as it is.
+const Details = "isthmus"

@@ -1,0 +1,80 @@
+package resource
+
+import (
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// accessLog writes a line of JSON for every request. What a decision was about is in the route's metadata where routes
+// decide and in dynamic metadata where external processing does, never in both.
+func accessLog(path string) []*accesslogv3.AccessLog {
+	return jsonLog(path, map[string]string{
+		"time":       "%START_TIME(%Y-%m-%dT%H:%M:%E3SZ)%",
+		"edge":       "%LISTENER_NAME%",
+		"kind":       decided(names.MetadataKind),
+		"peer":       decided(names.MetadataPeer),
+		"verb":       decided(names.MetadataVerb),
+		"object":     decided(names.MetadataObject),
+		"decision":   decided(names.MetadataDecision),
+		"rule":       decided(names.MetadataRule),
+		"upstream":   "%UPSTREAM_CLUSTER%",
+		"method":     "%REQ(:METHOD)%",
+		"authority":  "%REQ(:AUTHORITY)%",
+		"protocol":   "%PROTOCOL%",
+		"code":       "%RESPONSE_CODE%",
+		"details":    "%RESPONSE_CODE_DETAILS%",
+		"flags":      "%RESPONSE_FLAGS%",
+		"received":   "%BYTES_RECEIVED%",
+		"sent":       "%BYTES_SENT%",
+		"duration":   "%DURATION%",
+		"request_id": "%REQ(X-REQUEST-ID)%",
+		"trace":      "%TRACE_ID%",
+	})
+}
+
+// connectionLog is the same for raw TCP.
+func connectionLog(path string, fixed map[string]string) []*accesslogv3.AccessLog {
+	format := map[string]string{
+		"time":     "%START_TIME(%Y-%m-%dT%H:%M:%E3SZ)%",
+		"edge":     "%LISTENER_NAME%",
+		"upstream": "%UPSTREAM_CLUSTER%",
+		"flags":    "%RESPONSE_FLAGS%",
+		"received": "%BYTES_RECEIVED%",
+		"sent":     "%BYTES_SENT%",
+		"duration": "%DURATION%",
+	}
+	for k, v := range fixed {
+		format[k] = v
+	}
+	return jsonLog(path, format)
+}
+
+func decided(key string) string {
+	return "%METADATA(ROUTE:" + names.Metadata + ":" + key + ")%%DYNAMIC_METADATA(" + names.Metadata + ":" + key + ")%"
+}
+
+func jsonLog(path string, format map[string]string) []*accesslogv3.AccessLog {
+	if path == "" {
+		return nil
+	}
+	fields := make(map[string]*structpb.Value, len(format))
+	for k, v := range format {
+		fields[k] = structpb.NewStringValue(v)
+	}
+	return []*accesslogv3.AccessLog{{
+		Name: "envoy.access_loggers.file",
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&filev3.FileAccessLog{
+			Path: path,
+			AccessLogFormat: &filev3.FileAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
+				Format: &corev3.SubstitutionFormatString_JsonFormat{
+					JsonFormat: &structpb.Struct{Fields: fields},
+				},
+				OmitEmptyValues: true,
+			}},
+		})},
+	}}
+}

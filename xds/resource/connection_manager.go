@@ -1,0 +1,117 @@
+package resource
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+)
+
+const (
+	// maxBody is the largest body that external processing may hold.
+	maxBody = 16 << 20
+	// maxHeadersKB is the largest head of a request or an answer; docker puts registry credentials into one.
+	maxHeadersKB = 96
+	// streamWindow and connectionWindow are what may be under way unread; they bound throughput over a distance and
+	// memory for a reader that stopped.
+	streamWindow     = 1 << 20
+	connectionWindow = 16 << 20
+	// maxStreams is the number of requests on one connection; sessions and watches hold theirs.
+	maxStreams = 1024
+)
+
+// Upgrades that pass. CONNECT carries raw TCP.
+const (
+	upgradeConnect   = "CONNECT"
+	upgradeWebSocket = "websocket"
+	upgradeSPDY      = "SPDY/3.1"
+	upgradeTCP       = "tcp"
+)
+
+// connectionManager is what all HTTP listeners share.
+func connectionManager(g Gateway, name string) *hcmv3.HttpConnectionManager {
+	m := &hcmv3.HttpConnectionManager{
+		StatPrefix: name,
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			ConfigSource: ads(), RouteConfigName: name,
+		}},
+		Http2ProtocolOptions: serverHTTP2(),
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout:                  duration(time.Hour),
+			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_ALLOW, // services have such headers
+		},
+		MaxRequestHeadersKb: u32(maxHeadersKB),
+		// Streams that are silent for hours are ordinary: watches, waits, sessions. Routes set their own limits.
+		StreamIdleTimeout:     duration(0),
+		RequestHeadersTimeout: duration(30 * time.Second),
+		DelayedCloseTimeout:   duration(time.Second),
+		DrainTimeout:          duration(5 * time.Second),
+		// Dot segments are resolved before anybody decides by a path. Doubled and escaped slashes stay: they mean
+		// something to services and to proxied paths ("/api/v4/projects/group%2Fname"); who decides by a path decodes
+		// it as its orchestrator does.
+		NormalizePath:                yes(),
+		MergeSlashes:                 false,
+		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_KEEP_UNCHANGED,
+		StripPortMode:                nil, // the port is part of what is asked
+		StripTrailingHostDot:         true,
+		// Nobody is internal, so Envoy's own headers have no effect; no address is written into headers.
+		UseRemoteAddress:           yes(),
+		SkipXffAppend:              true,
+		InternalAddressConfig:      &hcmv3.HttpConnectionManager_InternalAddressConfig{CidrRanges: nobody()},
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
+		PreserveExternalRequestId:  true,
+		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{
+			{UpgradeType: upgradeConnect}, {UpgradeType: upgradeWebSocket}, {UpgradeType: upgradeSPDY}, {UpgradeType: upgradeTCP},
+		},
+		AccessLog: accessLog(g.AccessLog),
+		Tracing:   tracing(g),
+	}
+	return m
+}
+
+func serverHTTP2() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		AllowConnect:                true,
+		MaxConcurrentStreams:        u32(maxStreams),
+		InitialStreamWindowSize:     u32(streamWindow),
+		InitialConnectionWindowSize: u32(connectionWindow),
+		ConnectionKeepalive: &corev3.KeepaliveSettings{
+			Interval: duration(30 * time.Second), Timeout: duration(10 * time.Second),
+		},
+	}
+}
+
+// nobody is a range that no caller has: an empty list would mean private networks.
+func nobody() []*corev3.CidrRange {
+	return []*corev3.CidrRange{{AddressPrefix: "192.0.2.0", PrefixLen: u32(32)}} // TEST-NET-1
+}
+
+func tracing(g Gateway) *hcmv3.HttpConnectionManager_Tracing {
+	if g.Tracing.Collector == "" {
+		return nil
+	}
+	return &hcmv3.HttpConnectionManager_Tracing{
+		RandomSampling: &typev3.Percent{Value: g.Tracing.Percent},
+		Provider: &tracev3.Tracing_Http{
+			Name: "envoy.tracers.opentelemetry",
+			ConfigType: &tracev3.Tracing_Http_TypedConfig{TypedConfig: pack(&tracev3.OpenTelemetryConfig{
+				ServiceName: "isthmus-envoy/" + g.Cluster,
+				GrpcService: &corev3.GrpcService{
+					TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+						ClusterName: clusterTracing,
+					}},
+				},
+			})},
+		},
+	}
+}
+
+func managed(m *hcmv3.HttpConnectionManager) *listenerv3.Filter {
+	return &listenerv3.Filter{
+		Name:       "envoy.filters.network.http_connection_manager",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(m)},
+	}
+}

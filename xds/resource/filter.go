@@ -1,0 +1,154 @@
+package resource
+
+import (
+	"net/http"
+	"time"
+
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	customresponsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/custom_response/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	localresponsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3"
+	envoymatcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// Names of filters, by which routes configure them.
+const (
+	filterRBAC    = "envoy.filters.http.rbac"
+	filterExtProc = "envoy.filters.http.ext_proc"
+	filterProof   = "envoy.filters.http.custom_response"
+	filterStrip   = "envoy.filters.http.header_mutation"
+	filterRouter  = "envoy.filters.http.router"
+)
+
+// decisionTimeout is how long Envoy waits for one message of external processing; the server's own deadline is
+// shorter, so that it refuses in the caller's words.
+const decisionTimeout = 15 * time.Second
+
+func filter(name string, m proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(m)}}
+}
+
+// extProc asks isthmus about the head of a request; the answer may escalate to more phases.
+func extProc() *hcmv3.HttpFilter {
+	return filter(filterExtProc, &extprocv3.ExternalProcessor{
+		GrpcService: &corev3.GrpcService{
+			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+				ClusterName: names.ExtProc,
+			}},
+		},
+		ProcessingMode: &extprocv3.ProcessingMode{
+			RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
+			ResponseHeaderMode:  extprocv3.ProcessingMode_SKIP,
+			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
+			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
+		},
+		MessageTimeout:    duration(decisionTimeout),
+		AllowModeOverride: true,
+		MutationRules:     &mutationv3.HeaderMutationRules{AllowAllRouting: yes(), AllowEnvoy: nil},
+		RouteCacheAction:  extprocv3.ExternalProcessor_CLEAR,
+		StatusOnError:     &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		MetadataOptions: &extprocv3.MetadataOptions{
+			ReceivingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{names.Metadata}},
+		},
+	})
+}
+
+// withoutExtProc is for routes that decide by themselves.
+func withoutExtProc() *anypb.Any {
+	return pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}})
+}
+
+// rbac allows everything where a route does not say otherwise.
+func rbac() *hcmv3.HttpFilter { return filter(filterRBAC, &rbacv3.RBAC{}) }
+
+// onlyPeer allows a route to one peer, by what its certificate proved. The route matched HeaderPeer already; a mistake
+// in one of the two must not open the other.
+func onlyPeer(id string) *anypb.Any {
+	return pack(&rbacv3.RBACPerRoute{Rbac: &rbacv3.RBAC{Rules: &rbacconfigv3.RBAC{
+		Action: rbacconfigv3.RBAC_ALLOW,
+		Policies: map[string]*rbacconfigv3.Policy{"peer": {
+			Permissions: []*rbacconfigv3.Permission{{Rule: &rbacconfigv3.Permission_Any{Any: true}}},
+			Principals: []*rbacconfigv3.Principal{{Identifier: &rbacconfigv3.Principal_Authenticated_{
+				Authenticated: &rbacconfigv3.Principal_Authenticated{PrincipalName: exactly(id)},
+			}}},
+		}},
+	}}})
+}
+
+// proof refuses an answer that should have been rewritten and was not: when external processing is gone between
+// request and answer, Envoy would pass the orchestrator's native answer on, addresses and all. It stands before
+// ext_proc in the chain, so it sees answers after it. It does nothing where a route does not ask for it.
+func proof() *hcmv3.HttpFilter { return filter(filterProof, &customresponsev3.CustomResponse{}) }
+
+// provenOnly asks for proof.
+func provenOnly() *anypb.Any {
+	r := refusal{http.StatusBadGateway, reasonUnavailable,
+		"the gateway lost the answer while translating it; whether the operation took effect is not known"}
+	return pack(&customresponsev3.CustomResponse{CustomResponseMatcher: &matcherv3.Matcher{
+		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: &matcherv3.Matcher_MatcherList{
+			Matchers: []*matcherv3.Matcher_MatcherList_FieldMatcher{{
+				Predicate: &matcherv3.Matcher_MatcherList_Predicate{
+					MatchType: &matcherv3.Matcher_MatcherList_Predicate_NotMatcher{
+						NotMatcher: &matcherv3.Matcher_MatcherList_Predicate{
+							MatchType: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+								SinglePredicate: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+									Input: &xdscorev3.TypedExtensionConfig{
+										Name: "proof",
+										TypedConfig: pack(&envoymatcherv3.HttpResponseHeaderMatchInput{
+											HeaderName: names.HeaderExchange,
+										}),
+									},
+									Matcher: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{
+										ValueMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+											SafeRegex: &matcherv3.RegexMatcher{
+												EngineType: &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{}},
+												Regex:      ".+",
+											},
+										}},
+									},
+								},
+							},
+						},
+					},
+				},
+				OnMatch: &matcherv3.Matcher_OnMatch{OnMatch: &matcherv3.Matcher_OnMatch_Action{
+					Action: &xdscorev3.TypedExtensionConfig{
+						Name: "refuse",
+						TypedConfig: pack(&localresponsev3.LocalResponsePolicy{
+							Body: inline(r.body()), StatusCode: u32(r.code), ResponseHeadersToAdd: jsonContent(),
+						}),
+					},
+				}},
+			}},
+		}},
+	}})
+}
+
+// strip removes what gateways say to each other from answers; it stands first, so it acts last.
+func strip() *hcmv3.HttpFilter {
+	return filter(filterStrip, &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
+		ResponseMutations: []*mutationv3.HeaderMutation{remove(names.HeaderExchange)},
+	}})
+}
+
+// router forwards requests. It adds none of Envoy's headers, which tell of hosts and timings.
+func router() *hcmv3.HttpFilter {
+	return filter(filterRouter, &routerv3.Router{SuppressEnvoyHeaders: true})
+}
+
+func exactly(s string) *envoymatcherv3.StringMatcher {
+	return &envoymatcherv3.StringMatcher{MatchPattern: &envoymatcherv3.StringMatcher_Exact{Exact: s}}
+}

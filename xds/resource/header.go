@@ -1,0 +1,94 @@
+package resource
+
+import (
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// headerAuthorization is a caller's credential.
+const headerAuthorization = "authorization"
+
+// disclosing are the headers in which proxies and browsers of a cluster write its addresses.
+var disclosing = []string{"x-forwarded-for", "x-real-ip", "forwarded", "via", "x-envoy-external-address"}
+
+func remove(key string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: key}}
+}
+
+func removePrefix(prefix string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
+		RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix},
+		}},
+	}}
+}
+
+// overwrite sets a header to a value in which Envoy's command operators are expanded; nothing is set when that is
+// empty.
+func overwrite(key, value string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: headerOption(key, value)}}
+}
+
+func headerOption(key, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{
+		Header:       &corev3.HeaderValue{Key: key, Value: value},
+		AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+	}
+}
+
+func earlyMutation(mutations ...*mutationv3.HeaderMutation) *corev3.TypedExtensionConfig {
+	return extension("envoy.http.early_header_mutation.header_mutation", &earlyv3.HeaderMutation{Mutations: mutations})
+}
+
+// keepOnly removes all headers of names.HeaderPrefix but the given ones. Envoy can match a prefix, not its complement,
+// so the kept ones are put aside meanwhile.
+func keepOnly(kept []string) []*mutationv3.HeaderMutation {
+	const aside = "isthmus-aside-"
+	var before, after []*mutationv3.HeaderMutation
+	for _, key := range kept {
+		before = append(before, remove(aside+key), overwrite(aside+key, "%REQ("+key+")%"))
+		after = append(after, overwrite(key, "%REQ("+aside+key+")%"), remove(aside+key))
+	}
+	return append(append(before, removePrefix(names.HeaderPrefix)), after...)
+}
+
+// fromPeer is done to the headers of a peer's request before it is routed: the peer's identity is the certificate's
+// whatever the peer wrote, and neither a destination nor any instruction to Envoy comes from outside.
+func fromPeer() *corev3.TypedExtensionConfig {
+	return earlyMutation(
+		remove(names.HeaderRoute), remove(names.HeaderDestination), remove(names.HeaderExchange),
+		removePrefix("x-envoy-"), remove(names.HeaderPeer), overwrite(names.HeaderPeer, "%DOWNSTREAM_PEER_URI_SAN%"),
+	)
+}
+
+// fromCaller is done to the headers of a request of this cluster before it leaves for a peer: what gateways say to
+// each other is not the caller's to say, and this cluster's addresses stay here.
+func fromCaller() *corev3.TypedExtensionConfig {
+	return earlyMutation(append(keepOnly(names.FromCaller), hideCluster()...)...)
+}
+
+// fromIsthmus is the same for requests that isthmus itself sends through its own socket.
+func fromIsthmus() *corev3.TypedExtensionConfig { return earlyMutation(hideCluster()...) }
+
+func hideCluster() []*mutationv3.HeaderMutation {
+	mutations := []*mutationv3.HeaderMutation{removePrefix("x-envoy-")}
+	for _, key := range disclosing {
+		mutations = append(mutations, remove(key))
+	}
+	return mutations
+}
+
+// withoutGatewayHeaders removes what gateways say to each other from what leaves for a service, a container or an
+// orchestrator.
+func withoutGatewayHeaders(more ...*mutationv3.HeaderMutation) *headermutationv3.HeaderMutation {
+	return &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{
+		RequestMutations: append([]*mutationv3.HeaderMutation{removePrefix(names.HeaderPrefix)}, more...),
+		// Nor does an upstream speak as a gateway.
+		ResponseMutations: []*mutationv3.HeaderMutation{removePrefix(names.HeaderPrefix)},
+	}}
+}

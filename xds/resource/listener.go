@@ -1,0 +1,107 @@
+package resource
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// Names of listeners; an HTTP listener's routes have its name.
+const (
+	ListenerPeer  = "peer"
+	ListenerEdge  = "edge"
+	ListenerLocal = "edge-local" // on names.EdgeSocket
+)
+
+// APIListener is the name of the listener for plain clients of a peer's orchestrator API.
+func APIListener(peer string) string { return "api/" + peer }
+
+// AccessListener is the name of an access's listener.
+func AccessListener(access string) string { return "access/" + access }
+
+// accessIdle ends a tunnel on which nothing moved; the database pools of applications idle over nights.
+const accessIdle = 24 * time.Hour
+
+// PeerListener is where other gateways come in; there is none without peers.
+func PeerListener(g Gateway) *listenerv3.Listener {
+	m := connectionManager(g, ListenerPeer)
+	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
+	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
+	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), rbac(), extProc(), router()}
+	m.LocalReplyConfig = replies("the target")
+	l := listener(ListenerPeer, g.Peer, managed(m))
+	l.FilterChains[0].TransportSocket = fromPeers()
+	l.FilterChains[0].TransportSocketConnectTimeout = duration(10 * time.Second)
+	return l
+}
+
+// EdgeListener is where callers of this cluster come in.
+func EdgeListener(g Gateway) *listenerv3.Listener {
+	return edge(g, ListenerEdge, g.Edge, fromCaller())
+}
+
+// LocalListener is where isthmus' own requests to peers come in.
+func LocalListener(g Gateway) *listenerv3.Listener {
+	return edge(g, ListenerLocal, g.socket(names.EdgeSocket), fromIsthmus())
+}
+
+// PeerAPIListener is where plain clients of one peer's orchestrator API come in.
+func PeerAPIListener(g Gateway, peer Peer) *listenerv3.Listener {
+	return edge(g, APIListener(peer.Name), peer.API, fromCaller())
+}
+
+func edge(g Gateway, name, at string, early *corev3.TypedExtensionConfig) *listenerv3.Listener {
+	m := connectionManager(g, name)
+	m.CodecType = hcmv3.HttpConnectionManager_AUTO
+	m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{}
+	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{early}
+	m.HttpFilters = []*hcmv3.HttpFilter{router()}
+	m.LocalReplyConfig = replies("the peer's gateway")
+	return listener(name, at, managed(m))
+}
+
+// ContainerListener carries raw TCP to what an access names.
+func ContainerListener(g Gateway, a Access) *listenerv3.Listener {
+	var headers []*corev3.HeaderValueOption
+	for _, h := range [...]struct{ key, value string }{
+		{names.HeaderCaller, a.Caller}, {names.HeaderNode, a.Node}, {names.HeaderNetworkMode, a.NetworkMode},
+	} {
+		if h.value != "" {
+			headers = append(headers, headerOption(h.key, escape(h.value)))
+		}
+	}
+	name := AccessListener(a.Name)
+	proxy := &tcpproxyv3.TcpProxy{
+		StatPrefix:       name,
+		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: names.PeerCluster(a.Peer)},
+		TunnelingConfig:  &tcpproxyv3.TcpProxy_TunnelingConfig{Hostname: escape(a.Authority), HeadersToAdd: headers},
+		IdleTimeout:      duration(accessIdle),
+		AccessLog:        connectionLog(g.AccessLog, map[string]string{"object": escape(a.Authority), "kind": "container-access"}),
+	}
+	l := listener(name, a.Listen, &listenerv3.Filter{
+		Name: "envoy.filters.network.tcp_proxy", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(proxy)},
+	})
+	return l
+}
+
+func listener(name, at string, filter *listenerv3.Filter) *listenerv3.Listener {
+	l := &listenerv3.Listener{
+		Name: name, Address: address(at),
+		FilterChains:                  []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter}}},
+		PerConnectionBufferLimitBytes: u32(streamWindow),
+	}
+	if l.Address.GetPipe() == nil {
+		l.TcpKeepalive = keepalive()
+	}
+	return l
+}
+
+// keepalive notices a connection whose other end is gone without a word.
+func keepalive() *corev3.TcpKeepalive {
+	return &corev3.TcpKeepalive{KeepaliveProbes: u32(3), KeepaliveTime: u32(60), KeepaliveInterval: u32(20)}
+}

@@ -1,0 +1,69 @@
+package resource
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// Gateway is this cluster's gateway. Addresses are "host:port" or the absolute path of a Unix socket.
+type Gateway struct {
+	Cluster   string // this cluster's name
+	Suffix    string // "" is names.DefaultSuffix
+	ID        string // its SPIFFE id
+	Peer      string // listener for peers; "" for none
+	Edge      string // listener for callers of this cluster, plain HTTP; "" for none
+	RunDir    string // of the Unix sockets between Envoy and isthmus
+	AccessLog string // file; "" for none
+	Tracing   Tracing
+}
+
+// Tracing sends Envoy's spans to an OpenTelemetry collector. The zero Tracing is off.
+type Tracing struct {
+	Collector string  // OTLP over gRPC, "host:port" or the path of a Unix socket
+	Percent   float64 // of requests that no caller sampled already
+}
+
+// Identity is what this gateway shows to its peers, in PEM.
+type Identity struct{ Certificate, Key []byte }
+
+// Peer is another cluster's gateway.
+type Peer struct {
+	Name        string
+	Addresses   []string // host:port; empty while unknown
+	ID          string   // its SPIFFE id
+	TrustDomain string   // of ID
+	Bundle      []byte   // CA certificates of TrustDomain, PEM
+	Ready       bool     // the handshake is done; until then only the peering service reaches it
+	API         string   // listener for plain clients of its orchestrator's API; "" for none
+}
+
+// Service is an exported service of this cluster with the peers that may query it.
+type Service struct {
+	neutral.Service
+	Peers []string // SPIFFE ids
+}
+
+// Access is a listener of raw TCP that leads to one container, or to one TCP port of a service, of a peer.
+type Access struct {
+	Name        string
+	Listen      string
+	Peer        string // its name
+	Authority   string // "db-0.shop.ctr.east.isthmus.internal:5432"
+	Caller      string // names.HeaderCaller; "" for none
+	Node        string // names.HeaderNode; "" for none
+	NetworkMode string // names.HeaderNetworkMode; "" for none
+}
+
+// suffix is the gateway's name suffix.
+func (g Gateway) suffix() string {
+	if g.Suffix == "" {
+		return names.DefaultSuffix
+	}
+	return strings.ToLower(g.Suffix)
+}
+
+// socket is the path of one of names' sockets.
+func (g Gateway) socket(name string) string { return filepath.Join(g.RunDir, name) }

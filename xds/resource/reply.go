@@ -1,0 +1,136 @@
+package resource
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+const contentJSON = "application/json"
+
+// refusal is an answer that Envoy gives by itself. Its body is a Kubernetes Status and a docker error at once.
+type refusal struct {
+	code    uint32
+	reason  string // Kubernetes' word
+	message string
+}
+
+// Kubernetes' words for refusals.
+const (
+	reasonNotFound    = "NotFound"
+	reasonForbidden   = "Forbidden"
+	reasonUnavailable = "ServiceUnavailable"
+	reasonTimeout     = "Timeout"
+	reasonTooMany     = "TooManyRequests"
+	reasonBadRequest  = "BadRequest"
+	reasonInternal    = "InternalError"
+)
+
+var noDecision = refusal{http.StatusServiceUnavailable, reasonUnavailable,
+	"the gateway made no decision about this request"}
+
+// body renders the refusal in JSON.
+func (r refusal) body() string {
+	b, err := json.Marshal(struct {
+		Kind       string   `json:"kind"`
+		APIVersion string   `json:"apiVersion"`
+		Metadata   struct{} `json:"metadata"`
+		Status     string   `json:"status"`
+		Message    string   `json:"message"`
+		Reason     string   `json:"reason"`
+		Code       uint32   `json:"code"`
+	}{Kind: "Status", APIVersion: "v1", Status: "Failure", Message: r.message, Reason: r.reason, Code: r.code})
+	if err != nil {
+		panic(fmt.Sprintf("render a refusal: %v", err)) // a struct of strings always renders
+	}
+	return string(b) + "\n"
+}
+
+// direct is the refusal as a route's action, with jsonContent among the route's response headers.
+func (r refusal) direct() *routev3.Route_DirectResponse {
+	return &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
+		Status: r.code, Body: inline(r.body()),
+	}}
+}
+
+// jsonContent is the content type of refusals.
+func jsonContent() []*corev3.HeaderValueOption {
+	return []*corev3.HeaderValueOption{headerOption("content-type", contentJSON)}
+}
+
+// replies puts the answers that Envoy makes when something fails into the gateway's words: Envoy's own tell addresses.
+// Answers of external processing and of routes are refusals already and stay.
+func replies(upstream string) *hcmv3.LocalReplyConfig {
+	var mappers []*hcmv3.ResponseMapper
+	for _, m := range []struct {
+		filter *accesslogv3.AccessLogFilter
+		refusal
+	}{
+		{details(`response.code_details in ["` + names.Details + `", "direct_response"]`), refusal{}},
+		{details(`response.code_details.startsWith("ext_proc_error")`), refusal{http.StatusServiceUnavailable,
+			reasonUnavailable, "the gateway cannot decide about this request at the moment"}},
+		{details(`response.code_details.startsWith("rbac_access_denied")`), refusal{http.StatusForbidden,
+			reasonForbidden, "this peer may not query this service"}},
+		{flags("UH", "NC"), refusal{http.StatusServiceUnavailable, reasonUnavailable,
+			upstream + " has nothing ready to answer"}},
+		{flags("UT", "SI", "DT", "UMSDR"), refusal{http.StatusGatewayTimeout, reasonTimeout,
+			upstream + " did not answer in time"}},
+		{flags("UO", "OM"), refusal{http.StatusServiceUnavailable, reasonTooMany,
+			"the gateway has too many requests under way"}},
+		{flags("UF", "UC", "LR", "UR", "URX", "UPE"), refusal{http.StatusBadGateway, reasonUnavailable,
+			upstream + " could not be reached, or broke off"}},
+		{flags("NR"), refusal{http.StatusNotFound, reasonNotFound, "no such name at this gateway"}},
+		{flags("DPE"), refusal{http.StatusBadRequest, reasonBadRequest, "the request is not valid HTTP"}},
+		{details("true"), refusal{0, reasonInternal, "the gateway cannot serve this request"}},
+	} {
+		mappers = append(mappers, m.mapper(m.filter))
+	}
+	return &hcmv3.LocalReplyConfig{Mappers: mappers}
+}
+
+// mapper answers with the refusal where the filter holds. The zero refusal leaves what is there; one without a code
+// leaves the code.
+func (r refusal) mapper(filter *accesslogv3.AccessLogFilter) *hcmv3.ResponseMapper {
+	m := &hcmv3.ResponseMapper{Filter: filter}
+	if r == (refusal{}) {
+		return m
+	}
+	body := r.body()
+	if r.code == 0 {
+		body = strings.Replace(body, `"code":0`, `"code":%RESPONSE_CODE%`, 1)
+	} else {
+		m.StatusCode = u32(r.code)
+	}
+	m.BodyFormatOverride = &corev3.SubstitutionFormatString{
+		Format:      &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: inline(body)},
+		ContentType: contentJSON,
+	}
+	return m
+}
+
+func flags(f ...string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: f},
+	}}
+}
+
+// details filters by a CEL expression.
+func details(expression string) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
+		ExtensionFilter: &accesslogv3.ExtensionFilter{
+			Name: "envoy.access_loggers.extension_filters.cel",
+			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: pack(&celv3.ExpressionFilter{
+				Expression: expression,
+			})},
+		},
+	}}
+}

@@ -1,0 +1,117 @@
+package resource
+
+import (
+	"slices"
+	"strconv"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// PeerRoutes are the routes of the peer listener. A request's HeaderPeer is what the certificate proved.
+func PeerRoutes(g Gateway, peers []Peer, services []Service, orchestrator neutral.Upstream) *routev3.RouteConfiguration {
+	peerNames := make(map[string]string, len(peers))
+	for _, p := range peers {
+		peerNames[p.ID] = p.Name
+	}
+	hosts := []*routev3.VirtualHost{peeringHost(g)}
+	for _, s := range services {
+		hosts = append(hosts, serviceHosts(g, s, peerNames)...)
+	}
+	hosts = append(hosts, decidedHost(orchestrator))
+	return &routev3.RouteConfiguration{
+		Name: ListenerPeer, VirtualHosts: hosts,
+		// Clusters and routes come by the same stream in the right order; a name that is not there is a refusal.
+		ValidateClusters: no(),
+	}
+}
+
+// peeringHost leads peers to the peering service, which decides by HeaderPeer itself.
+func peeringHost(g Gateway) *routev3.VirtualHost {
+	route := forward(anyPath(), to(names.Peering, 0))
+	route.TypedPerFilterConfig = perFilter{filterExtProc: withoutExtProc()}
+	route.Metadata = decision{kind: "peering", decision: "allow"}.metadata()
+	return &routev3.VirtualHost{
+		Name: names.Peering, Domains: domain(names.PeeringHost(g.Cluster, g.suffix())), Routes: []*routev3.Route{route},
+	}
+}
+
+// serviceHosts are the names of a service: the first port's is the bare name as well. Peers that may not query it fall
+// to external processing, which refuses in words.
+func serviceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.VirtualHost {
+	host := names.ServiceHost(s.Name, s.Namespace, g.Cluster, g.suffix())
+	var hosts []*routev3.VirtualHost
+	bare := true
+	for _, port := range s.Ports {
+		if !Served(port) {
+			continue
+		}
+		cluster := serviceCluster(s.Service, port)
+		domains := []string{host + ":" + strconv.Itoa(int(port.Number))}
+		if bare {
+			domains, bare = append(domains, host), false
+		}
+		var routes []*routev3.Route
+		for _, id := range slices.Compact(slices.Sorted(slices.Values(s.Peers))) {
+			if peer, ok := peerNames[id]; ok {
+				routes = append(routes, serviceRoute(cluster, s, port, id, peer))
+			}
+		}
+		hosts = append(hosts, &routev3.VirtualHost{
+			Name: cluster, Domains: domains, Routes: append(routes, refuse(noDecision)...),
+		})
+	}
+	return hosts
+}
+
+// serviceRoute decides that one peer's query goes to the service. The service sees the name that was queried: links
+// and cookies that it makes of it lead the caller back through the gateways, and it tells nothing of this cluster.
+func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer string) *routev3.Route {
+	var route *routev3.Route
+	if port.App == neutral.TCP {
+		route = forward(connect(headerIs(names.HeaderPeer, id)), tunnel(cluster))
+	} else {
+		action := to(cluster, queryIdle)
+		action.RetryPolicy = again()
+		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
+	}
+	route.TypedPerFilterConfig = perFilter{filterExtProc: withoutExtProc(), filterRBAC: onlyPeer(id)}
+	route.Metadata = decision{
+		kind: "service-query", peer: peer, verb: string(neutral.Query), decision: "allow",
+		object: string(neutral.KindService) + " " + s.Namespace + "/" + s.Name,
+	}.metadata()
+	return route
+}
+
+// Served tells whether a port can be queried at all.
+func Served(p neutral.ServicePort) bool { return p.Protocol == "" || p.Protocol == "tcp" }
+
+// decidedHost is every other name: external processing decides, and no request goes anywhere without its word.
+func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
+	toOrchestrator := func() *routev3.RouteAction {
+		action := to(names.Orchestrator, 0)
+		if orchestrator.Host != "" {
+			action.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: orchestrator.Host}
+		}
+		return action
+	}
+	var routes []*routev3.Route
+	if orchestrator.Socket != "" || orchestrator.Address != "" {
+		translated := forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator), headerPresent(names.HeaderExchange)),
+			toOrchestrator())
+		translated.TypedPerFilterConfig = perFilter{filterProof: provenOnly()}
+		routes = append(routes, translated,
+			forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator)), toOrchestrator()))
+	}
+	routes = append(routes,
+		forward(anyPath(headerIs(names.HeaderRoute, names.Bridge)), to(names.Bridge, 0)),
+		forward(connect(headerIs(names.HeaderRoute, names.Access)), tunnel(names.Access)),
+		forward(anyPath(headerIs(names.HeaderRoute, names.Access)), to(names.Access, queryIdle)))
+	return &routev3.VirtualHost{
+		Name: "decided", Domains: []string{"*"}, Routes: append(routes, refuse(noDecision)...),
+		RequestBodyBufferLimit: wrapperspb.UInt64(maxBody),
+	}
+}

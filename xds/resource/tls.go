@@ -1,0 +1,94 @@
+package resource
+
+import (
+	"net"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// alpnHTTP2 is all that the peer link speaks.
+var alpnHTTP2 = []string{"h2"}
+
+// peerLink is the peer link's version of TLS.
+func peerLink() *tlsv3.TlsParameters {
+	return &tlsv3.TlsParameters{
+		TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+	}
+}
+
+// fromPeers is the listener's side of the peer link. Sessions are not resumed: a resumed one would not be checked
+// against the peers known by then.
+func fromPeers() *corev3.TransportSocket {
+	return transportSocket(&tlsv3.DownstreamTlsContext{
+		RequireClientCertificate: yes(),
+		CommonTlsContext: &tlsv3.CommonTlsContext{
+			TlsParams: peerLink(), AlpnProtocols: alpnHTTP2,
+			TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds(SecretIdentity)},
+			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
+				ValidationContextSdsSecretConfig: sds(SecretPeers),
+			},
+		},
+		SessionTicketKeysType:            &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true},
+		DisableStatefulSessionResumption: true,
+	})
+}
+
+// toPeer is the dialling side of the peer link.
+func toPeer(peer Peer, suffix string) *corev3.TransportSocket {
+	return transportSocket(&tlsv3.UpstreamTlsContext{
+		Sni:            peer.Name + "." + suffix,
+		MaxSessionKeys: u32(0),
+		CommonTlsContext: &tlsv3.CommonTlsContext{
+			TlsParams: peerLink(), AlpnProtocols: alpnHTTP2,
+			TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds(SecretIdentity)},
+			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
+				ValidationContextSdsSecretConfig: sds(PeerSecret(peer.Name)),
+			},
+		},
+	})
+}
+
+// toOrchestrator is TLS to the orchestrator's API; nil where it is plaintext.
+func toOrchestrator(u neutral.Upstream) *corev3.TransportSocket {
+	if u.Address == "" || len(u.CA) == 0 {
+		return nil
+	}
+	common := &tlsv3.CommonTlsContext{
+		TlsParams:     &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3},
+		AlpnProtocols: []string{"http/1.1"},
+		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
+			ValidationContextSdsSecretConfig: sds(SecretOrchestratorCA),
+		},
+	}
+	if len(u.Cert) > 0 {
+		common.TlsCertificateSdsSecretConfigs = []*tlsv3.SdsSecretConfig{sds(SecretOrchestratorClient)}
+	}
+	tls := &tlsv3.UpstreamTlsContext{CommonTlsContext: common}
+	if name := serverName(u); net.ParseIP(name) == nil {
+		tls.Sni = name
+	}
+	return transportSocket(tls)
+}
+
+// serverName is the name that the orchestrator's certificate must carry.
+func serverName(u neutral.Upstream) string {
+	if u.ServerName != "" {
+		return u.ServerName
+	}
+	host, _ := split(u.Address)
+	return host
+}
+
+func transportSocket(m proto.Message) *corev3.TransportSocket {
+	return &corev3.TransportSocket{
+		Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: pack(m)},
+	}
+}
+
+func sds(name string) *tlsv3.SdsSecretConfig {
+	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: ads()}
+}

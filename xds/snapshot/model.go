@@ -1,0 +1,206 @@
+package snapshot
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/resource"
+)
+
+// The parts of a Model; package resource documents their fields.
+type (
+	Gateway  = resource.Gateway
+	Tracing  = resource.Tracing
+	Identity = resource.Identity
+	Peer     = resource.Peer
+	Service  = resource.Service
+	Access   = resource.Access
+)
+
+// Model is all that Envoy's configuration is made of.
+type Model struct {
+	Gateway  Gateway
+	Identity Identity
+	Peers    []Peer
+	Services []Service // exported ones
+	Accesses []Access
+	Upstream neutral.Upstream // the orchestrator's API; the zero Upstream is none
+}
+
+// label is a DNS label, of which names are made.
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// serviceName is what service names and namespaces of all orchestrators fit into; Swarm's have dots and underscores.
+var serviceName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,251}[a-zA-Z0-9])?$`)
+
+// Validate tells everything that is wrong with a model.
+func (m Model) Validate() error {
+	return errors.Join(m.gateway(), m.peers(), m.services(), m.accesses(), m.upstream())
+}
+
+func (m Model) gateway() error {
+	var errs []error
+	g := m.Gateway
+	if !label.MatchString(g.Cluster) {
+		errs = append(errs, fmt.Errorf("cluster name %q is not a DNS label", g.Cluster))
+	}
+	for _, l := range strings.Split(g.Suffix, ".") {
+		if g.Suffix != "" && !label.MatchString(l) {
+			errs = append(errs, fmt.Errorf("suffix %q is not a DNS name", g.Suffix))
+			break
+		}
+	}
+	if !strings.HasPrefix(g.RunDir, "/") {
+		errs = append(errs, fmt.Errorf("run directory %q is not an absolute path", g.RunDir))
+	} else if err := resource.CheckAddress(g.RunDir + "/" + names.AdminSocket); err != nil {
+		errs = append(errs, fmt.Errorf("run directory: %w", err))
+	}
+	for what, a := range map[string]string{"peer listener": g.Peer, "edge listener": g.Edge, "tracing collector": g.Tracing.Collector} {
+		if a == "" {
+			continue
+		}
+		if err := resource.CheckAddress(a); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	if g.Peer != "" || len(m.Peers) > 0 {
+		if !isPEM(m.Identity.Certificate, "CERTIFICATE") || !isPEM(m.Identity.Key, "PRIVATE KEY") {
+			errs = append(errs, errors.New("the peer link needs a certificate and its key in PEM"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m Model) peers() error {
+	var errs []error
+	seen := map[string]bool{m.Gateway.Cluster: true}
+	ids := map[string]string{}
+	bundles := map[string]Peer{}
+	for _, p := range m.Peers {
+		fail := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("peer %q: "+format, append([]any{p.Name}, args...)...))
+		}
+		if !label.MatchString(p.Name) {
+			fail("the name is not a DNS label")
+		}
+		if seen[p.Name] {
+			fail("the name is taken")
+		}
+		seen[p.Name] = true
+		if err := CheckID(p.ID, p.TrustDomain); err != nil {
+			fail("%w", err)
+		}
+		if other, ok := ids[p.ID]; ok {
+			fail("has the SPIFFE id of peer %q", other)
+		}
+		ids[p.ID] = p.Name
+		if !isPEM(p.Bundle, "CERTIFICATE") {
+			fail("the trust bundle is not PEM certificates")
+		}
+		// Whoever holds a CA of a trust domain can be anybody in it, so two CAs for one domain is a break-in.
+		if other, ok := bundles[p.TrustDomain]; ok && !bytes.Equal(other.Bundle, p.Bundle) {
+			fail("trust domain %q is peer %q's already, with another bundle", p.TrustDomain, other.Name)
+		}
+		bundles[p.TrustDomain] = p
+		for _, a := range p.Addresses {
+			if err := resource.CheckAddress(a); err != nil || strings.HasPrefix(a, "/") {
+				fail("address %q is not host:port", a)
+			}
+		}
+		if p.API != "" {
+			if err := resource.CheckAddress(p.API); err != nil {
+				fail("API listener: %w", err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckID tells whether id is a SPIFFE id of a trust domain.
+func CheckID(id, domain string) error {
+	rest, ok := strings.CutPrefix(id, "spiffe://"+domain+"/")
+	if domain == "" || !ok || rest == "" || strings.ContainsAny(id, ", %?#\"\\") {
+		return fmt.Errorf("%q is not a SPIFFE id of trust domain %q", id, domain)
+	}
+	return nil
+}
+
+func (m Model) services() error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, s := range m.Services {
+		if !serviceName.MatchString(s.Name) || !serviceName.MatchString(s.Namespace) {
+			errs = append(errs, fmt.Errorf("service %q: the name cannot be part of a host name", s.ID()))
+		}
+		key := strings.ToLower(s.ID())
+		if seen[key] {
+			errs = append(errs, fmt.Errorf("service %q is there twice", s.ID()))
+		}
+		seen[key] = true
+		ports := map[uint16]bool{}
+		for _, p := range s.Ports {
+			if p.Number == 0 || ports[p.Number] && (p.Protocol == "" || p.Protocol == "tcp") {
+				errs = append(errs, fmt.Errorf("service %q: port %d is not usable", s.ID(), p.Number))
+			}
+			ports[p.Number] = p.Protocol == "" || p.Protocol == "tcp"
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m Model) accesses() error {
+	var errs []error
+	known := map[string]bool{}
+	for _, p := range m.Peers {
+		known[p.Name] = true
+	}
+	seen := map[string]bool{}
+	for _, a := range m.Accesses {
+		switch {
+		case a.Name == "" || seen[a.Name]:
+			errs = append(errs, fmt.Errorf("access %q: the name is empty or taken", a.Name))
+		case !known[a.Peer]:
+			errs = append(errs, fmt.Errorf("access %q: there is no peer %q", a.Name, a.Peer))
+		case a.Authority == "":
+			errs = append(errs, fmt.Errorf("access %q names no target", a.Name))
+		}
+		seen[a.Name] = true
+		if err := resource.CheckAddress(a.Listen); err != nil {
+			errs = append(errs, fmt.Errorf("access %q: %w", a.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m Model) upstream() error {
+	u := m.Upstream
+	switch {
+	case u.Socket != "" && u.Address != "":
+		return errors.New("orchestrator: a socket and an address are given")
+	case u.Socket != "":
+		return resource.CheckAddress(u.Socket)
+	case u.Address != "":
+		if err := resource.CheckAddress(u.Address); err != nil {
+			return fmt.Errorf("orchestrator: %w", err)
+		}
+		if len(u.CA) > 0 && !isPEM(u.CA, "CERTIFICATE") {
+			return errors.New("orchestrator: the CA is not PEM")
+		}
+		if len(u.Cert) > 0 && (!isPEM(u.Cert, "CERTIFICATE") || !isPEM(u.Key, "PRIVATE KEY")) {
+			return errors.New("orchestrator: the client certificate and its key are not PEM")
+		}
+	}
+	return nil
+}
+
+// isPEM tells whether data begins with a PEM block whose type ends so.
+func isPEM(data []byte, kind string) bool {
+	block, _ := pem.Decode(data)
+	return block != nil && strings.HasSuffix(block.Type, kind)
+}
