@@ -113,7 +113,7 @@ func immediate(answer modules.Answer) *extprocv3.ProcessingResponse {
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{
 		ImmediateResponse: &extprocv3.ImmediateResponse{
 			Status: &typev3.HttpStatus{Code: typev3.StatusCode(answer.Status)}, Headers: mutation, Body: answer.Body,
-			Details: "isthmus",
+			Details: names.Details,
 		},
 	}}
 }

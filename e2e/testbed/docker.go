@@ -31,6 +31,12 @@ func (d *DockerCluster) Run(ctx context.Context, arguments ...string) (string, e
 // Bridge is the address of the engine's default bridge.
 func (d *DockerCluster) Bridge() string { return fmt.Sprintf("172.%d.0.1", dockerNetwork+d.index) }
 
+// LoadImage gives the engine the images of an archive made by `docker save`.
+func (d *DockerCluster) LoadImage(ctx context.Context, archive string) error {
+	_, err := d.Run(ctx, "load", "--quiet", "--input", archive)
+	return err
+}
+
 // dockerNetwork is the second byte of the first Docker cluster's addresses;
 // each cluster has its own, so that none answers in the place of another.
 const dockerNetwork = 20
@@ -44,13 +50,20 @@ func (d *DockerCluster) start(ctx context.Context) error {
 	if err := os.MkdirAll(d.Dir, 0o755); err != nil {
 		return fmt.Errorf("docker: %w", err)
 	}
-	// An own configuration keeps that of the machine's engine out.
-	if err := os.WriteFile(config, []byte("{}\n"), 0o644); err != nil {
+	// An own configuration keeps that of the machine's engine out, and the
+	// engine's identity in the bed.
+	content := fmt.Sprintf("{\"deprecated-key-path\": %q}\n", filepath.Join(d.Dir, "key.json"))
+	if err := os.WriteFile(config, []byte(content), 0o644); err != nil {
 		return fmt.Errorf("docker: %w", err)
+	}
+	containerd, err := d.startContainerd(ctx, "")
+	if err != nil {
+		return err
 	}
 	daemon, err := d.Start(ctx, Command{Name: "dockerd", Argv: []string{
 		d.bed.tools.Dockerd,
 		"--config-file", config,
+		"--containerd", d.containerdSocket(),
 		"--host", d.Host(),
 		"--data-root", filepath.Join(d.Dir, "data"),
 		"--exec-root", filepath.Join(d.Dir, "exec"),
@@ -68,11 +81,11 @@ func (d *DockerCluster) start(ctx context.Context) error {
 	err = waitReady(ctx, "the docker engine", time.Minute, func(ctx context.Context) error {
 		_, err := d.Run(ctx, "version", "--format", "{{.Server.Version}}")
 		return err
-	}, daemon)
+	}, daemon, containerd)
 	if err != nil {
 		return err
 	}
-	if _, err := d.Run(ctx, "load", "--quiet", "--input", d.bed.tools.BusyboxImage); err != nil {
+	if err := d.LoadImage(ctx, d.bed.tools.BusyboxImage); err != nil {
 		return err
 	}
 	if _, err := d.Run(ctx, "swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"); err != nil {

@@ -180,22 +180,7 @@ func (l *Link) Counters(ctx context.Context, cluster string) (Counters, error) {
 		if err != nil {
 			return 0, 0, fmt.Errorf("link counters: %w", err)
 		}
-		for line := range strings.Lines(table) {
-			fields := strings.Fields(line)
-			if len(fields) < 3 {
-				continue
-			}
-			packets, err := strconv.ParseUint(fields[0], 10, 64)
-			if err != nil {
-				continue // a heading
-			}
-			switch fields[2] {
-			case "ACCEPT":
-				accepted += packets
-			case "DROP":
-				dropped += packets
-			}
-		}
+		accepted, dropped = parseCounters(table)
 		return accepted, dropped, nil
 	}
 	var err error
@@ -207,6 +192,28 @@ func (l *Link) Counters(ctx context.Context, cluster string) (Counters, error) {
 	}
 	_, c.DroppedForward, err = count(l.Interface() + "-fwd")
 	return c, err
+}
+
+// parseCounters sums the packets of a chain by verdict, from what iptables
+// -nvxL prints.
+func parseCounters(table string) (accepted, dropped uint64) {
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 {
+			continue
+		}
+		packets, err := strconv.ParseUint(fields[0], 10, 64)
+		if err != nil {
+			continue // a heading
+		}
+		switch fields[2] {
+		case "ACCEPT":
+			accepted += packets
+		case "DROP":
+			dropped += packets
+		}
+	}
+	return accepted, dropped
 }
 
 // Cut takes the link down: packets are lost without notice, as when a cable

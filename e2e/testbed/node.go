@@ -9,40 +9,38 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// runtimeSocket is that of the node's containerd.
-func (k *KubernetesCluster) runtimeSocket() string {
-	return filepath.Join(k.Dir, "containerd.sock")
-}
 
 // startRuntime starts the node's containerd and gives it the bed's images.
 func (k *KubernetesCluster) startRuntime(ctx context.Context) (*Process, error) {
 	if err := k.makeClusterCgroup(); err != nil {
 		return nil, err
 	}
-	config := filepath.Join(k.Dir, "containerd.toml")
-	if err := k.writeRuntimeConfig(config); err != nil {
-		return nil, fmt.Errorf("containerd: %w", err)
+	if err := k.writePodNetwork(); err != nil {
+		return nil, fmt.Errorf("pod network: %w", err)
 	}
-	containerd, err := k.Start(ctx, Command{Name: "containerd", Argv: []string{k.bed.tools.Containerd, "--config", config}})
+	config := strings.NewReplacer(
+		"PAUSE", pauseImage,
+		"SNAPSHOTTER", snapshotter(k.Dir),
+		"CNIBIN", cniDir,
+		"CNICONF", k.podNetworkDir(),
+	).Replace(nodeContainerdConfig)
+	containerd, err := k.startContainerd(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	err = waitReady(ctx, "containerd", time.Minute, func(ctx context.Context) error {
+	// Without its CRI plugin containerd runs on, of no use to a kubelet.
+	err = waitReady(ctx, "containerd's CRI plugin", 30*time.Second, func(ctx context.Context) error {
 		plugins, err := k.Ctr(ctx, "plugins", "list")
 		if err != nil {
 			return err
 		}
-		// Without its CRI plugin containerd runs on, of no use to a kubelet.
 		for line := range strings.Lines(plugins) {
 			if fields := strings.Fields(line); len(fields) == 4 && fields[1] == "cri" && fields[3] == "ok" {
 				return nil
 			}
 		}
-		return errors.New("the CRI plugin is not loaded")
+		return errors.New("it is not loaded")
 	}, containerd)
 	if err != nil {
 		return nil, err
@@ -57,7 +55,7 @@ func (k *KubernetesCluster) startRuntime(ctx context.Context) (*Process, error) 
 
 // Ctr runs containerd's client against the node's runtime.
 func (k *KubernetesCluster) Ctr(ctx context.Context, arguments ...string) (string, error) {
-	return run(ctx, append([]string{k.bed.tools.Ctr, "--address", k.runtimeSocket(), "--namespace", "k8s.io"}, arguments...)...)
+	return k.ctr(ctx, append([]string{"--namespace", "k8s.io"}, arguments...)...)
 }
 
 // LoadImage gives the node the images of an archive made by `docker save`.
@@ -66,13 +64,13 @@ func (k *KubernetesCluster) LoadImage(ctx context.Context, archive string) error
 	return err
 }
 
-func (k *KubernetesCluster) writeRuntimeConfig(path string) error {
-	cni := filepath.Join(k.Dir, "cni")
-	if err := os.MkdirAll(cni, 0o755); err != nil {
-		return err
-	}
-	// Every pod has a routed veth of its own: without a bridge, traffic
-	// between pods passes the rules of services too.
+func (k *KubernetesCluster) podNetworkDir() string { return filepath.Join(k.Dir, "cni") }
+
+// writePodNetwork configures the pods' network. Every pod has a routed veth of
+// its own: without a bridge, traffic between pods passes the rules of services
+// too.
+func (k *KubernetesCluster) writePodNetwork() error {
+	dir := k.podNetworkDir()
 	network, err := json.MarshalIndent(map[string]any{
 		"cniVersion": "0.4.0",
 		// The library keeps its results for all networks of a machine in one
@@ -81,7 +79,7 @@ func (k *KubernetesCluster) writeRuntimeConfig(path string) error {
 		"plugins": []any{
 			map[string]any{"type": "ptp", "ipMasq": false, "ipam": map[string]any{
 				"type":    "host-local",
-				"dataDir": filepath.Join(cni, "leases"),
+				"dataDir": filepath.Join(dir, "leases"),
 				"ranges":  []any{[]any{map[string]any{"subnet": k.podNetwork()}}},
 				"routes":  []any{map[string]any{"dst": "0.0.0.0/0"}},
 			}},
@@ -91,79 +89,9 @@ func (k *KubernetesCluster) writeRuntimeConfig(path string) error {
 	if err != nil {
 		return err
 	}
-	config := strings.NewReplacer(
-		"ROOT", filepath.Join(k.Dir, "containerd"),
-		"STATE", filepath.Join(k.Dir, "run"),
-		"SOCKET", k.runtimeSocket(),
-		"PAUSE", pauseImage,
-		"SNAPSHOTTER", snapshotter(k.Dir),
-		"CNIBIN", cniDir,
-		"CNICONF", cni,
-	).Replace(runtimeConfig)
 	return errors.Join(
-		os.WriteFile(filepath.Join(cni, "10-pods.conflist"), network, 0o644),
-		os.WriteFile(path, []byte(config), 0o644))
-}
-
-// runtimeConfig keeps containerd within the bed's folder. Without
-// restrict_oom_score_adj no container starts where root lacks
-// CAP_SYS_RESOURCE.
-const runtimeConfig = `version = 2
-root = "ROOT"
-state = "STATE"
-oom_score = 0
-disabled_plugins = [
-  "io.containerd.internal.v1.tracing",
-  "io.containerd.tracing.processor.v1.otlp",
-  "io.containerd.snapshotter.v1.aufs",
-  "io.containerd.snapshotter.v1.btrfs",
-  "io.containerd.snapshotter.v1.devmapper",
-  "io.containerd.snapshotter.v1.zfs",
-]
-
-[grpc]
-  address = "SOCKET"
-
-[plugins."io.containerd.internal.v1.opt"]
-  path = "ROOT/opt"
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "PAUSE"
-  restrict_oom_score_adj = true
-  netns_mounts_under_state_dir = true
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
-
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "SNAPSHOTTER"
-
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "CNIBIN"
-    conf_dir = "CNICONF"
-`
-
-// snapshotter is overlayfs where the file system can carry one; native copies
-// every layer, and works everywhere.
-func snapshotter(dir string) string {
-	probe, err := os.MkdirTemp(dir, ".overlay-*")
-	if err != nil {
-		return "native"
-	}
-	defer func() { _ = os.RemoveAll(probe) }()
-	for _, name := range []string{"lower", "upper", "work", "merged"} {
-		if err := os.Mkdir(filepath.Join(probe, name), 0o755); err != nil {
-			return "native"
-		}
-	}
-	merged := filepath.Join(probe, "merged")
-	data := "lowerdir=" + probe + "/lower,upperdir=" + probe + "/upper,workdir=" + probe + "/work"
-	if err := unix.Mount("overlay", merged, "overlay", 0, data); err != nil {
-		return "native"
-	}
-	if err := unix.Unmount(merged, 0); err != nil {
-		return "native"
-	}
-	return "overlayfs"
+		os.MkdirAll(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "10-pods.conflist"), network, 0o644))
 }
 
 // startNode starts kubelet and kube-proxy and waits until the node is ready.
@@ -176,7 +104,7 @@ func (k *KubernetesCluster) startNode(ctx context.Context, keys *clusterKeys, co
 		"authorization":            map[string]any{"mode": "Webhook"},
 		"tlsCertFile":              keys.kubelet.certificateFile,
 		"tlsPrivateKeyFile":        keys.kubelet.keyFile,
-		"containerRuntimeEndpoint": "unix://" + k.runtimeSocket(),
+		"containerRuntimeEndpoint": "unix://" + k.containerdSocket(),
 		"cgroupDriver":             "cgroupfs",
 		"cgroupRoot":               k.cgroup(),
 		"failCgroupV1":             false,

@@ -273,6 +273,10 @@ func processStat(pid int) (state byte, startTime uint64) {
 	if err != nil {
 		return 0, 0
 	}
+	return parseStat(raw)
+}
+
+func parseStat(raw []byte) (state byte, startTime uint64) {
 	// The command may hold blanks and parentheses; the fields follow the last.
 	end := bytes.LastIndexByte(raw, ')')
 	if end < 0 {
@@ -282,7 +286,7 @@ func processStat(pid int) (state byte, startTime uint64) {
 	if len(fields) < 20 {
 		return 0, 0
 	}
-	startTime, err = strconv.ParseUint(fields[19], 10, 64)
+	startTime, err := strconv.ParseUint(fields[19], 10, 64)
 	if err != nil {
 		return 0, 0
 	}

@@ -43,11 +43,18 @@ func purge(ctx context.Context, root string, log *slog.Logger) error {
 	if stateErr == nil {
 		stopProcesses(ctx, st)
 	}
+	clusters := map[string]bool{}
+	for _, c := range st.Clusters {
+		clusters[c.Name] = true
+	}
 	var failed []error
 	for _, id := range ids {
+		for _, namespace := range namespacesOf(id) {
+			clusters[strings.TrimPrefix(namespace, id+"-")] = true
+		}
 		failed = append(failed, purgeID(ctx, root, id))
 	}
-	failed = append(failed, removeFiles(root, st))
+	failed = append(failed, removeFiles(root, clusters))
 	if err := errors.Join(failed...); err != nil {
 		return err
 	}
@@ -109,9 +116,8 @@ func stopProcesses(ctx context.Context, st state) {
 func purgeID(ctx context.Context, root, id string) error {
 	sockets := shimSockets(cgroupName(id))
 	failed := []error{killCgroup(cgroupName(id)), unmountBelow(root)}
-	namespaces, _ := filepath.Glob(filepath.Join(namespaceDir, id+"-*"))
-	for _, namespace := range namespaces {
-		_, err := run(ctx, "ip", "netns", "delete", filepath.Base(namespace))
+	for _, namespace := range namespacesOf(id) {
+		_, err := run(ctx, "ip", "netns", "delete", namespace)
 		failed = append(failed, err)
 	}
 	failed = append(failed, removeCgroup(cgroupName(id)))
@@ -122,6 +128,15 @@ func purgeID(ctx context.Context, root, id string) error {
 	}
 	failed = append(failed, removeStrays(root, id))
 	return errors.Join(failed...)
+}
+
+// namespacesOf lists the network namespaces of a bed.
+func namespacesOf(id string) []string {
+	paths, _ := filepath.Glob(filepath.Join(namespaceDir, id+"-*"))
+	for i, path := range paths {
+		paths[i] = filepath.Base(path)
+	}
+	return paths
 }
 
 // shimSockets lists the sockets of containerd's shims. They lie in a folder
@@ -201,8 +216,9 @@ func mountsBelow(root string) ([]string, error) {
 	return points, nil
 }
 
-// removeStrays removes the few files that programs write at fixed places:
-// the CNI library's results and the kubelet's links to container logs.
+// removeStrays removes the few files that programs write at fixed places: the
+// CNI library's results, the kubelet's links to container logs and its folder
+// for device plugins.
 func removeStrays(root, id string) error {
 	var failed []error
 	results, _ := filepath.Glob("/var/lib/cni/results/" + id + "-*")
@@ -215,18 +231,30 @@ func removeStrays(root, id string) error {
 			failed = append(failed, os.Remove(link))
 		}
 	}
-	for _, dir := range []string{"/var/log/containers", "/var/lib/cni/results", "/var/lib/cni", "/run/containerd/s"} {
+	// The folder of a kubelet that is the machine's own holds more.
+	const kubelet = "/var/lib/kubelet"
+	if entries, err := os.ReadDir(kubelet); err == nil && len(entries) == 1 && entries[0].Name() == "device-plugins" && !otherBeds(id) {
+		failed = append(failed, os.RemoveAll(kubelet))
+	}
+	for _, dir := range []string{"/var/log/containers", "/var/lib/cni/results", "/var/lib/cni", "/run/containerd/s", "/run/containerd", "/run/docker/plugins", "/run/docker"} {
 		_ = syscall.Rmdir(dir) // only when empty
 	}
 	return errors.Join(failed...)
 }
 
+// otherBeds tells whether another bed is up, whose kubelet may use what is
+// shared.
+func otherBeds(id string) bool {
+	groups, _ := filepath.Glob(filepath.Join(trackingHierarchy(), cgroupName("*")))
+	return slices.ContainsFunc(groups, func(group string) bool { return filepath.Base(group) != cgroupName(id) })
+}
+
 // removeFiles removes what the bed wrote below its root, and the root itself
 // when nothing else is in it.
-func removeFiles(root string, st state) error {
+func removeFiles(root string, clusters map[string]bool) error {
 	var failed []error
-	for _, c := range st.Clusters {
-		failed = append(failed, os.RemoveAll(filepath.Join(root, c.Name)))
+	for name := range clusters {
+		failed = append(failed, os.RemoveAll(filepath.Join(root, name)))
 	}
 	failed = append(failed, os.RemoveAll(filepath.Join(root, "log")))
 	for _, name := range []string{"bed.json", "bed.lock"} {

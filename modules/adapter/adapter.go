@@ -34,14 +34,13 @@ type Config struct {
 type Module struct {
 	config   Config
 	dialects map[neutral.Orchestrator]dialect.Dialect
-	upstream neutral.Upstream
 }
 
 var _ modules.Module = (*Module)(nil)
 
 // New makes the module.
 func New(config Config) *Module {
-	m := &Module{config: config, upstream: config.Target.Upstream(), dialects: map[neutral.Orchestrator]dialect.Dialect{}}
+	m := &Module{config: config, dialects: map[neutral.Orchestrator]dialect.Dialect{}}
 	for _, d := range config.Dialects {
 		m.dialects[d.Orchestrator()] = d
 	}
@@ -91,7 +90,7 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 	if op.Action == neutral.SystemPing {
 		return a, nil // says nothing of the cluster; clients cannot even report a refusal without it
 	}
-	judgement := m.config.Policy().Foresee(subject(req), op.Verb, m.foreseen(a))
+	judgement := m.foresee(req, a)
 	switch {
 	case judgement.Allowed:
 		a.rule = judgement.Rule
@@ -101,6 +100,25 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 		return m.admitObject(ctx, req, a)
 	}
 	return a, nil
+}
+
+// verbs are all that policy must allow: one native call can do more than one thing.
+func (a admission) verbs() []neutral.Verb { return append([]neutral.Verb{a.op.Verb}, a.op.Also...) }
+
+// foresee judges a head; the worst judgement over the verbs counts.
+func (m *Module) foresee(req *modules.Request, a admission) modules.Judgement {
+	policy, object := m.config.Policy(), m.foreseen(a)
+	var all modules.Judgement
+	for i, verb := range a.verbs() {
+		judgement := policy.Foresee(subject(req), verb, object)
+		switch {
+		case !judgement.Allowed && !judgement.Open:
+			return judgement
+		case i == 0 || judgement.Open:
+			all = judgement
+		}
+	}
+	return all
 }
 
 // foreseen is the object as far as a head tells it. Docker names an object by name, id or a part of the id, so only
@@ -128,11 +146,14 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 	if err != nil {
 		return a, err
 	}
-	judgement := m.config.Policy().Judge(subject(req), a.op.Verb, object)
-	if !judgement.Allowed {
-		return a, judgement.Err()
+	for _, verb := range a.verbs() {
+		judgement := m.config.Policy().Judge(subject(req), verb, object)
+		if !judgement.Allowed {
+			return a, judgement.Err()
+		}
+		a.rule = judgement.Rule
 	}
-	a.op.Object, a.rule = object, judgement.Rule
+	a.op.Object = object
 	return a, nil
 }
 
@@ -212,9 +233,10 @@ func (m *Module) handOn(req *modules.Request, record modules.Record) modules.Ver
 
 // native is the route to the orchestrator: the gateway's own credential, never the caller's.
 func (m *Module) native() *modules.Route {
-	route := &modules.Route{Upstream: names.Orchestrator, Authority: m.upstream.Host, Set: http.Header{}}
-	if m.upstream.Token != "" {
-		route.Set.Set("authorization", "Bearer "+m.upstream.Token)
+	upstream := m.config.Target.Upstream() // its token changes over time
+	route := &modules.Route{Upstream: names.Orchestrator, Authority: upstream.Host, Set: http.Header{}}
+	if upstream.Token != "" {
+		route.Set.Set("authorization", "Bearer "+upstream.Token)
 	} else {
 		route.Remove = append(route.Remove, "authorization")
 	}

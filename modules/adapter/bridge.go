@@ -90,7 +90,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, err)
 	}
 	if a.same {
-		if err := hijack.Serve(w, r.WithContext(ctx), b.module.upstream); err != nil {
+		if err := hijack.Serve(w, r.WithContext(ctx), b.module.config.Target.Upstream()); err != nil {
 			return b.refuse(w, req, unavailable(err))
 		}
 		return nil

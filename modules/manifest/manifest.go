@@ -82,6 +82,7 @@ func decodeFile(s Source, set *Set, issues *Issues) {
 		}
 		if err != nil {
 			line, message := syntaxError(err)
+			line = min(line, 1+bytes.Count(s.Data, []byte{'\n'}))
 			issues.add(Position{File: s.Name, Line: line}, "", "no valid YAML: %s", message)
 			return
 		}

@@ -241,7 +241,7 @@ func TestAtNearest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, line := range map[string]int{"spec.allow[0].verbs[2]": 40, "spec.allow[0].nothing.here": 40, "spec": 37, "": 34, "zzz": 34} {
+	for path, line := range map[string]int{"spec.allow[0].verbs[2]": 40, "spec.allow[0].nothing.here": 40, "spec": 38, "": 34, "zzz": 34} {
 		if at := set.Policies[0].At(path); at.Line != line {
 			t.Errorf("%q is at %v, want line %d", path, at, line)
 		}

@@ -110,7 +110,7 @@ func Explain(path string) (string, error) {
 		for _, f := range k.Fields {
 			plain := strings.ReplaceAll(f.Path, "[]", "")
 			if parent(plain) == parent(rest) {
-				siblings = append(siblings, plain[len(parent(plain)):])
+				siblings = append(siblings, last(plain))
 			}
 			if rest != "" && plain != rest && !strings.HasPrefix(plain, rest+".") {
 				continue
@@ -119,13 +119,15 @@ func Explain(path string) (string, error) {
 			fmt.Fprintf(&b, "%s%s <%s>%s\n%s    %s\n", indent, f.Path, strings.ReplaceAll(f.Type, "`", ""), f.remark(), indent, f.Meaning)
 		}
 		if b.Len() == 0 {
-			last := rest[len(parent(rest)):]
-			return "", fmt.Errorf("%s has no field %s%s", k.Name, rest, suggest(last, siblings))
+			return "", fmt.Errorf("%s has no field %s%s", k.Name, rest, suggest(last(rest), siblings))
 		}
 		return b.String(), nil
 	}
 	return "", fmt.Errorf("no kind %q%s", name, orOneOf(name, kindNames()))
 }
+
+// last is a path's last name.
+func last(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
 
 func (f Field) remark() string {
 	switch {

@@ -19,40 +19,52 @@ func Watch(ctx context.Context, current *Set, onChange func(*Set, error)) {
 func watch(ctx context.Context, current *Set, interval time.Duration, onChange func(*Set, error)) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	var (
-		reported = current.digest // of the content that was last judged
-		pending  string           // of a content that was seen once
-		hash     = current.Hash()
-		failed   bool
-	)
+	f := newFollower(current)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		sources, issues := read(current.paths)
-		now := digest(sources, issues)
-		if now == reported {
-			pending = ""
-			continue
-		}
-		// A content is judged when it was seen twice: a file may be half written.
-		if now != pending {
-			pending = now
-			continue
-		}
-		pending, reported = "", now
-		set, err := parse(sources, issues)
-		if err != nil {
-			failed = true
-			onChange(nil, err)
-			continue
-		}
-		set.paths, set.digest = current.paths, now
-		if next := set.Hash(); next != hash || failed {
-			hash, failed = next, false
-			onChange(set, nil)
+		if set, err := f.look(read(current.paths)); set != nil || err != nil {
+			onChange(set, err)
 		}
 	}
+}
+
+// follower tells what is new in what it is shown.
+type follower struct {
+	paths   []string
+	judged  string // digest of the content that was last judged
+	pending string // digest of a content that was seen once
+	hash    string // of the last valid set
+	failed  bool   // the last judgement was an error
+}
+
+func newFollower(current *Set) *follower {
+	return &follower{paths: current.paths, judged: current.digest, hash: current.Hash()}
+}
+
+// look gives a new set, or an error, or neither when there is nothing new. A content is judged when it was seen twice
+// in a row: a file may be half written.
+func (f *follower) look(sources []Source, issues Issues) (*Set, error) {
+	now := digest(sources, issues)
+	seen := f.pending == now
+	f.pending = now
+	if now == f.judged || !seen {
+		return nil, nil
+	}
+	f.judged = now
+	set, err := parse(sources, issues)
+	if err != nil {
+		f.failed = true
+		return nil, err
+	}
+	set.paths, set.digest = f.paths, now
+	hash := set.Hash()
+	if hash == f.hash && !f.failed {
+		return nil, nil
+	}
+	f.hash, f.failed = hash, false
+	return set, nil
 }

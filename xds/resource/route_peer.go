@@ -44,15 +44,11 @@ func peeringHost(g Gateway) *routev3.VirtualHost {
 func serviceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.VirtualHost {
 	host := names.ServiceHost(s.Name, s.Namespace, g.Cluster, g.suffix())
 	var hosts []*routev3.VirtualHost
-	bare := true
-	for _, port := range s.Ports {
-		if !Served(port) {
-			continue
-		}
+	for i, port := range s.Ports {
 		cluster := serviceCluster(s.Service, port)
 		domains := []string{host + ":" + strconv.Itoa(int(port.Number))}
-		if bare {
-			domains, bare = append(domains, host), false
+		if i == 0 {
+			domains = append(domains, host)
 		}
 		var routes []*routev3.Route
 		for _, id := range slices.Compact(slices.Sorted(slices.Values(s.Peers))) {
@@ -86,7 +82,7 @@ func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer 
 	return route
 }
 
-// Served tells whether a port can be queried at all.
+// Served tells whether a port can be queried at all; the ports of a Service given here are.
 func Served(p neutral.ServicePort) bool { return p.Protocol == "" || p.Protocol == "tcp" }
 
 // decidedHost is every other name: external processing decides, and no request goes anywhere without its word.

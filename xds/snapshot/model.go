@@ -2,10 +2,12 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -39,9 +41,9 @@ var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // serviceName is what service names and namespaces of all orchestrators fit into; Swarm's have dots and underscores.
 var serviceName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,251}[a-zA-Z0-9])?$`)
 
-// Validate tells everything that is wrong with a model.
+// Validate tells everything that is wrong with a model, its services aside: Build leaves bad ones out.
 func (m Model) Validate() error {
-	return errors.Join(m.gateway(), m.peers(), m.services(), m.accesses(), m.upstream())
+	return errors.Join(m.gateway(), m.peers(), m.accesses(), m.upstream())
 }
 
 func (m Model) gateway() error {
@@ -131,27 +133,34 @@ func CheckID(id, domain string) error {
 	return nil
 }
 
-func (m Model) services() error {
+// usable sorts the services that can have a route and tells why others cannot. What runs in a cluster names its own
+// services, so a bad one must not take the others with it.
+func (m Model) usable() ([]Service, []error) {
+	sorted := slices.SortedStableFunc(slices.Values(m.Services), func(a, b Service) int {
+		return cmp.Compare(strings.ToLower(a.ID()), strings.ToLower(b.ID()))
+	})
 	var errs []error
-	seen := map[string]bool{}
-	for _, s := range m.Services {
-		if !serviceName.MatchString(s.Name) || !serviceName.MatchString(s.Namespace) {
-			errs = append(errs, fmt.Errorf("service %q: the name cannot be part of a host name", s.ID()))
-		}
-		key := strings.ToLower(s.ID())
-		if seen[key] {
+	var services []Service
+	for i, s := range sorted {
+		switch {
+		case !serviceName.MatchString(s.Name) || !serviceName.MatchString(s.Namespace):
+			errs = append(errs, fmt.Errorf("service %q cannot be part of a host name", s.ID()))
+			continue
+		case i > 0 && strings.EqualFold(sorted[i-1].ID(), s.ID()):
 			errs = append(errs, fmt.Errorf("service %q is there twice", s.ID()))
+			continue
 		}
-		seen[key] = true
-		ports := map[uint16]bool{}
-		for _, p := range s.Ports {
-			if p.Number == 0 || ports[p.Number] && (p.Protocol == "" || p.Protocol == "tcp") {
-				errs = append(errs, fmt.Errorf("service %q: port %d is not usable", s.ID(), p.Number))
+		ports := s.Ports
+		s.Ports = nil
+		for _, p := range ports {
+			if resource.Served(p) && p.Number != 0 &&
+				!slices.ContainsFunc(s.Ports, func(q neutral.ServicePort) bool { return q.Number == p.Number }) {
+				s.Ports = append(s.Ports, p)
 			}
-			ports[p.Number] = p.Protocol == "" || p.Protocol == "tcp"
 		}
+		services = append(services, s)
 	}
-	return errors.Join(errs...)
+	return services, errs
 }
 
 func (m Model) accesses() error {

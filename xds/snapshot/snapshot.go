@@ -36,7 +36,8 @@ type Resource struct {
 
 // Snapshot is a whole configuration. It does not change.
 type Snapshot struct {
-	Version   string // hash of all versions
+	Version   string  // hash of all versions
+	Rejected  []error // services that were left out, and why
 	resources map[string][]Resource
 }
 
@@ -48,10 +49,16 @@ func Build(m Model) (*Snapshot, error) {
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
+	services, rejected := m.usable()
 	b := builder{}
 	b.edges(m)
-	b.target(m)
-	return b.snapshot()
+	b.target(m, services)
+	s, err := b.snapshot()
+	if err != nil {
+		return nil, err
+	}
+	s.Rejected = rejected
+	return s, nil
 }
 
 // builder gathers resources by type.
@@ -99,13 +106,12 @@ func (b builder) edges(m Model) {
 }
 
 // target is for what peers ask of this cluster. Without a peer nobody may come in, so there is no listener.
-func (b builder) target(m Model) {
+func (b builder) target(m Model, services []Service) {
 	g := m.Gateway
 	if g.Peer == "" || len(m.Peers) == 0 {
 		return
 	}
 	peers := slices.SortedFunc(slices.Values(m.Peers), func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
-	services := slices.SortedFunc(slices.Values(m.Services), func(a, b Service) int { return cmp.Compare(a.ID(), b.ID()) })
 	b.listeners(resource.PeerListener(g))
 	b.routes(resource.PeerRoutes(g, peers, services, m.Upstream))
 	b.secrets(resource.Trust(resource.SecretPeers, peers))
@@ -121,10 +127,8 @@ func (b builder) target(m Model) {
 	}
 	for _, s := range services {
 		for _, p := range s.Ports {
-			if resource.Served(p) {
-				b.clusters(resource.ServiceCluster(s.Service, p))
-				b.endpoints(resource.Endpoints(s.Service, p))
-			}
+			b.clusters(resource.ServiceCluster(s.Service, p))
+			b.endpoints(resource.Endpoints(s.Service, p))
 		}
 	}
 }

@@ -26,7 +26,9 @@ type admin struct {
 func (a *admin) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, map[string]string{"status": "ok"}) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		a.write(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("GET /peers", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.peerStates()) })
 	mux.HandleFunc("GET /catalogue", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.entries()) })

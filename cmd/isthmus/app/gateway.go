@@ -119,6 +119,7 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	g := &gateway{
 		options: options, log: log, started: set, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
 		registry: prometheus.NewRegistry(), dirty: make(chan struct{}, 1),
+		xds: server.New(server.Config{Log: log.With("part", "xds")}),
 	}
 	var err error
 	if g.self, err = identity(set); err != nil {
@@ -216,6 +217,7 @@ func (g *gateway) adopt(set *manifest.Set) error {
 	for _, warning := range set.Warnings {
 		g.log.Warn("documents", "warning", warning.Error())
 	}
+	g.fronts.changed()
 	g.touch()
 	return nil
 }
@@ -362,7 +364,7 @@ func (g *gateway) unready() []string {
 	if !g.catalogue.Snapshot().Synced {
 		why = append(why, "the catalogue is not complete yet")
 	}
-	if g.xds.Status().Envoys == 0 {
+	if len(g.xds.Status().Envoys) == 0 {
 		why = append(why, "no Envoy is connected")
 	}
 	return why
@@ -420,7 +422,7 @@ func (g *gateway) listening(ctx context.Context, access AccessState) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
-		err := dialable(ctx, access.Listen)
+		err := g.dialable(ctx, access.Listen)
 		if err == nil {
 			return nil
 		}

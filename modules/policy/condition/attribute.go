@@ -173,7 +173,7 @@ func unknownAttributes(parsed *cel.Ast) Problems {
 			return
 		}
 		at := native.SourceInfo().GetStartLocation(e.AsSelect().Operand().ID())
-		p := Problem{Line: max(1, at.Line()), Column: at.Column() + 1}
+		p := Problem{Line: max(1, at.Line()), Column: max(1, at.Column()+1)}
 		if e.AsSelect().IsTestOnly() {
 			p.Message = fmt.Sprintf("has(object.%s) says nothing: every attribute is always there, empty when unset", field)
 		} else {

@@ -97,6 +97,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.ParserRecursionLimit(64),
 		cel.ASTValidators(cel.ValidateRegexLiterals(), cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(),
 			cel.ValidateHomogeneousAggregateLiterals(), cel.ValidateComprehensionNestingLimit(2)),
+		cel.OptionalTypes(),
 		ext.Strings(),
 		ext.Sets(),
 	}
@@ -143,7 +144,7 @@ func problemsOf(issues *cel.Issues) Problems {
 	var problems Problems
 	for _, e := range issues.Errors() {
 		problems = append(problems, Problem{
-			Line: max(1, e.Location.Line()), Column: e.Location.Column() + 1,
+			Line: max(1, e.Location.Line()), Column: max(1, e.Location.Column()+1),
 			Message: strings.ReplaceAll(e.Message, " (in container '')", ""),
 		})
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/xds/peering"
@@ -184,3 +185,18 @@ func (s State) Wake(r Rules) time.Time {
 func (s State) untold() bool { return s.Known < s.Local.Revision || s.Pull }
 
 func (s State) mine() Epoch { return Epoch{Boot: s.Boot, Number: s.Offered} }
+
+// Validate tells what makes a Timing useless.
+func (t Timing) Validate() error {
+	switch {
+	case t.Answer <= 0, t.BackoffMin <= 0, t.Heartbeat <= 0, t.Settle < 0, t.Resends < 0:
+		return errors.New("timing: answer, backoff and heartbeat must be above 0")
+	case t.BackoffMax < t.BackoffMin:
+		return errors.New("timing: the longest backoff is below the shortest")
+	case t.Stale <= t.Heartbeat+t.Answer:
+		return errors.New("timing: a peer would be stale before a heartbeat can be answered")
+	case t.Down <= t.Stale:
+		return errors.New("timing: a peer would be down before it is stale")
+	}
+	return nil
+}

@@ -16,7 +16,7 @@ import (
 	"sync"
 )
 
-// File keeps each record in a file of its own under one folder, readable by the gateway's user only.
+// File keeps each record in a file of its own, <state folder>/peers/<peer>.json, readable by the gateway's user only.
 type File struct {
 	dir string
 	// mu orders writers of this process; a gateway is the only process that writes its state.
@@ -26,6 +26,7 @@ type File struct {
 var _ Store = (*File)(nil)
 
 const (
+	folder     = "peers"
 	fileSuffix = ".json"
 	// fileVersion is the layout of a file. One of a newer layout is not guessed at.
 	fileVersion = 1
@@ -39,8 +40,9 @@ type document struct {
 	Record
 }
 
-// OpenFile makes the folder if need be, and removes what a crash left half-written.
-func OpenFile(dir string) (*File, error) {
+// OpenFile makes the folder under the state folder if need be, and removes what a crash left half-written.
+func OpenFile(stateDir string) (*File, error) {
+	dir := filepath.Join(stateDir, folder)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("peer state: %w", err)
 	}

@@ -1,7 +1,6 @@
 package tracker
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,20 +43,7 @@ func newMetrics() metrics {
 	}
 }
 
-// Took counts one of the ten steps.
-func (m *metrics) Took(peer string, step int) {
-	m.steps.WithLabelValues(peer, strconv.Itoa(step)).Inc()
-}
-
-// Failed counts a failure.
-func (m *metrics) Failed(peer, reason string) { m.failures.WithLabelValues(peer, reason).Inc() }
-
-// Answered counts a heartbeat that was answered.
-func (m *metrics) Answered(peer string, rtt time.Duration) {
-	m.rtt.WithLabelValues(peer).Observe(rtt.Seconds())
-}
-
-func (m *metrics) forget(peer string) {
+func (m metrics) forget(peer string) {
 	of := prometheus.Labels{"peer": peer}
 	m.steps.DeletePartialMatch(of)
 	m.failures.DeletePartialMatch(of)
@@ -68,33 +54,33 @@ var _ prometheus.Collector = (*Tracker)(nil)
 
 // Describe is the metrics' names.
 func (t *Tracker) Describe(ch chan<- *prometheus.Desc) {
-	t.steps.Describe(ch)
-	t.failures.Describe(ch)
-	t.rtt.Describe(ch)
-	ch <- t.condition
-	ch <- t.lastSeen
-	ch <- t.info
+	t.metrics.steps.Describe(ch)
+	t.metrics.failures.Describe(ch)
+	t.metrics.rtt.Describe(ch)
+	ch <- t.metrics.condition
+	ch <- t.metrics.lastSeen
+	ch <- t.metrics.info
 }
 
 // Collect is the metrics' values now.
 func (t *Tracker) Collect(ch chan<- prometheus.Metric) {
-	t.steps.Collect(ch)
-	t.failures.Collect(ch)
-	t.rtt.Collect(ch)
+	t.metrics.steps.Collect(ch)
+	t.metrics.failures.Collect(ch)
+	t.metrics.rtt.Collect(ch)
 	for _, s := range t.Peers() {
 		for _, c := range peering.Conditions {
 			value := 0.0
 			if c == s.Condition {
 				value = 1
 			}
-			ch <- prometheus.MustNewConstMetric(t.condition, prometheus.GaugeValue, value, s.Peer, string(c))
+			ch <- prometheus.MustNewConstMetric(t.metrics.condition, prometheus.GaugeValue, value, s.Peer, string(c))
 		}
 		if !s.LastSeen.IsZero() {
 			seen := float64(s.LastSeen.UnixNano()) / float64(time.Second)
-			ch <- prometheus.MustNewConstMetric(t.lastSeen, prometheus.GaugeValue, seen, s.Peer)
+			ch <- prometheus.MustNewConstMetric(t.metrics.lastSeen, prometheus.GaugeValue, seen, s.Peer)
 		}
 		if c := s.Configuration; c != nil {
-			ch <- prometheus.MustNewConstMetric(t.info, prometheus.GaugeValue, 1, s.Peer,
+			ch <- prometheus.MustNewConstMetric(t.metrics.info, prometheus.GaugeValue, 1, s.Peer,
 				string(c.Orchestrator.Type), c.Orchestrator.Version, c.Software, s.Protocol.String())
 		}
 	}

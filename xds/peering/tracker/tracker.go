@@ -3,8 +3,8 @@ package tracker
 
 import (
 	"cmp"
-	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -42,10 +42,10 @@ func (s Status) differs(t Status) bool {
 
 // Tracker holds the status of every configured peer. The zero value is not usable; New makes one.
 type Tracker struct {
-	metrics
+	metrics metrics
 
 	mu            sync.Mutex
-	peers         map[string]Status
+	entries       map[string]*Entry
 	subscriptions map[*Subscription]struct{}
 }
 
@@ -53,7 +53,7 @@ type Tracker struct {
 func New() *Tracker {
 	return &Tracker{
 		metrics:       newMetrics(),
-		peers:         map[string]Status{},
+		entries:       map[string]*Entry{},
 		subscriptions: map[*Subscription]struct{}{},
 	}
 }
@@ -62,42 +62,93 @@ func New() *Tracker {
 func (t *Tracker) Peers() []Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.SortedFunc(maps.Values(t.peers), func(a, b Status) int { return cmp.Compare(a.Peer, b.Peer) })
+	peers := make([]Status, 0, len(t.entries))
+	for _, e := range t.entries {
+		peers = append(peers, e.status)
+	}
+	slices.SortFunc(peers, func(a, b Status) int { return cmp.Compare(a.Peer, b.Peer) })
+	return peers
 }
 
 // Peer is the status of one peer.
 func (t *Tracker) Peer(name string) (Status, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s, ok := t.peers[name]
-	return s, ok
+	e, ok := t.entries[name]
+	if !ok {
+		return Status{}, false
+	}
+	return e.status, true
 }
 
-// Update sets a peer's status. Since is kept while the condition is the same.
-func (t *Tracker) Update(s Status, now time.Time) {
+// Track begins to hold a peer. An entry that was held under the same name is closed.
+func (t *Tracker) Track(peer string, now time.Time) *Entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old, known := t.peers[s.Peer]
-	s.Since = now
-	if known && old.Condition == s.Condition {
-		s.Since = old.Since
+	e := &Entry{tracker: t, status: Status{Peer: peer, Condition: peering.Connecting, Since: now}}
+	if t.entries[peer] != nil {
+		t.metrics.forget(peer)
 	}
-	t.peers[s.Peer] = s
-	if !known || s.differs(old) {
-		t.notify()
-	}
-}
-
-// Remove forgets a peer and its metrics.
-func (t *Tracker) Remove(peer string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, known := t.peers[peer]; !known {
-		return
-	}
-	delete(t.peers, peer)
-	t.metrics.forget(peer)
+	t.entries[peer] = e
 	t.notify()
+	return e
+}
+
+// Entry is where one peer's session writes. After Close, or once another entry has its name, it writes nowhere.
+type Entry struct {
+	tracker *Tracker
+	status  Status
+}
+
+// open runs write while the entry is held.
+func (e *Entry) open(write func(peer string)) {
+	e.tracker.mu.Lock()
+	defer e.tracker.mu.Unlock()
+	if e.tracker.entries[e.status.Peer] == e {
+		write(e.status.Peer)
+	}
+}
+
+// Update sets the status. The entry itself knows Peer, Since and RTT.
+func (e *Entry) Update(s Status, now time.Time) {
+	e.open(func(peer string) {
+		old := e.status
+		s.Peer, s.Since, s.RTT = peer, old.Since, old.RTT
+		if s.Condition != old.Condition {
+			s.Since = now
+		}
+		e.status = s
+		if s.differs(old) {
+			e.tracker.notify()
+		}
+	})
+}
+
+// Took counts one of the ten steps.
+func (e *Entry) Took(step int) {
+	e.open(func(peer string) { e.tracker.metrics.steps.WithLabelValues(peer, strconv.Itoa(step)).Inc() })
+}
+
+// Failed counts a failure.
+func (e *Entry) Failed(reason string) {
+	e.open(func(peer string) { e.tracker.metrics.failures.WithLabelValues(peer, reason).Inc() })
+}
+
+// Answered notes a heartbeat that was answered.
+func (e *Entry) Answered(rtt time.Duration) {
+	e.open(func(peer string) {
+		e.status.RTT = rtt
+		e.tracker.metrics.rtt.WithLabelValues(peer).Observe(rtt.Seconds())
+	})
+}
+
+// Close forgets the peer and its metrics.
+func (e *Entry) Close() {
+	e.open(func(peer string) {
+		delete(e.tracker.entries, peer)
+		e.tracker.metrics.forget(peer)
+		e.tracker.notify()
+	})
 }
 
 // notify wakes every subscriber; one that has not looked yet needs no second call. The caller holds mu.

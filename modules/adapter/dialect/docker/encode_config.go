@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
@@ -39,7 +40,7 @@ func configToDocker(c *neutral.Container) (*container.Config, *container.HostCon
 
 // overlayConfig puts what is so now over what was asked, where the two differ.
 func overlayConfig(asked *container.CreateRequest, was, c *neutral.Container, config *container.Config, host *container.HostConfig) {
-	if was.Image != c.Image {
+	if !sameImage(was.Image, c.Image) {
 		asked.Image = config.Image
 	}
 	if c.Hostname != "" {
@@ -94,10 +95,9 @@ func configFromNeutral(c *neutral.Container) (*container.Config, *container.Host
 		AutoRemove:     c.AutoRemove,
 		CapAdd:         c.Security.CapAdd,
 		CapDrop:        c.Security.CapDrop,
-		DNS:            addresses(c.DNS),
+		DNS:            []netip.Addr{}, // the target's name servers and hosts are addresses of it
 		DNSOptions:     listed(c.DNSOptions),
 		DNSSearch:      listed(c.DNSSearch),
-		ExtraHosts:     c.ExtraHosts,
 		GroupAdd:       c.Groups,
 		IpcMode:        container.IpcMode(c.Security.IPCMode),
 		PidMode:        container.PidMode(c.Security.PIDMode),
@@ -138,15 +138,14 @@ func mountsToDocker(mounts []neutral.Mount) []mount.Mount {
 	return list
 }
 
-// addresses are those of name servers that the caller itself set; others of the target are left out.
-func addresses(texts []string) []netip.Addr {
-	list := []netip.Addr{}
-	for _, text := range texts {
-		if a, err := netip.ParseAddr(text); err == nil {
-			list = append(list, a)
-		}
+// sameImage tells whether two names are one image, "busybox" and "docker.io/library/busybox:latest".
+func sameImage(a, b string) bool {
+	if a == b {
+		return true
 	}
-	return list
+	x, errX := reference.ParseNormalizedNamed(a)
+	y, errY := reference.ParseNormalizedNamed(b)
+	return errX == nil && errY == nil && reference.TagNameOnly(x).String() == reference.TagNameOnly(y).String()
 }
 
 // nanos is a number of seconds as a duration.

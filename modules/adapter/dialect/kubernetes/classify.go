@@ -34,7 +34,7 @@ func (Dialect) Classify(head dialect.Request) (neutral.Operation, error) {
 	default:
 		return neutral.Operation{}, fault.New(fault.Unsupported, "the Kubernetes API does not serve this method")
 	}
-	t, err := parseTarget(head.Path)
+	t, err := parseTarget(head.Method, head.Path)
 	if err != nil {
 		return neutral.Operation{}, err
 	}
@@ -94,7 +94,7 @@ func classifyResource(head dialect.Request, t target) (neutral.Operation, error)
 		}
 		return op, nil
 	}
-	op.Action = actionOf(kind, verb)
+	op.Action = actionOf(kind, t.group, verb)
 	switch {
 	case kind == neutral.KindOther && !verb.reads():
 		// Whoever may create containers shall not thereby create RoleBindings.

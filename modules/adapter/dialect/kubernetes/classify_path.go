@@ -51,8 +51,11 @@ func splitPath(path string) ([]string, error) {
 			}
 			continue
 		}
+		if decoded == "" {
+			return nil, invalidPath("it has an empty segment")
+		}
 		if !isSegment(decoded) {
-			return nil, invalidPath("it has an empty segment or an encoded slash, backslash, percent sign or control character")
+			return nil, invalidPath("a segment holds a slash, a backslash, a percent sign or a control character")
 		}
 		segments[i] = decoded
 		proxied = isProxySegment(segments, i)

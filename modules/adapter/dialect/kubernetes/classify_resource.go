@@ -5,36 +5,38 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-// coreGroup stands for the group without a name.
-const coreGroup = "core"
+const (
+	coreGroup    = "core"           // stands for the group without a name
+	metricsGroup = "metrics.k8s.io" // usage of pods and nodes, not the objects themselves
+)
 
 // kinds says which resources the neutral model covers; the rest is KindOther. What holds addresses alone (endpoints),
 // what gives rights (roles, service accounts) and what offers services to peers (serviceexports) stays other on purpose.
 var kinds = map[string]neutral.Kind{
-	"core/pods":                              neutral.KindContainer,
-	"metrics.k8s.io/pods":                    neutral.KindContainer,
-	"core/replicationcontrollers":            neutral.KindWorkload,
-	"apps/deployments":                       neutral.KindWorkload,
-	"apps/daemonsets":                        neutral.KindWorkload,
-	"apps/replicasets":                       neutral.KindWorkload,
-	"apps/statefulsets":                      neutral.KindWorkload,
-	"batch/jobs":                             neutral.KindWorkload,
-	"batch/cronjobs":                         neutral.KindWorkload,
-	"core/services":                          neutral.KindService,
-	"core/nodes":                             neutral.KindNode,
-	"metrics.k8s.io/nodes":                   neutral.KindNode,
-	"core/namespaces":                        neutral.KindNamespace,
-	"core/secrets":                           neutral.KindSecret,
-	"core/configmaps":                        neutral.KindConfig,
-	"core/events":                            neutral.KindEvent,
-	"events.k8s.io/events":                   neutral.KindEvent,
-	"core/persistentvolumeclaims":            neutral.KindVolume,
-	"core/persistentvolumes":                 neutral.KindVolume,
-	"networking.k8s.io/networkpolicies":      neutral.KindNetwork,
-	"networking.k8s.io/ingresses":            neutral.KindNetwork,
-	"gateway.networking.k8s.io/gateways":     neutral.KindNetwork,
-	"gateway.networking.k8s.io/httproutes":   neutral.KindNetwork,
-	"gateway.networking.k8s.io/grpcroutes":   neutral.KindNetwork,
+	"core/pods":                            neutral.KindContainer,
+	metricsGroup + "/pods":                 neutral.KindContainer,
+	"core/replicationcontrollers":          neutral.KindWorkload,
+	"apps/deployments":                     neutral.KindWorkload,
+	"apps/daemonsets":                      neutral.KindWorkload,
+	"apps/replicasets":                     neutral.KindWorkload,
+	"apps/statefulsets":                    neutral.KindWorkload,
+	"batch/jobs":                           neutral.KindWorkload,
+	"batch/cronjobs":                       neutral.KindWorkload,
+	"core/services":                        neutral.KindService,
+	"core/nodes":                           neutral.KindNode,
+	metricsGroup + "/nodes":                neutral.KindNode,
+	"core/namespaces":                      neutral.KindNamespace,
+	"core/secrets":                         neutral.KindSecret,
+	"core/configmaps":                      neutral.KindConfig,
+	"core/events":                          neutral.KindEvent,
+	"events.k8s.io/events":                 neutral.KindEvent,
+	"core/persistentvolumeclaims":          neutral.KindVolume,
+	"core/persistentvolumes":               neutral.KindVolume,
+	"networking.k8s.io/networkpolicies":    neutral.KindNetwork,
+	"networking.k8s.io/ingresses":          neutral.KindNetwork,
+	"gateway.networking.k8s.io/gateways":   neutral.KindNetwork,
+	"gateway.networking.k8s.io/httproutes": neutral.KindNetwork,
+	"gateway.networking.k8s.io/grpcroutes": neutral.KindNetwork,
 }
 
 func kindOf(group, resource string) neutral.Kind {
@@ -73,8 +75,8 @@ var actions = map[neutral.Kind]map[apiVerb]neutral.Action{
 	neutral.KindEvent:   {verbWatch: neutral.EventWatch},
 }
 
-func actionOf(kind neutral.Kind, verb apiVerb) neutral.Action {
-	if a, ok := actions[kind][verb]; ok {
+func actionOf(kind neutral.Kind, group string, verb apiVerb) neutral.Action {
+	if a, ok := actions[kind][verb]; ok && group != metricsGroup {
 		return a
 	}
 	return neutral.ObjectRaw

@@ -93,8 +93,8 @@ func (t target) qualified() string {
 	return group + "/" + t.resource
 }
 
-// parseTarget reads a path with its query as it was sent.
-func parseTarget(raw string) (target, error) {
+// parseTarget reads a path with its query as it was sent. Only the query of a read changes what is asked.
+func parseTarget(method, raw string) (target, error) {
 	path, query, _ := strings.Cut(raw, "?")
 	segments, err := splitPath(path)
 	if err != nil {
@@ -118,7 +118,14 @@ func parseTarget(raw string) (target, error) {
 	if err := t.parseResource(segments); err != nil {
 		return target{}, err
 	}
-	return t, t.parseQuery(query)
+	q, err := url.ParseQuery(query)
+	if err != nil {
+		return target{}, fault.Wrap(fault.Invalid, err, "the query is malformed")
+	}
+	if t.collection && !t.watch && (method == http.MethodGet || method == http.MethodHead) {
+		t.parseQuery(q)
+	}
+	return t, nil
 }
 
 // parseResource reads what follows group and version.
@@ -185,30 +192,19 @@ func (t *target) splitProxyName() error {
 	return nil
 }
 
-// parseQuery reads what of the query changes the verb or names an object. The API server takes the first value of a
-// repeated key, and any value but false and 0 as true.
-func (t *target) parseQuery(raw string) error {
-	if raw == "" {
-		return nil
-	}
-	query, err := url.ParseQuery(raw)
-	if err != nil {
-		return fault.Wrap(fault.Invalid, err, "the query is malformed")
-	}
-	if !t.collection {
-		return nil
-	}
-	if v, ok := query["watch"]; ok && !t.watch {
+// parseQuery reads what of a collection's query changes the verb or names an object. The API server takes the first
+// value of a repeated key, and any value but false and 0 as true.
+func (t *target) parseQuery(query url.Values) {
+	if v, ok := query["watch"]; ok {
 		w := strings.ToLower(v[0])
 		t.watch = w != "false" && w != "0"
 	}
 	// A list of the one object of that name is about that object.
-	if selector := query.Get("fieldSelector"); selector != "" && t.name == "" {
+	if selector := query.Get("fieldSelector"); selector != "" {
 		if s, err := fields.ParseSelector(selector); err == nil {
 			if name, ok := s.RequiresExactMatch("metadata.name"); ok && isSegment(name) {
 				t.name = name
 			}
 		}
 	}
-	return nil
 }

@@ -137,11 +137,11 @@ func (c *Cluster) System(ctx context.Context) (neutral.System, error) {
 		return neutral.System{}, apiFault(err, "the version of the orchestrator")
 	}
 	system := neutral.System{
-		Name:         c.cluster,
-		Version:      v.GitVersion,
-		APIVersion:   v.Major + "." + v.Minor,
-		Platform:     "Kubernetes",
-		Now:          time.Now(),
+		Name:       c.cluster,
+		Version:    v.GitVersion,
+		APIVersion: v.Major + "." + v.Minor,
+		Platform:   "Kubernetes",
+		Now:        time.Now(),
 	}
 	system.OS, system.Architecture, _ = strings.Cut(v.Platform, "/")
 	// Any version of the list will do, so the API server answers from its own cache.

@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -49,7 +48,7 @@ func (a *action) planContainerList() (dialect.Plan, error) {
 
 // planContainerInspect reads one container. The reference can be an id, which only the whole list resolves.
 func (a *action) planContainerInspect() (dialect.Plan, error) {
-	return get(a.podsPath(), url.Values{}, func(response dialect.Response) (neutral.Result, error) {
+	return get(a.podsPath(), nil, func(response dialect.Response) (neutral.Result, error) {
 		var list corev1.PodList
 		if err := decodeObject(response, &list); err != nil {
 			return neutral.Result{}, err
@@ -61,7 +60,7 @@ func (a *action) planContainerInspect() (dialect.Plan, error) {
 		if err := a.guard(containerObject(found)); err != nil {
 			return neutral.Result{}, err
 		}
-		return neutral.Result{Container: found, Losses: nil}, nil
+		return neutral.Result{Container: found}, nil
 	}), nil
 }
 
@@ -164,29 +163,29 @@ func (f *containerFilter) matches(c *neutral.Container) bool {
 		c.State.Status != neutral.StatusPaused {
 		return false
 	}
-	return any1(f.IDs, func(id string) bool { return strings.HasPrefix(c.ID, id) }) &&
-		any1(f.names, func(re *regexp.Regexp) bool { return re.MatchString("/"+c.Name) || re.MatchString(c.Name) }) &&
+	return oneOf(f.IDs, func(id string) bool { return strings.HasPrefix(c.ID, id) }) &&
+		oneOf(f.names, func(re *regexp.Regexp) bool { return re.MatchString("/"+c.Name) || re.MatchString(c.Name) }) &&
 		matchLabels(f.Labels, c.Labels) &&
-		any1(f.Status, func(s neutral.Status) bool { return s == c.State.Status }) &&
-		any1(f.Ancestors, func(image string) bool { return sameImage(image, c.Image, c.ImageID) }) &&
-		any1(f.ExitCodes, func(code int) bool { return c.State.Status == neutral.StatusExited && c.State.ExitCode == code }) &&
-		any1(f.Health, func(h string) bool { return h == c.State.Health || h == "none" && c.State.Health == "" }) &&
-		any1(f.Networks, func(n string) bool { return onNetwork(c, n) }) &&
-		any1(f.Volumes, func(v string) bool {
+		oneOf(f.Status, func(s neutral.Status) bool { return s == c.State.Status }) &&
+		oneOf(f.Ancestors, func(image string) bool { return sameImage(image, c.Image, c.ImageID) }) &&
+		oneOf(f.ExitCodes, func(code int) bool { return c.State.Status == neutral.StatusExited && c.State.ExitCode == code }) &&
+		oneOf(f.Health, func(h string) bool { return h == c.State.Health || h == "none" && c.State.Health == "" }) &&
+		oneOf(f.Networks, func(n string) bool { return onNetwork(c, n) }) &&
+		oneOf(f.Volumes, func(v string) bool {
 			return slices.ContainsFunc(c.Mounts, func(m neutral.Mount) bool { return m.Source == v || m.Target == v })
 		}) &&
-		any1(f.publish, func(r portRange) bool {
+		oneOf(f.publish, func(r portRange) bool {
 			return slices.ContainsFunc(c.Ports, func(p neutral.Port) bool { return p.Published != 0 && r.holds(p.Published, p.Protocol) })
 		}) &&
-		any1(f.expose, func(r portRange) bool {
+		oneOf(f.expose, func(r portRange) bool {
 			return slices.ContainsFunc(c.Ports, func(p neutral.Port) bool { return r.holds(p.Container, p.Protocol) })
 		}) &&
-		any1(f.Nodes, func(n string) bool { return n == c.Node }) &&
-		any1(f.Workloads, func(w string) bool { return c.Owner != nil && c.Owner.Name == w })
+		oneOf(f.Nodes, func(n string) bool { return n == c.Node }) &&
+		oneOf(f.Workloads, func(w string) bool { return c.Owner != nil && c.Owner.Name == w })
 }
 
-// any1 tells whether one of the wanted matches; nothing wanted matches all.
-func any1[T any](wanted []T, match func(T) bool) bool {
+// oneOf tells whether one of the wanted matches; nothing wanted matches all.
+func oneOf[T any](wanted []T, match func(T) bool) bool {
 	return len(wanted) == 0 || slices.ContainsFunc(wanted, match)
 }
 
@@ -204,10 +203,11 @@ func matchLabels(wanted []string, labels map[string]string) bool {
 
 // sameImage compares what a caller calls an image with what a container was made from.
 func sameImage(wanted, image, id string) bool {
-	if wanted == image || wanted == id || id != "" && len(wanted) >= 12 && strings.HasPrefix(strings.TrimPrefix(id, "sha256:"), strings.TrimPrefix(wanted, "sha256:")) {
+	if wanted == id || familiarImage(wanted) == familiarImage(image) {
 		return true
 	}
-	return familiarImage(wanted) == familiarImage(image) || familiarImage(wanted) == strings.TrimSuffix(familiarImage(image), imageTag(image))
+	bare := strings.TrimPrefix(wanted, "sha256:")
+	return len(bare) >= 12 && strings.HasPrefix(strings.TrimPrefix(id, "sha256:"), bare)
 }
 
 // familiarImage writes a reference in full, with docker's defaults, so that two spellings compare.

@@ -2,7 +2,6 @@ package kubernetes
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -156,9 +155,6 @@ type located struct {
 // native is the container's name inside its Pod.
 func (l *located) native() string { return l.pod.Spec.Containers[l.index].Name }
 
-// label is how messages call it.
-func (l *located) label() string { return "container " + l.Name }
-
 // find gives the container that the operation names, once policy lets the caller have it.
 func (a *action) find(ctx context.Context) (*located, error) {
 	found, err := a.lookFor(ctx, a.op.Ref)
@@ -242,6 +238,3 @@ func belongs(name string, owner neutral.Owner, verb string) error {
 	return fault.New(fault.Conflict, "cannot %s container %s: it belongs to %s %s/%s; %s", verb, name, owner.Kind,
 		owner.Namespace, owner.Name, what)
 }
-
-// warn is a loss as one line for a log.
-func warn(losses []neutral.Loss) string { return fmt.Sprint(losses) }

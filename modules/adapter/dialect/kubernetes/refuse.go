@@ -51,7 +51,7 @@ func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 		"Cache-Control":          {"no-cache, private"},
 		"X-Content-Type-Options": {"nosniff"},
 	}
-	if t, perr := parseTarget(head.Path); perr == nil && t.resource != "" {
+	if t, perr := parseTarget(head.Method, head.Path); perr == nil && t.resource != "" {
 		status.Details = &metav1.StatusDetails{Name: t.name, Group: t.group, Kind: t.resource}
 		if f.Kind == fault.Denied {
 			status.Message = t.subject() + " is forbidden: " + f.Message

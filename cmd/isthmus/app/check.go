@@ -1,0 +1,89 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/modules/policy"
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
+	"github.com/isthmus-mesh/isthmus/xds/snapshot"
+)
+
+// check prints what a gateway with these documents would serve, as far as it is known without its orchestrator. It
+// starts nothing and changes nothing.
+func check(_ context.Context, w io.Writer, set *manifest.Set) error {
+	self, err := identity(set)
+	if err != nil {
+		return err
+	}
+	engine, err := policy.Compile(set.Policies)
+	if err != nil {
+		return err
+	}
+	v := view{set: set, engine: engine, self: self, orchestrator: neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type),
+		ready: func(string) bool { return true }}
+	var bundles []trust.PeerBundle
+	authority, err := trust.Open(trustDir(set))
+	switch {
+	case err == nil:
+		if v.pair, err = authority.Issue(time.Now(), time.Hour); err != nil {
+			return err
+		}
+		peers, err := trust.OpenPeers(trustDir(set), self)
+		if err != nil {
+			return err
+		}
+		if bundles, err = peers.List(); err != nil {
+			return err
+		}
+		v.bundles = bundles
+	case errors.Is(err, os.ErrNotExist):
+		fmt.Fprintf(w, "warning: %s has no certificate authority; isthmus trust init makes it\n", trustDir(set))
+	default:
+		return err
+	}
+	model, untrusted := v.compile()
+	for _, warning := range set.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning.Error())
+	}
+	for _, name := range untrusted {
+		fmt.Fprintf(w, "warning: no trust bundle of peer %s was imported; nothing can cross to it\n", name)
+	}
+	fmt.Fprintf(w, "cluster       %s (%s)\nidentity      %s\n", self.Cluster, set.Gateway.Spec.Orchestrator.Type, self)
+	fmt.Fprintf(w, "for peers     %s\nfor callers   %s\nfor admins    %s\n", set.Gateway.Spec.Listeners.Peer,
+		set.Gateway.Spec.Listeners.HTTP, set.Gateway.Spec.Listeners.Admin)
+	for _, p := range set.Peers {
+		id := peering.Identity{TrustDomain: p.Spec.TrustDomain, Cluster: p.Metadata.Name}
+		fmt.Fprintf(w, "peer          %s %s at %v%s\n", p.Metadata.Name, id, p.Spec.Addresses, suspended(p))
+	}
+	for _, p := range set.Policies {
+		fmt.Fprintf(w, "policy        %s: %d rules for %v\n", p.Metadata.Name, len(p.Spec.Allow), p.Spec.From)
+	}
+	if len(model.Identity.Certificate) == 0 {
+		return nil // without a certificate there is no configuration to build
+	}
+	built, err := snapshot.Build(model)
+	if err != nil {
+		return err
+	}
+	for _, t := range snapshot.Types {
+		for _, r := range built.Resources(t) {
+			fmt.Fprintf(w, "envoy         %s %s\n", t[len("type.googleapis.com/"):], r.Name)
+		}
+	}
+	return nil
+}
+
+func suspended(p manifest.Peer) string {
+	if p.Spec.Suspended {
+		return " (suspended)"
+	}
+	return ""
+}

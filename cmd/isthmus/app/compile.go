@@ -1,0 +1,183 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/modules/policy"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
+	"github.com/isthmus-mesh/isthmus/xds/snapshot"
+)
+
+// view is what a compilation looks at; it is complete, so that --check compiles as the gateway does.
+type view struct {
+	set          *manifest.Set
+	engine       *policy.Engine
+	self         peering.Identity
+	pair         trust.Pair
+	bundles      []trust.PeerBundle
+	services     []neutral.Service
+	accesses     []AccessState
+	upstream     neutral.Upstream
+	orchestrator neutral.Orchestrator
+	ready        func(peer string) bool
+}
+
+// compile turns what the gateway knows into the model of Envoy's configuration. Peers without a trusted bundle are
+// left out and named: nothing can cross to them.
+func (v view) compile() (model snapshot.Model, untrusted []string) {
+	spec := v.set.Gateway.Spec
+	model = snapshot.Model{
+		Gateway: snapshot.Gateway{
+			Cluster: v.set.Gateway.Metadata.Name, Suffix: spec.Suffix, ID: v.self.String(),
+			Peer: spec.Listeners.Peer.String(), Edge: spec.Listeners.HTTP.String(), RunDir: spec.RunDir,
+			AccessLog: spec.StateDir + "/access.log",
+		},
+		Identity: snapshot.Identity{Certificate: v.pair.CertificatePEM, Key: v.pair.KeyPEM},
+		Upstream: v.upstream,
+	}
+	if spec.Tracing.OTLP != "" {
+		model.Gateway.Tracing = snapshot.Tracing{Collector: spec.Tracing.OTLP, Percent: 100}
+	}
+	bundles := map[string]trust.Bundle{}
+	for _, b := range v.bundles {
+		bundles[b.Peer] = b.Bundle
+	}
+	ids := map[string]string{}
+	for _, p := range v.set.Peers {
+		name := p.Metadata.Name
+		if p.Spec.Suspended {
+			continue
+		}
+		bundle, ok := bundles[name]
+		if !ok || bundle.Identity.TrustDomain != p.Spec.TrustDomain {
+			untrusted = append(untrusted, name)
+			continue
+		}
+		id := peering.Identity{TrustDomain: p.Spec.TrustDomain, Cluster: name}.String()
+		ids[name] = id
+		peer := snapshot.Peer{Name: name, Addresses: p.Spec.Addresses, ID: id, TrustDomain: p.Spec.TrustDomain,
+			Bundle: bundle.CertificatesPEM, Ready: v.ready(name)}
+		if p.Spec.API.Listen.IsValid() && v.orchestrator != neutral.Docker { // docker clients have their front
+			peer.API = p.Spec.API.Listen.String()
+		}
+		model.Peers = append(model.Peers, peer)
+	}
+	for _, s := range v.services {
+		service := snapshot.Service{Service: s}
+		for _, peer := range v.engine.Queries(s, v.set.PeerNames()).Always {
+			if id := ids[peer]; id != "" {
+				service.Peers = append(service.Peers, id)
+			}
+		}
+		model.Services = append(model.Services, service)
+	}
+	for _, a := range v.accesses {
+		if ids[a.Peer] == "" {
+			continue
+		}
+		model.Accesses = append(model.Accesses, snapshot.Access{
+			Name: a.Name, Listen: a.Listen, Peer: a.Peer, Node: a.Node, NetworkMode: a.NetworkMode,
+			Authority: names.AccessHost(containerOf(a.Target), namespaceOf(a.Target), a.Peer, spec.Suffix) + ":" + portText(a.Port),
+		})
+	}
+	return model, untrusted
+}
+
+// syncPatience is how long Envoy's first configuration waits for the orchestrator. Within it a restarted isthmus
+// leaves a running Envoy as it is; after it a gateway whose orchestrator is away serves what it can.
+const syncPatience = 20 * time.Second
+
+// bundlePoll is how often imported trust bundles are looked for.
+const bundlePoll = 2 * time.Second
+
+// keepCompiled compiles whenever something changed, until ctx ends.
+func (g *gateway) keepCompiled(ctx context.Context) error {
+	changes := g.tracker.Subscribe()
+	defer changes.Close()
+	patience := time.NewTimer(syncPatience)
+	defer patience.Stop()
+	poll := time.NewTicker(bundlePoll)
+	defer poll.Stop()
+	var bundles []trust.PeerBundle
+	var warned string
+	patient := true
+	for {
+		snap, catalogueChanged := g.catalogue.Changed()
+		fresh, err := g.bundles.List()
+		if err != nil {
+			g.log.Error("trust bundles cannot be read; the ones before stay", "err", err)
+		} else {
+			bundles = fresh
+		}
+		if pair := g.certificate(); (snap.Synced || !patient) && len(pair.CertificatePEM) > 0 {
+			model, untrusted := view{
+				set: g.set.Load(), engine: g.engine.Load(), self: g.self, pair: pair, bundles: bundles,
+				services: snap.Services, accesses: g.accesses.list(), upstream: g.target.Upstream(),
+				orchestrator: g.dialect.Orchestrator(), ready: g.inSession,
+			}.compile()
+			if text := fingerprint(untrusted); text != warned {
+				warned = text
+				for _, name := range untrusted {
+					g.log.Warn("no trust bundle of the peer was imported, so nothing can cross (isthmus trust import)", "peer", name)
+				}
+			}
+			if built, err := snapshot.Build(model); err != nil {
+				g.log.Error("Envoy's configuration could not be made; the one before stays", "err", err)
+			} else {
+				for _, rejected := range built.Rejected {
+					g.log.Warn("a service is left out of Envoy's configuration", "err", rejected)
+				}
+				g.xds.Set(built)
+			}
+			if err := g.node.SetLocal(g.configuration()); err != nil {
+				g.log.Error("peers could not be told of a change", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.dirty:
+		case <-changes.Changes():
+		case <-catalogueChanged:
+		case <-poll.C:
+		case <-patience.C:
+			patient = false
+			if !snap.Synced {
+				g.log.Warn("the orchestrator has not told its services yet; serving without them")
+			}
+		}
+	}
+}
+
+// inSession tells whether requests may go to a peer. One that was remembered from before a restart counts: its Envoy
+// was never gone.
+func (g *gateway) inSession(peer string) bool {
+	status, ok := g.tracker.Peer(peer)
+	return ok && (status.Condition.InSession() || (status.Remembered && status.Configuration != nil))
+}
+
+func (g *gateway) certificate() trust.Pair {
+	g.pairMu.Lock()
+	defer g.pairMu.Unlock()
+	return g.pair
+}
+
+// renew keeps the gateway's certificate fresh until ctx ends.
+func (g *gateway) renew(ctx context.Context) error {
+	err := g.renewer.Run(ctx, func(pair trust.Pair) {
+		g.pairMu.Lock()
+		g.pair = pair
+		g.pairMu.Unlock()
+		g.touch()
+	})
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,137 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/front"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// fronts are the docker edges of a gateway whose cluster is of Docker: one Unix socket a peer, and a TCP port where
+// the peer's document asks for one.
+type fronts struct {
+	gateway *gateway
+	running map[string]*runningFront // by listen address
+	wake    chan struct{}
+	wait    sync.WaitGroup
+}
+
+type runningFront struct{ cancel context.CancelFunc }
+
+func newFronts(g *gateway) *fronts {
+	return &fronts{gateway: g, running: map[string]*runningFront{}, wake: make(chan struct{}, 1)}
+}
+
+// changed tells of new documents.
+func (f *fronts) changed() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the fronts as the documents have them, until ctx ends, and then drains them.
+func (f *fronts) run(ctx context.Context) error {
+	defer f.wait.Wait()
+	for {
+		f.reconcile(ctx, f.gateway.set.Load())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.wake:
+		}
+	}
+}
+
+func (f *fronts) reconcile(ctx context.Context, set *manifest.Set) {
+	wanted := map[string]string{} // listen address -> peer
+	if f.gateway.dialect.Orchestrator() == neutral.Docker {
+		for _, p := range set.Peers {
+			if p.Spec.Suspended {
+				continue
+			}
+			wanted["unix:"+f.gateway.socket(p.Metadata.Name+".sock")] = p.Metadata.Name
+			if p.Spec.API.Listen.IsValid() {
+				wanted["tcp:"+p.Spec.API.Listen.String()] = p.Metadata.Name
+			}
+		}
+	}
+	for address, running := range f.running {
+		if _, ok := wanted[address]; !ok {
+			running.cancel()
+			delete(f.running, address)
+		}
+	}
+	for address, peer := range wanted {
+		if f.running[address] != nil {
+			continue
+		}
+		if err := f.start(ctx, address, peer); err != nil {
+			f.gateway.log.Error("the docker edge of a peer cannot listen", "peer", peer, "listen", address, "err", err)
+		}
+	}
+}
+
+func (f *fronts) start(ctx context.Context, address, peer string) error {
+	network, path, _ := cut(address)
+	listener, err := listen(ctx, network, path, 0o660)
+	if err != nil {
+		return err
+	}
+	server := front.New(front.Config{
+		Peer: peer, Authority: names.APIHost(peer, f.gateway.started.Gateway.Spec.Suffix),
+		Edge: f.gateway.socket(names.EdgeSocket), Log: f.gateway.log.With("part", "front"),
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	f.running[address] = &runningFront{cancel: cancel}
+	f.wait.Add(1)
+	go func() {
+		defer f.wait.Done()
+		defer cancel()
+		if err := server.Serve(ctx, listener); err != nil {
+			f.gateway.log.Error("the docker edge of a peer ended", "peer", peer, "err", err)
+		}
+	}()
+	return nil
+}
+
+func cut(address string) (network, rest string, ok bool) {
+	for i := range address {
+		if address[i] == ':' {
+			return address[:i], address[i+1:], true
+		}
+	}
+	return "", address, false
+}
+
+// listen opens a listener. A Unix socket that a dead process left behind is taken over, one that answers is not.
+func listen(ctx context.Context, network, address string, mode fs.FileMode) (net.Listener, error) {
+	config := net.ListenConfig{}
+	if network != "unix" {
+		return config.Listen(ctx, network, address)
+	}
+	if conn, err := (&net.Dialer{}).DialContext(ctx, "unix", address); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s is served by another process", address)
+	}
+	if err := os.Remove(address); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := config.Listen(ctx, "unix", address)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(address, mode); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return listener, nil
+}

@@ -1,0 +1,282 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/app/telemetry"
+	"github.com/isthmus-mesh/isthmus/extproc"
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/adapter"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/orchestration"
+	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
+	"github.com/isthmus-mesh/isthmus/modules/proxy"
+	"github.com/isthmus-mesh/isthmus/xds/envoy"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+const (
+	// decisionDeadline is below Envoy's message timeout, so that a slow decision is refused in the caller's words.
+	decisionDeadline = 8 * time.Second
+	// bodyLimit bounds a request that is read whole.
+	bodyLimit = 16 << 20
+	// drainTime is what running requests get when the gateway ends.
+	drainTime = 10 * time.Second
+)
+
+// run serves until ctx ends, drains, and ends everything that it started.
+func (g *gateway) run(ctx context.Context) error {
+	spec := g.started.Gateway.Spec
+	auditLog, err := openAudit(spec.Audit)
+	if err != nil {
+		return err
+	}
+	defer auditLog.Close()
+	observer, err := telemetry.New(ctx, telemetry.Config{
+		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Registry: g.registry, Collector: spec.Tracing.OTLP,
+		Audit: auditLog, Log: g.log,
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range []prometheus.Collector{g.xds, g.tracker, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		if err := g.registry.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	operations := adapter.New(adapter.Config{
+		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Namespace: namespaceFor(g.started),
+		Dialects: adapter.Dialects, Target: g.target, Policy: g.policy, Log: g.log.With("part", "adapter"),
+		APIVersion: func() string {
+			if system := g.system.Load(); system != nil {
+				return system.APIVersion
+			}
+			return ""
+		},
+	})
+	bridge := adapter.NewBridge(adapter.BridgeConfig{Module: operations, Peer: g.peer, Observer: observer.Bridge(), BodyLimit: bodyLimit})
+
+	// Two lifetimes: what takes new work ends first; what running work stands on ends after the drain.
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	group, serving := errgroup.WithContext(serving)
+	intake, stopIntake := context.WithCancel(serving)
+	defer stopIntake()
+
+	if err := g.listeners(serving, group, intake, observer, auditLog, operations, bridge); err != nil {
+		return err
+	}
+	group.Go(func() error { return g.renew(serving) })
+	group.Go(func() error { return g.watchSystem(serving) })
+	group.Go(func() error { return g.keepCompiled(serving) })
+	group.Go(func() error {
+		manifest.Watch(serving, g.started, g.reload)
+		return nil
+	})
+	group.Go(func() error { return ignoreCancelled(g.target.Services(serving, g.catalogue.Publish)) })
+	if reaper, ok := g.target.(interface{ Reap(context.Context) error }); ok {
+		group.Go(func() error { return ignoreCancelled(reaper.Reap(serving)) })
+	}
+	envoyEnded, stopEnvoy, err := g.supervise(serving, group)
+	if err != nil {
+		return err
+	}
+	g.log.Info("the gateway runs", "identity", g.self.String(), "orchestrator", g.dialect.Orchestrator(),
+		"peer", spec.Listeners.Peer, "http", spec.Listeners.HTTP, "admin", spec.Listeners.Admin, "version", version)
+
+	select {
+	case <-ctx.Done():
+		g.log.Info("the gateway drains", "limit", drainTime)
+	case <-serving.Done():
+	}
+	// Peers hear goodbye and callers find no listener while what runs goes on; then Envoy goes, then what it stood on.
+	stopIntake()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime+5*time.Second)
+	defer cancel()
+	stopEnvoy()
+	select {
+	case <-envoyEnded:
+	case <-end.Done():
+	}
+	stopServing()
+	errs := []error{group.Wait()}
+	bridge.Close()
+	errs = append(errs, observer.Shutdown(end), g.target.Close())
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	g.log.Info("the gateway has ended")
+	return nil
+}
+
+// listeners opens every socket before anything is served, so that a taken one ends the start.
+func (g *gateway) listeners(serving context.Context, group *errgroup.Group, intake context.Context, observer *telemetry.Telemetry,
+	auditLog *audit.Log, operations *adapter.Module, bridge http.Handler) error {
+	set := g.started
+	audited := func(m modules.Module) modules.Module { return telemetry.Audited{Module: m, Log: auditLog} }
+	fallback := unknown{zone: set.Gateway.Metadata.Name + "." + set.Gateway.Spec.Suffix}
+	decider := extproc.New(extproc.Config{
+		Zone: extproc.NewZone(set.Gateway.Metadata.Name, set.Gateway.Spec.Suffix),
+		Modules: []modules.Module{
+			audited(operations),
+			audited(proxy.New(proxy.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
+				Pods: set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes, Locator: g.target, Policy: g.policy})),
+			audited(orchestration.New(orchestration.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
+				Catalogue: g.catalogue, Policy: g.policy})),
+		},
+		Fallback: audited(fallback), Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
+	})
+	grpcServer := grpc.NewServer(grpc.MaxRecvMsgSize(bodyLimit+(1<<20)), grpc.NumStreamWorkers(4))
+	decider.Register(grpcServer)
+
+	open := func(name string) (net.Listener, error) { return listen(serving, "unix", g.socket(name), 0o600) }
+	sockets := map[string]net.Listener{}
+	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket} {
+		listener, err := open(name)
+		if err != nil {
+			return err
+		}
+		sockets[name] = listener
+	}
+	adminListener, err := listen(serving, "tcp", set.Gateway.Spec.Listeners.Admin.String(), 0)
+	if err != nil {
+		return fmt.Errorf("admin interface: %w", err)
+	}
+	adminServer := &http.Server{Handler: (&admin{gateway: g, registry: g.registry, log: g.log}).handler(), ReadHeaderTimeout: 10 * time.Second}
+	bridgeServer := &http.Server{Handler: bridge, ReadHeaderTimeout: 30 * time.Second, Protocols: new(http.Protocols)}
+	bridgeServer.Protocols.SetUnencryptedHTTP2(true)
+
+	serveGRPC(serving, group, grpcServer, sockets[names.ExtProcSocket])
+	group.Go(func() error { return g.xds.Serve(serving, sockets[names.XDSSocket]) })
+	serveHTTP(serving, group, bridgeServer, sockets[names.BridgeSocket])
+	serveHTTP(serving, group, adminServer, adminListener)
+	group.Go(func() error { return g.node.Run(intake, sockets[names.PeeringSocket]) })
+	group.Go(func() error { return g.fronts.run(intake) })
+	return nil
+}
+
+// serveGRPC serves until ctx ends. Streams are not waited for: one that ended without a word would be taken for
+// consent, one that is cut is a refusal.
+func serveGRPC(ctx context.Context, group *errgroup.Group, server *grpc.Server, listener net.Listener) {
+	group.Go(func() error { return server.Serve(listener) })
+	group.Go(func() error {
+		<-ctx.Done()
+		server.Stop()
+		return nil
+	})
+}
+
+func serveHTTP(ctx context.Context, group *errgroup.Group, server *http.Server, listener net.Listener) {
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if err := server.Shutdown(end); err != nil {
+			return server.Close()
+		}
+		return nil
+	})
+}
+
+// supervise starts Envoy where this gateway is to. stop drains and ends it; ended is closed once it has ended, at once
+// when someone else runs it.
+func (g *gateway) supervise(ctx context.Context, group *errgroup.Group) (ended <-chan struct{}, stop func(), err error) {
+	spec := g.started.Gateway.Spec
+	path := g.options.envoy
+	if path == "" {
+		path = spec.Envoy.Path
+	}
+	options := envoy.Options{Node: g.self.String(), Cluster: g.self.Cluster, RunDir: spec.RunDir, Concurrency: spec.Envoy.Concurrency}
+	done := make(chan struct{})
+	if path == "" {
+		close(done)
+		document, err := envoy.Bootstrap(options)
+		if err != nil {
+			return nil, nil, err
+		}
+		bootstrap := g.socket("envoy.json")
+		if err := replaceFile(bootstrap, document); err != nil {
+			return nil, nil, err
+		}
+		g.log.Info("no Envoy is started here; start one with this bootstrap", "bootstrap", bootstrap)
+		return done, func() {}, nil
+	}
+	supervisor := envoy.New(envoy.Config{Options: options, Binary: path, LogFile: filepath.Join(spec.StateDir, "envoy.log"),
+		Log: g.log.With("part", "envoy"), Drain: drainTime})
+	if err := g.registry.Register(supervisor); err != nil {
+		return nil, nil, fmt.Errorf("register metrics: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	group.Go(func() error {
+		defer close(done)
+		return ignoreCancelled(supervisor.Run(ctx))
+	})
+	return done, cancel, nil
+}
+
+func ignoreCancelled(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func openAudit(config manifest.Audit) (*audit.Log, error) {
+	if config.Path == manifest.AuditStdout {
+		return audit.Open(audit.Config{Output: os.Stdout})
+	}
+	return audit.Open(audit.Config{Path: config.Path, MaxSize: int64(config.MaxSize) << 20, Keep: config.Keep})
+}
+
+// dialable tells whether Envoy listens on an address, without a connection that would cross to the peer.
+func (g *gateway) dialable(ctx context.Context, address string) error {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", g.socket(names.AdminSocket))
+	}}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://envoy/listeners", nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	list, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(list)) {
+		if strings.HasSuffix(strings.TrimSpace(line), "::"+address) {
+			return nil
+		}
+	}
+	return fmt.Errorf("no listener on %s", address)
+}
+
+func portText(port uint16) string { return strconv.Itoa(int(port)) }
+
+// fingerprint joins names, to tell whether a list has changed.
+func fingerprint(list []string) string { return strings.Join(list, ",") }

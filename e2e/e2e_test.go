@@ -1,0 +1,250 @@
+// Package e2e runs the scripts in testdata against real clusters: dockerd with Swarm, Kubernetes with a kubelet, Envoys,
+// and unmodified clients. TestMain starts them once for all.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/isthmus-mesh/isthmus/e2e/demo"
+	"github.com/isthmus-mesh/isthmus/e2e/testbed"
+)
+
+var running *demo.Demo
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	log := testbed.Progress(os.Stderr)
+	root, err := os.MkdirTemp("", "isthmus-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(root)
+	binary, err := binary()
+	if err == nil {
+		running, err = demo.Up(ctx, root, binary, log)
+	}
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the clusters did not come up:", err)
+	} else {
+		code = m.Run()
+	}
+	if code != 0 {
+		keep(root, log)
+	}
+	end, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := demo.Down(end, root, log); err != nil {
+		fmt.Fprintln(os.Stderr, "the clusters did not end:", err)
+		return 1
+	}
+	return code
+}
+
+// binary is the isthmus under test, built with the race detector unless the caller has one.
+func binary() (string, error) {
+	if path := os.Getenv("ISTHMUS_RACE_BINARY"); path != "" {
+		return path, nil
+	}
+	path, err := filepath.Abs("../bin/isthmus-race")
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%w; make test builds it", err)
+	}
+	return path, nil
+}
+
+// keep shows the ends of the gateways' logs, for a failed run.
+func keep(root string, log *slog.Logger) {
+	logs, _ := filepath.Glob(filepath.Join(root, "*", "log", "isthmus.log"))
+	for _, path := range logs {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+		if len(lines) > 40 {
+			lines = lines[len(lines)-40:]
+		}
+		log.Info("the log ends", "file", path)
+		fmt.Fprintln(os.Stderr, strings.Join(lines, "\n"))
+	}
+}
+
+// alone keeps scripts that stop a gateway apart from all others.
+var alone sync.RWMutex
+
+func scripts(t *testing.T, folder string) {
+	t.Helper()
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", folder),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"eventually": eventually,
+			"isthmus":    isthmus,
+			"gateway":    gateway,
+			"in":         in,
+			"curl":       curl,
+			"scrape":     scrape,
+		},
+	})
+}
+
+func setup(env *testscript.Env) error {
+	disruptive := strings.Contains(env.WorkDir, "script-alone")
+	if disruptive {
+		alone.Lock()
+		env.Defer(alone.Unlock)
+	} else {
+		alone.RLock()
+		env.Defer(alone.RUnlock)
+	}
+	gateway := running.Mesh.Gateway
+	tools := running.Bed.Tools()
+	for name, value := range map[string]string{
+		"PATH": filepath.Dir(tools.Kubectl) + ":" + os.Getenv("PATH"),
+		// West's docker client reaches east; the real engines are beside it.
+		"DOCKER_HOST":       "unix://" + gateway("west").Socket("east"),
+		"DOCKER_WEST":       running.Bed.Docker("west").Host(),
+		"DOCKER_SOUTH_WEST": "unix://" + gateway("south").Socket("west"),
+		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
+		"NORTH_EAST":        "http://" + gateway("north").APIs["east"],
+		"EDGE_WEST":         gateway("west").Edge,
+		"EDGE_EAST":         gateway("east").Edge,
+		"SERVICE":           running.Service,
+		"ACCESS":            running.Access,
+		"IMAGE":             demo.Image,
+		"ZONE":              "east.isthmus.internal",
+		"HOME":              env.WorkDir,
+		// Names of one run of one script.
+		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
+	} {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+// eventually DURATION program ...: runs the program until it succeeds.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: eventually DURATION PROGRAM ...")
+	}
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	deadline := time.Now().Add(limit)
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if (err == nil) != neg {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %s: %v", limit, err)
+		}
+		time.Sleep(150 * time.Millisecond)
+	}
+}
+
+// isthmus GATEWAY command ...: runs an isthmus command against a gateway.
+func isthmus(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: isthmus GATEWAY COMMAND ...")
+	}
+	path, err := binary()
+	ts.Check(err)
+	g := running.Mesh.Gateway(args[0])
+	check(ts, neg, ts.Exec(path, append(slices.Clone(args[1:]), "--admin", g.Admin)...))
+}
+
+// gateway kill|start|ready NAME.
+func gateway(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: gateway kill|start|stop NAME")
+	}
+	g := running.Mesh.Gateway(args[1])
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var err error
+	switch args[0] {
+	case "kill":
+		err = g.Kill(ctx)
+	case "stop":
+		err = g.Process.Stop(ctx, 40*time.Second)
+	case "start":
+		if err = g.Start(ctx); err == nil {
+			if err = g.Ready(ctx); err == nil {
+				err = g.Joined(ctx)
+			}
+		}
+	case "envoy-kill":
+		var pid int
+		if pid, err = g.EnvoyPID(); err == nil {
+			err = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	default:
+		ts.Fatalf("gateway %s is unknown", args[0])
+	}
+	check(ts, neg, err)
+}
+
+// in CLUSTER program ...: runs a program in a cluster's network namespace.
+func in(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: in CLUSTER PROGRAM ...")
+	}
+	namespace := running.Bed.Cluster(args[0]).Namespace
+	check(ts, neg, ts.Exec("nsenter", append([]string{"--net=/run/netns/" + namespace, "--"}, args[1:]...)...))
+}
+
+// curl NAME [flags]: asks west's edge for a name; "curl URL" asks as it is.
+func curl(ts *testscript.TestScript, neg bool, args []string) {
+	flags := []string{"-sS", "--max-time", "20"}
+	if name := args[0]; !strings.HasPrefix(name, "http") {
+		host, path, _ := strings.Cut(name, "/")
+		flags = append(flags, "-H", "Host: "+host, "http://"+ts.Getenv("EDGE_WEST")+"/"+path)
+	} else {
+		flags = append(flags, name)
+	}
+	check(ts, neg, ts.Exec("curl", append(flags, args[1:]...)...))
+}
+
+// scrape GATEWAY: reads its metrics.
+func scrape(ts *testscript.TestScript, neg bool, args []string) {
+	check(ts, neg, ts.Exec("curl", "-sS", "http://"+running.Mesh.Gateway(args[0]).Admin+"/metrics"))
+}
+
+func check(ts *testscript.TestScript, neg bool, err error) {
+	switch {
+	case err != nil && !neg:
+		ts.Fatalf("%v", err)
+	case err == nil && neg:
+		ts.Fatalf("succeeded, and should not have")
+	}
+}
+
+func TestQueries(t *testing.T)    { scripts(t, "queries") }
+func TestOperations(t *testing.T) { scripts(t, "operations") }
+func TestAccess(t *testing.T)     { scripts(t, "access") }
+func TestRefusals(t *testing.T)   { scripts(t, "refusals") }
+func TestSameType(t *testing.T)   { scripts(t, "sametype") }
+func TestFaults(t *testing.T)     { scripts(t, "faults") }

@@ -1,0 +1,102 @@
+package testbed
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// snapshot is what a bed could leave on the machine.
+type snapshot map[string][]string
+
+// leftoverDirs are places where the engines write, whatever they are told.
+var leftoverDirs = []string{
+	namespaceDir, "/run/containerd", "/run/docker", "/run/isthmus",
+	"/var/lib/cni", "/var/lib/docker", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods",
+	"/etc/docker", "/etc/cni", "/opt/containerd", "/usr/libexec/kubernetes",
+}
+
+func takeSnapshot(t *testing.T) snapshot {
+	t.Helper()
+	command := func(argv ...string) []string {
+		out, err := run(t.Context(), argv...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for line := range strings.Lines(out) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") {
+				lines = append(lines, line)
+			}
+		}
+		return lines
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := snapshot{
+		"interfaces": command("ip", "-o", "link"),
+		"rules":      command("iptables-save"),
+		"namespaces": command("ip", "netns", "list"),
+		"mounts":     strings.Split(strings.TrimSpace(string(mounts)), "\n"),
+	}
+	// /proc holds no list of commands; each process has its own.
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil && pid != os.Getpid() {
+			// The command and the cgroups tell whose it is.
+			command, _ := os.ReadFile("/proc/" + entry.Name() + "/cmdline")
+			groups, _ := os.ReadFile("/proc/" + entry.Name() + "/cgroup")
+			if len(command) > 0 {
+				s["processes"] = append(s["processes"], entry.Name()+" "+strings.ReplaceAll(string(command), "\x00", " ")+strings.ReplaceAll(string(groups), "\n", " "))
+			}
+		}
+	}
+	for _, dir := range leftoverDirs {
+		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil {
+				s["files"] = append(s["files"], path)
+			}
+			return nil
+		})
+	}
+	for _, hierarchy := range hierarchies() {
+		groups, err := filepath.Glob(filepath.Join(hierarchy, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s["cgroups"] = append(s["cgroups"], groups...)
+	}
+	return s
+}
+
+// compare fails for whatever is there now and was not before. While another
+// bed is up, only what names this one can be told apart.
+func (s snapshot) compare(t *testing.T, root, id string) {
+	t.Helper()
+	alone := !otherBeds(id)
+	if !alone {
+		t.Log("another bed is up: only what names this bed is looked for")
+	}
+	for kind, now := range takeSnapshot(t) {
+		for _, line := range now {
+			named := strings.Contains(line, root) || strings.Contains(line, id)
+			isNew := !slices.Contains(s[kind], line)
+			// Other programs of the machine come and go.
+			if named || (isNew && alone && kind != "processes") {
+				t.Errorf("left of the bed, %s: %s", kind, line)
+			}
+		}
+	}
+	if entries, err := os.ReadDir(root); err == nil && len(entries) > 0 {
+		t.Errorf("left in the root: %v", entries)
+	}
+}

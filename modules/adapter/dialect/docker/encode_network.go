@@ -1,0 +1,118 @@
+package docker
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// predefined are the networks that every engine has; they stand for the network modes.
+var predefined = []neutral.Network{
+	{Name: "bridge", Driver: "bridge", Scope: "local"},
+	{Name: "host", Driver: "host", Scope: "local"},
+	{Name: "none", Driver: "null", Scope: "local"},
+}
+
+// networkID derives a network's id from its name.
+func networkID(name string) string { return stableID("network", name) }
+
+// predefinedNetwork gives the mode that a predefined network, by name or id, stands for.
+func predefinedNetwork(ref string) (neutral.NetworkMode, bool) {
+	for _, n := range predefined {
+		if ref == n.Name || ref == networkID(n.Name) {
+			return neutral.NetworkMode(n.Name), true
+		}
+	}
+	return "", false
+}
+
+// networksToDocker renders GET /networks: the predefined ones and those of the target, filtered.
+func networksToDocker(q *query, networks []neutral.Network) []any {
+	set, err := parseFilters(q.text("filters"))
+	if err != nil {
+		set = filters{} // Decode refused it
+	}
+	all := slices.Clone(networks)
+	for _, p := range predefined {
+		if !slices.ContainsFunc(all, func(n neutral.Network) bool { return n.Name == p.Name }) {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b neutral.Network) int { return strings.Compare(a.Name, b.Name) })
+	list := make([]any, 0, len(all))
+	for i := range all {
+		if networkMatches(set, &all[i]) {
+			list = append(list, networkToDocker(&all[i]))
+		}
+	}
+	return list
+}
+
+func networkMatches(set filters, n *neutral.Network) bool {
+	among := func(key, value string) bool { return len(set[key]) == 0 || slices.Contains(set[key], value) }
+	contained := func(key, value string) bool {
+		return len(set[key]) == 0 || slices.ContainsFunc(set[key], func(w string) bool { return strings.Contains(value, w) })
+	}
+	kind := "custom"
+	if _, ok := predefinedNetwork(n.Name); ok {
+		kind = "builtin"
+	}
+	return among("driver", n.Driver) && among("scope", n.Scope) && among("type", kind) && contained("name", n.Name) &&
+		anyPrefix(set["id"], idOfNetwork(n)) && labelsMatch(set["label"], n.Labels) && len(set["dangling"]) == 0
+}
+
+func idOfNetwork(n *neutral.Network) string {
+	if n.ID != "" {
+		return n.ID
+	}
+	return networkID(n.Name)
+}
+
+// networkToDocker renders a network without its addresses.
+func networkToDocker(n *neutral.Network) any {
+	return network.Inspect{
+		Network: network.Network{
+			Name: n.Name, ID: idOfNetwork(n), Created: n.Created.UTC(), Scope: n.Scope, Driver: n.Driver, EnableIPv4: true,
+			IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}}, Internal: n.Internal,
+			Options: map[string]string{}, Labels: labelled(n.Labels),
+		},
+		Containers: map[string]network.EndpointResource{},
+	}
+}
+
+// volumesToDocker renders GET /volumes, filtered.
+func volumesToDocker(q *query, result neutral.Result) any {
+	set, err := parseFilters(q.text("filters"))
+	if err != nil {
+		set = filters{} // Decode refused it
+	}
+	list := volume.ListResponse{Volumes: []volume.Volume{}, Warnings: warnings(result.Losses)}
+	for _, v := range result.Volumes {
+		rendered := volumeToDocker(v)
+		named := len(set["name"]) == 0 || slices.ContainsFunc(set["name"], func(w string) bool { return strings.Contains(v.Name, w) })
+		driven := len(set["driver"]) == 0 || slices.Contains(set["driver"], rendered.Driver)
+		if named && driven && labelsMatch(set["label"], v.Labels) && len(set["dangling"]) == 0 {
+			list.Volumes = append(list.Volumes, rendered)
+		}
+	}
+	return list
+}
+
+func volumeToDocker(v neutral.Volume) volume.Volume {
+	d := volume.Volume{Name: v.Name, Driver: v.Driver, Scope: v.Scope, Labels: labelled(v.Labels), Options: map[string]string{}}
+	if d.Driver == "" {
+		d.Driver = "local"
+	}
+	if d.Scope == "" {
+		d.Scope = "local"
+	}
+	if !v.Created.IsZero() {
+		d.CreatedAt = v.Created.UTC().Format(time.RFC3339)
+	}
+	return d
+}

@@ -1,0 +1,336 @@
+package docker
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// world is an orchestrator in memory, behind the inbound half as the adapter uses it. It answers in neutral terms, so
+// that what a docker client makes of the answers is the inbound half's doing alone.
+type world struct {
+	mu         sync.Mutex
+	dialect    Dialect
+	containers []neutral.Container
+	workloads  []neutral.Workload
+	execs      map[string]neutral.Operation
+}
+
+var epoch = time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
+
+func newWorld() *world {
+	now := epoch.Add(5 * time.Second)
+	id := func(c string) string { return strings.Repeat(c, 64) }
+	return &world{
+		dialect: Dialect{Now: func() time.Time { return now }},
+		execs:   map[string]neutral.Operation{},
+		containers: []neutral.Container{
+			{ID: id("a"), Name: "web", Image: "busybox:1.36", Command: []string{"sleep", "60"}, CreatedAt: epoch.Add(-time.Second),
+				State:   neutral.State{Status: neutral.StatusRunning, StartedAt: epoch, Health: "healthy", Address: "10.0.0.7"},
+				Network: neutral.NetworkPod, Mounts: []neutral.Mount{{Type: "volume", Source: "data", Target: "/data"}},
+				Ports: []neutral.Port{{Container: 80, Published: 8080, Publish: true, Protocol: "tcp", HostIP: "10.1.2.3"}, {Container: 53, Protocol: "udp"}}},
+			{ID: id("b"), Name: "job", Image: "busybox:1.36", CreatedAt: epoch.Add(-time.Minute),
+				State: neutral.State{Status: neutral.StatusExited, ExitCode: 7, OOMKilled: true, FinishedAt: epoch.Add(2 * time.Second)}},
+			{ID: id("c"), Name: "fresh", Image: "busybox", CreatedAt: epoch.Add(-time.Hour), State: neutral.State{Status: neutral.StatusCreated}},
+			{ID: id("d"), Name: "tty", TTY: true, Image: "busybox", CreatedAt: epoch.Add(-2 * time.Hour), State: neutral.State{Status: neutral.StatusExited}},
+			{ID: id("e"), Name: "broken", Image: "busybox", CreatedAt: epoch.Add(-2 * time.Hour), State: neutral.State{Status: neutral.StatusExited}},
+			{ID: id("9"), Name: "brokentty", TTY: true, Image: "busybox", CreatedAt: epoch.Add(-2 * time.Hour), State: neutral.State{Status: neutral.StatusExited}},
+		},
+		workloads: []neutral.Workload{{ID: "shop00000000000000000000a", Name: "shop", Mode: neutral.ModeReplicated, Replicas: 2,
+			Running: 1, Desired: 2, Version: "41", CreatedAt: epoch,
+			Template: neutral.Container{Image: "nginx:1", Restart: neutral.RestartPolicy{Mode: neutral.RestartAlways},
+				Ports: []neutral.Port{{Container: 80, Published: 30080, Publish: true, Protocol: "tcp"}}}}},
+	}
+}
+
+func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	head := dialect.Request{Method: r.Method, Path: r.URL.RequestURI(), Header: r.Header}
+	answer := func(res dialect.Response) {
+		for k, v := range res.Header {
+			rw.Header()[k] = v
+		}
+		rw.WriteHeader(res.Status)
+		rw.Write(res.Body)
+	}
+	op, err := w.dialect.Classify(head)
+	if err != nil {
+		answer(w.dialect.Refuse(head, err))
+		return
+	}
+	if res, ok := w.dialect.Local(op, head, dialect.Target{Cluster: "east"}); ok {
+		answer(res)
+		return
+	}
+	if op.Action.Body() || op.Action == neutral.ExecStart {
+		if head.Body, err = io.ReadAll(r.Body); err != nil {
+			return
+		}
+	}
+	op, losses, err := w.dialect.Decode(op, head)
+	if err == nil && op.Action.Stream() {
+		w.stream(op, rw, r)
+		return
+	}
+	var result neutral.Result
+	if err == nil {
+		result, err = w.do(op, losses)
+	}
+	if err == nil {
+		var res dialect.Response
+		if res, err = w.dialect.Encode(op, head, result); err == nil {
+			answer(res)
+			return
+		}
+	}
+	answer(w.dialect.Refuse(head, err))
+}
+
+// stream runs a session; a hijack is turned into one as the gateway's front does it.
+func (w *world) stream(op neutral.Operation, rw http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == "" {
+		s := w.dialect.Session(op, rw, r)
+		result, err := w.drive(op, s)
+		s.Close(result, err)
+		return
+	}
+	conn, buffered, err := http.NewResponseController(rw).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	h := &hijacked{conn: buffered, header: http.Header{}}
+	r.Body = io.NopCloser(buffered)
+	s := w.dialect.Session(op, h, r)
+	result, err := w.drive(op, s)
+	s.Close(result, err)
+}
+
+// hijacked writes an answer on a hijacked connection, its 200 as a 101.
+type hijacked struct {
+	conn   *bufio.ReadWriter
+	header http.Header
+}
+
+func (h *hijacked) Header() http.Header { return h.header }
+func (h *hijacked) WriteHeader(status int) {
+	text := "101 UPGRADED"
+	if status != http.StatusOK {
+		text = fmt.Sprintf("%d Error", status)
+	}
+	h.header.Set("Connection", "Upgrade")
+	h.header.Set("Upgrade", "tcp")
+	fmt.Fprintf(h.conn, "HTTP/1.1 %s\r\n", text)
+	h.header.Write(h.conn)
+	io.WriteString(h.conn, "\r\n")
+}
+func (h *hijacked) Write(p []byte) (int, error) { return h.conn.Write(p) }
+func (h *hijacked) FlushError() error           { return h.conn.Flush() }
+
+func (w *world) find(ref string) (*neutral.Container, error) {
+	for i := range w.containers {
+		if c := &w.containers[i]; c.Name == ref || strings.HasPrefix(c.ID, ref) {
+			return c, nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "No such container: %s", ref)
+}
+
+func (w *world) workload(ref string) (*neutral.Workload, error) {
+	for i := range w.workloads {
+		if c := &w.workloads[i]; c.Name == ref || c.ID == ref {
+			return c, nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "no such service: %s", ref)
+}
+
+var someTask = neutral.Task{ID: "task0000000000000000000aa", Name: "shop.1", Workload: "shop00000000000000000000a", Slot: 1,
+	NodeID: "node0000000000000000000aa", Node: "node-a", Desired: "running", State: "running", Created: epoch, Updated: epoch,
+	Container: neutral.Container{Image: "nginx:1", ID: strings.Repeat("7", 64)}}
+
+var someNode = neutral.Node{ID: "node0000000000000000000aa", Name: "node-a", Hostname: "node-a", Role: "manager", Leader: true, Ready: true,
+	OS: "linux", Architecture: "amd64", Engine: "containerd://2.0"}
+
+func (w *world) do(op neutral.Operation, losses []neutral.Loss) (neutral.Result, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := neutral.Result{Losses: losses}
+	switch op.Action {
+	case neutral.SystemVersion, neutral.SystemInfo:
+		r.System = &neutral.System{Name: "east", Version: "v1.34.1", Platform: "Kubernetes", Architecture: "amd64", Running: 1, Nodes: 1, Now: epoch}
+	case neutral.ImageList:
+		r.Images = []neutral.Image{heldImage}
+	case neutral.ImageInspect:
+		r.Image = &heldImage
+	case neutral.NetworkList, neutral.SecretList:
+	case neutral.VolumeList:
+		r.Volumes = []neutral.Volume{{Name: "data"}}
+	case neutral.ContainerList:
+		for _, c := range w.containers {
+			if op.Filter.All || c.State.Status == neutral.StatusRunning {
+				r.Containers = append(r.Containers, c)
+			}
+		}
+	case neutral.ContainerCreate:
+		c := *op.Container
+		c.ID, c.Losses, c.CreatedAt = strings.Repeat("f", 63)+fmt.Sprint(len(w.containers)), losses, epoch
+		c.State.Status = neutral.StatusCreated
+		w.containers = append(w.containers, c)
+		r.ID = c.ID
+	case neutral.ContainerPrune:
+		r.Removed = []string{"fresh"}
+	case neutral.ContainerPause:
+		return r, fault.New(fault.Unsupported, "pause: not on this cluster")
+	case neutral.WorkloadList:
+		for _, c := range w.workloads {
+			if len(op.Filter.Labels) == 0 {
+				r.Workloads = append(r.Workloads, c)
+			}
+		}
+	case neutral.WorkloadCreate:
+		c := *op.Workload
+		c.ID, c.Version = "made", "1"
+		w.workloads = append(w.workloads, c)
+		r.ID = c.ID
+	case neutral.WorkloadInspect, neutral.WorkloadUpdate, neutral.WorkloadRemove:
+		c, err := w.workload(op.Ref)
+		if err != nil {
+			return r, err
+		}
+		if op.Action == neutral.WorkloadUpdate {
+			if op.Version != c.Version {
+				return r, fault.New(fault.Conflict, "update out of sequence")
+			}
+			id := c.ID
+			*c = *op.Workload
+			c.ID, c.Version = id, op.Version+"0"
+		}
+		r.Workload = c
+	case neutral.TaskList:
+		r.Tasks = []neutral.Task{someTask}
+	case neutral.TaskInspect:
+		r.Task = &someTask
+	case neutral.NodeList:
+		r.Nodes = []neutral.Node{someNode}
+	case neutral.NodeInspect:
+		r.Node = &someNode
+	case neutral.ExecCreate:
+		if _, err := w.find(op.Ref); err != nil {
+			return r, err
+		}
+		r.ID = fmt.Sprintf("exec%d", len(w.execs))
+		w.execs[r.ID] = op
+	case neutral.ExecInspect:
+		code := 4
+		r.Exec = &neutral.ExecState{ID: op.Ref, Spec: *w.execs[op.Ref].Exec, ExitCode: &code}
+	default:
+		c, err := w.find(op.Ref)
+		if err != nil {
+			return r, err
+		}
+		if op.Action == neutral.ContainerStart && c.State.Status == neutral.StatusRunning {
+			return r, fault.New(fault.NotModified, "already running")
+		}
+		r.Container, r.Top = c, &neutral.ProcessTable{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"1", "sleep 60"}}}
+	}
+	return r, nil
+}
+
+var heldImage = neutral.Image{ID: "sha256:" + strings.Repeat("1", 64), Tags: []string{"docker.io/library/busybox:1.36"}, Size: 4 << 20, Created: epoch}
+
+func (w *world) drive(op neutral.Operation, s dialect.Session) (neutral.Result, error) {
+	var result neutral.Result
+	switch op.Action {
+	case neutral.EventWatch:
+		if err := s.Accept(); err != nil {
+			return result, err
+		}
+		for _, action := range []string{"create", "start"} {
+			if err := s.Event(neutral.Event{Time: epoch, Kind: neutral.KindContainer, Action: action, ID: w.containers[0].ID,
+				Attributes: map[string]string{"name": "web", "image": "busybox"}}); err != nil {
+				return result, err
+			}
+		}
+		return result, nil
+	case neutral.ImagePull:
+		return result, s.Progress("1.36", "the nodes pull "+op.Image)
+	case neutral.WorkloadLogs:
+		return result, s.Output(neutral.Chunk{Stream: neutral.Stdout, Data: []byte("line of a task\n"), Time: epoch, Context: &someTask})
+	case neutral.ExecStart:
+		w.mu.Lock()
+		made := w.execs[op.Ref]
+		w.mu.Unlock()
+		if err := s.Accept(); err != nil {
+			return result, err
+		}
+		spec := made.Exec
+		if err := s.Output(neutral.Chunk{Stream: neutral.Stderr, Data: fmt.Appendf(nil, "err:%s %v %s", spec.WorkingDir, spec.Env, spec.User)}); err != nil {
+			return result, err
+		}
+		return result, echo(s)
+	}
+	w.mu.Lock()
+	c, err := w.find(op.Ref)
+	w.mu.Unlock()
+	if err != nil {
+		return result, err
+	}
+	if c.TTY {
+		neutral.Terminal(s)
+	}
+	if err := s.Accept(); err != nil {
+		return result, err
+	}
+	switch op.Action {
+	case neutral.ContainerWait:
+		result.ExitCode = c.State.ExitCode
+		if c.Name == "fore2" {
+			result.ExitCode = 3
+		}
+		return result, nil
+	case neutral.ContainerAttach:
+		if err := s.Output(neutral.Chunk{Stream: neutral.Stdout, Data: []byte("attached output\n")}); err != nil {
+			return result, err
+		}
+		return result, echo(s)
+	}
+	switch {
+	case strings.HasPrefix(c.Name, "broken"):
+		if err := s.Output(neutral.Chunk{Stream: neutral.Stdout, Data: []byte("one\n")}); err != nil {
+			return result, err
+		}
+		return result, fault.New(fault.Unavailable, "the pod is gone")
+	case c.TTY:
+		return result, s.Output(neutral.Chunk{Stream: neutral.Stdout, Data: []byte("raw\r\n")})
+	}
+	for i, line := range []string{"one\n", "two\n"} {
+		if op.Logs.Tail == 1 && i == 0 {
+			continue
+		}
+		if err := s.Output(neutral.Chunk{Stream: neutral.Stdout, Data: []byte(line), Time: epoch.Add(time.Duration(i+1) * time.Second)}); err != nil {
+			return result, err
+		}
+	}
+	return result, nil
+}
+
+// echo gives back what the caller sends.
+func echo(s dialect.Session) error {
+	in := s.Stdin()
+	if in == nil {
+		return nil
+	}
+	data, err := io.ReadAll(in)
+	if err != nil {
+		return err
+	}
+	return s.Output(neutral.Chunk{Stream: neutral.Stdout, Data: data})
+}

@@ -1,0 +1,222 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// Events are made from how Pods change: what docker calls create, start, die, stop and destroy can be read from two
+// states of a Pod that follow each other. What happened before a caller listened is read from the times that Pods
+// carry, as far as the Pods are still there.
+
+func (a *action) planEvents() (dialect.Plan, error) {
+	filter, err := newContainerFilter(neutral.Filter{All: true, Labels: a.op.Filter.Labels, Ancestors: a.op.Filter.Ancestors})
+	if err != nil {
+		return dialect.Plan{}, err
+	}
+	return dialect.Plan{Stream: func(ctx context.Context, session neutral.Session) (neutral.Result, error) {
+		return neutral.Result{}, a.watchEvents(ctx, filter, session)
+	}}, nil
+}
+
+var errUntil = errors.New("the wanted time is over")
+
+func (a *action) watchEvents(ctx context.Context, filter *containerFilter, session neutral.Session) error {
+	if !a.op.Until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, a.op.Until, errUntil)
+		defer cancel()
+	}
+	if err := session.Accept(); err != nil {
+		return err
+	}
+	seen := map[string]*corev1.Pod{}
+	first := true
+	tell := func(before, after *corev1.Pod, now time.Time) error {
+		for _, event := range a.podEvents(before, after, now) {
+			if err := a.tell(event, filter, session); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := a.followPods(ctx, a.namespace, metav1.ListOptions{}, podVisitor{
+		list: func(pods []corev1.Pod) (bool, error) {
+			there := map[string]*corev1.Pod{}
+			for i := range pods {
+				there[string(pods[i].UID)] = &pods[i]
+			}
+			if first {
+				first, seen = false, there
+				return false, a.tellPast(pods, filter, session)
+			}
+			// A gap: what changed meanwhile is told now.
+			for uid, before := range seen {
+				if there[uid] == nil {
+					if err := tell(before, nil, time.Now()); err != nil {
+						return true, err
+					}
+				}
+			}
+			for uid, after := range there {
+				if err := tell(seen[uid], after, time.Now()); err != nil {
+					return true, err
+				}
+			}
+			seen = there
+			return false, nil
+		},
+		change: func(kind watch.EventType, pod *corev1.Pod) (bool, error) {
+			uid := string(pod.UID)
+			before := seen[uid]
+			if kind == watch.Deleted {
+				delete(seen, uid)
+				if before != nil {
+					if err := tell(before, pod, time.Now()); err != nil {
+						return true, err
+					}
+				}
+				return false, tell(pod, nil, time.Now())
+			}
+			seen[uid] = pod
+			return false, tell(before, pod, time.Now())
+		},
+	})
+	if errors.Is(context.Cause(ctx), errUntil) {
+		return nil
+	}
+	return err
+}
+
+// tellPast tells what the Pods remember of the time since the caller's beginning.
+func (a *action) tellPast(pods []corev1.Pod, filter *containerFilter, session neutral.Session) error {
+	if a.op.Since.IsZero() {
+		return nil
+	}
+	var past []podEvent
+	for i := range pods {
+		past = append(past, a.podEvents(nil, &pods[i], pods[i].CreationTimestamp.Time)...)
+	}
+	slices.SortStableFunc(past, func(x, y podEvent) int { return x.Time.Compare(y.Time) })
+	for _, event := range past {
+		if event.Time.Before(a.op.Since) {
+			continue
+		}
+		if err := a.tell(event, filter, session); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// podEvent is an event with the container that it is about.
+type podEvent struct {
+	neutral.Event
+	container neutral.Container
+}
+
+// podEvents reads what happened between two states of a Pod. before is nil for a new Pod, after for one that is gone.
+func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent {
+	pod := after
+	if pod == nil {
+		pod = before
+	}
+	var events []podEvent
+	for index := range pod.Spec.Containers {
+		c := containerFromPod(a.cluster, pod, index, now)
+		name := pod.Spec.Containers[index].Name
+		add := func(at time.Time, word string, more map[string]string) {
+			if at.IsZero() {
+				at = now
+			}
+			events = append(events, podEvent{container: c, Event: neutral.Event{Time: at, Kind: neutral.KindContainer, Action: word,
+				ID: c.ID, Attributes: eventAttributes(&c, more)}})
+		}
+		if after == nil {
+			if pod.Annotations[annotationReplacing] == "" {
+				add(now, "destroy", nil)
+			}
+			continue
+		}
+		if before == nil {
+			add(pod.CreationTimestamp.Time, "create", nil)
+		}
+		wasStart, wasEnd, _ := lastRun(before, name)
+		isStart, isEnd, code := lastRun(after, name)
+		if isEnd.After(wasEnd) && isStart.After(isEnd) { // a whole life between two looks
+			add(isEnd, "die", map[string]string{"exitCode": strconv.Itoa(code)})
+		}
+		if isStart.After(wasStart) {
+			add(isStart, "start", nil)
+		}
+		if isEnd.After(wasEnd) && !isStart.After(isEnd) {
+			add(isEnd, "die", map[string]string{"exitCode": strconv.Itoa(code)})
+			if pod.Annotations[annotationStopped] != "" {
+				add(isEnd, "stop", nil)
+			}
+		}
+	}
+	return events
+}
+
+// lastRun gives when a container last began and last ended, and how.
+func lastRun(pod *corev1.Pod, name string) (start, end time.Time, code int) {
+	if pod == nil {
+		return
+	}
+	status := containerStatus(pod, name)
+	if status == nil {
+		return
+	}
+	for _, state := range []corev1.ContainerState{status.LastTerminationState, status.State} {
+		if t := state.Terminated; t != nil && t.Reason != reasonStartError && t.Reason != reasonCannotRun {
+			start, end, code = t.StartedAt.Time, t.FinishedAt.Time, int(t.ExitCode)
+		}
+		if r := state.Running; r != nil {
+			start = r.StartedAt.Time
+		}
+	}
+	return start, end, code
+}
+
+func eventAttributes(c *neutral.Container, more map[string]string) map[string]string {
+	attributes := map[string]string{}
+	for key, value := range c.Labels {
+		attributes[key] = value
+	}
+	attributes["image"], attributes["name"] = c.Image, c.Name
+	for key, value := range more {
+		attributes[key] = value
+	}
+	return attributes
+}
+
+// tell passes an event on that the caller wants and may see.
+func (a *action) tell(event podEvent, filter *containerFilter, session neutral.Session) error {
+	f := a.op.Filter
+	wanted := oneOf(f.Kinds, func(k neutral.Kind) bool { return k == event.Kind }) &&
+		oneOf(f.Actions, func(word string) bool { return word == event.Action }) &&
+		oneOf(f.Containers, func(ref string) bool {
+			ref = strings.TrimPrefix(ref, "/")
+			return ref == event.container.Name || strings.HasPrefix(event.ID, ref)
+		}) && filter.matches(&event.container)
+	if !wanted || a.guard(containerObject(&event.container)) != nil {
+		return nil
+	}
+	if err := session.Event(event.Event); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "an event could not be passed on")
+	}
+	return nil
+}

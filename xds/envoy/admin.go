@@ -1,0 +1,105 @@
+package envoy
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// admin is a client of Envoy's admin interface.
+type admin struct{ client *http.Client }
+
+func newAdmin(runDir string) *admin {
+	socket := filepath.Join(runDir, names.AdminSocket)
+	return &admin{client: &http.Client{
+		Timeout: 5 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: true, // an Envoy that is restarted is another server
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			},
+		},
+	}}
+}
+
+// serverInfo is what of /server_info is looked at.
+type serverInfo struct {
+	State string `json:"state"`
+	Node  struct {
+		ID string `json:"id"`
+	} `json:"node"`
+}
+
+func (a *admin) info(ctx context.Context) (serverInfo, error) {
+	var info serverInfo
+	body, err := a.do(ctx, http.MethodGet, "/server_info")
+	if err != nil {
+		return info, err
+	}
+	if err := json.Unmarshal(body, &info); err != nil {
+		return info, fmt.Errorf("envoy admin: %w", err)
+	}
+	return info, nil
+}
+
+// drain closes the listeners and tells clients to go; requests under way go on.
+func (a *admin) drain(ctx context.Context) error {
+	return a.post(ctx, "/drain_listeners?graceful&skip_exit")
+}
+
+func (a *admin) post(ctx context.Context, path string) error {
+	_, err := a.do(ctx, http.MethodPost, path)
+	return err
+}
+
+// connections counts the open connections of all listeners.
+func (a *admin) connections(ctx context.Context) (int, error) {
+	body, err := a.do(ctx, http.MethodGet, "/stats?filter="+`^listener\..*\.downstream_cx_active$`)
+	if err != nil {
+		return 0, err
+	}
+	total := 0
+	lines := bufio.NewScanner(strings.NewReader(string(body)))
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ": ")
+		if strings.HasPrefix(name, "listener.admin") {
+			continue
+		}
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return 0, fmt.Errorf("envoy admin: stat %q", lines.Text())
+		}
+		total += n
+	}
+	return total, lines.Err()
+}
+
+func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://envoy"+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("envoy admin: %w", err)
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("envoy admin: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	if err != nil {
+		return nil, fmt.Errorf("envoy admin: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("envoy admin: %s %s: status %d", method, path, resp.StatusCode)
+	}
+	return body, nil
+}

@@ -1,0 +1,173 @@
+package envoy
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
+	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	downstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// Options are what Envoy is started with. They take effect when Envoy starts; all else comes by xDS.
+type Options struct {
+	Node           string // its id, unique among a cluster's gateways
+	Cluster        string // the cluster's name
+	RunDir         string // of the Unix sockets
+	Concurrency    int    // worker threads; 0 is one a CPU
+	LogLevel       string // trace, debug, info, warning, error, critical; "" is warning
+	MaxConnections int64  // of all callers together; 0 is 50000
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.Node == "" || o.Cluster == "":
+		return errors.New("envoy: node and cluster must be given")
+	case !filepath.IsAbs(o.RunDir):
+		return fmt.Errorf("envoy: run directory %q is not an absolute path", o.RunDir)
+	case o.Concurrency < 0 || o.MaxConnections < 0:
+		return errors.New("envoy: a negative limit")
+	}
+	return nil
+}
+
+// Bootstrap is the document that Envoy starts from: who it is, where its control plane is, and its limits.
+func Bootstrap(o Options) ([]byte, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	b, err := bootstrap(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.ValidateAll(); err != nil {
+		return nil, fmt.Errorf("envoy bootstrap: %w", err)
+	}
+	document, err := protojson.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("envoy bootstrap: %w", err)
+	}
+	return document, nil
+}
+
+func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
+	connections := o.MaxConnections
+	if connections == 0 {
+		connections = 50_000
+	}
+	limit, err := anypb.New(&downstreamv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: connections})
+	if err != nil {
+		return nil, fmt.Errorf("envoy bootstrap: %w", err)
+	}
+	xds, err := xdsCluster(filepath.Join(o.RunDir, names.XDSSocket))
+	if err != nil {
+		return nil, err
+	}
+	return &bootstrapv3.Bootstrap{
+		Node:  &corev3.Node{Id: o.Node, Cluster: o.Cluster},
+		Admin: &bootstrapv3.Admin{Address: pipe(filepath.Join(o.RunDir, names.AdminSocket), 0o600)},
+		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
+			AdsConfig: &corev3.ApiConfigSource{
+				ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3,
+				SetNodeOnFirstMessageOnly: true,
+				GrpcServices: []*corev3.GrpcService{{
+					TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
+						ClusterName: names.XDS,
+						RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+							// A restarted isthmus is found again at once.
+							BaseInterval: durationpb.New(100 * time.Millisecond), MaxInterval: durationpb.New(time.Second),
+						}},
+					}},
+				}},
+			},
+			CdsConfig: ads(), LdsConfig: ads(),
+		},
+		StaticResources:     &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{xds}},
+		ClusterManager:      &bootstrapv3.ClusterManager{EnableDeferredClusterCreation: true},
+		StatsConfig:         stats(),
+		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
+		OverloadManager: &overloadv3.OverloadManager{
+			ResourceMonitors: []*overloadv3.ResourceMonitor{{
+				Name:       "envoy.resource_monitors.global_downstream_max_connections",
+				ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: limit},
+			}},
+		},
+	}, nil
+}
+
+// stats keeps what is looked at: a cluster has a hundred of them otherwise, and there are as many clusters as services.
+func stats() *metricsv3.StatsConfig {
+	var kept []*matcherv3.StringMatcher
+	for _, prefix := range []string{
+		"server.", "listener_manager.", "cluster_manager.", "control_plane.", "http.peer.", "http.edge", "cluster.peer/",
+		"cluster.orchestrator.", "cluster.bridge.", "cluster.extproc.", "cluster.access.", "cluster.peering.", "cluster.xds.",
+		"tcp.", "listener.", "runtime.", "sds.", "overload.",
+	} {
+		kept = append(kept, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
+	}
+	for _, suffix := range []string{
+		".upstream_rq_total", ".upstream_rq_xx", ".upstream_cx_active", ".upstream_cx_connect_fail", ".membership_total",
+	} {
+		kept = append(kept, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: suffix}})
+	}
+	return &metricsv3.StatsConfig{StatsMatcher: &metricsv3.StatsMatcher{
+		StatsMatcher: &metricsv3.StatsMatcher_InclusionList{
+			InclusionList: &matcherv3.ListStringMatcher{Patterns: kept},
+		},
+	}}
+}
+
+func xdsCluster(socket string) (*clusterv3.Cluster, error) {
+	options, err := anypb.New(&upstreamhttpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
+						Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(10 * time.Second),
+					}},
+				},
+			},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("envoy bootstrap: %w", err)
+	}
+	return &clusterv3.Cluster{
+		Name:                 names.XDS,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		ConnectTimeout:       durationpb.New(time.Second),
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options,
+		},
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{
+			ClusterName: names.XDS,
+			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
+				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: pipe(socket, 0)}},
+			}}}},
+		},
+	}, nil
+}
+
+func pipe(path string, mode uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path, Mode: mode}}}
+}
+
+func ads() *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+	}
+}

@@ -1,0 +1,182 @@
+package trust
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+)
+
+const (
+	peersFolder  = "peers"
+	bundleSuffix = ".bundle"
+)
+
+// Peers are the bundles that the admin chose to trust, one file each: <folder>/peers/<peer>.bundle.
+type Peers struct {
+	dir  string
+	self peering.Identity
+	mu   sync.Mutex
+}
+
+// PeerBundle is a peer's bundle under the name that the admin gave the peer.
+type PeerBundle struct {
+	Peer   string
+	Bundle Bundle
+}
+
+// OpenPeers makes the folder if need be. self is this gateway, whose own trust domain no peer may have.
+func OpenPeers(dir string, self peering.Identity) (*Peers, error) {
+	dir = filepath.Join(dir, peersFolder)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	return &Peers{dir: dir, self: self}, nil
+}
+
+// ImportOption changes how Import treats what is there.
+type ImportOption func(*importing)
+
+type importing struct{ replace bool }
+
+// Replace lets a bundle take the place of another one of the same peer, whose certificates are refused from then on.
+func Replace(replace bool) ImportOption { return func(i *importing) { i.replace = replace } }
+
+// Import trusts a bundle as that peer's. Importing the same one again does nothing.
+func (p *Peers) Import(peer string, b Bundle, options ...ImportOption) error {
+	var how importing
+	for _, o := range options {
+		o(&how)
+	}
+	text, err := b.MarshalText()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.acceptable(peer, b, how.replace, time.Now()); err != nil {
+		return fmt.Errorf("trust: %w", err)
+	}
+	if err := writeFile(p.path(peer), text, 0o600); err != nil {
+		return fmt.Errorf("trust: %w", err)
+	}
+	return nil
+}
+
+func (p *Peers) acceptable(peer string, b Bundle, replace bool, now time.Time) error {
+	if _, err := peering.NewIdentity(b.Identity.TrustDomain, peer); err != nil {
+		return err
+	}
+	if peer != b.Identity.Cluster {
+		return fmt.Errorf("the bundle is of cluster %s, not of %s: a peer goes by its cluster's name", b.Identity.Cluster, peer)
+	}
+	if b.Identity.TrustDomain == p.self.TrustDomain {
+		return fmt.Errorf("the bundle is of trust domain %s, which is this gateway's own", b.Identity.TrustDomain)
+	}
+	for _, c := range b.certificates {
+		if !now.Before(c.NotAfter) {
+			return fmt.Errorf("the bundle's certificate ended at %s", c.NotAfter.UTC().Format(time.RFC3339))
+		}
+		if now.Add(skew).Before(c.NotBefore) {
+			return fmt.Errorf("the bundle's certificate begins only at %s; is the clock right?", c.NotBefore.UTC().Format(time.RFC3339))
+		}
+	}
+	there, err := p.list()
+	if err != nil && !replace { // a broken file is what replacing mends
+		return err
+	}
+	for _, other := range there {
+		switch same := string(other.Bundle.CertificatesPEM) == string(b.CertificatesPEM); {
+		case other.Peer == peer && !same && !replace:
+			return fmt.Errorf("another bundle of %s is trusted already (fingerprint %s); --replace takes its place",
+				peer, other.Bundle.Fingerprint)
+		case other.Peer == peer:
+		case other.Bundle.Identity.TrustDomain == b.Identity.TrustDomain:
+			return fmt.Errorf("trust domain %s is that of peer %s already; remove that peer's bundle first",
+				b.Identity.TrustDomain, other.Peer)
+		case sharesKey(other.Bundle, b):
+			return fmt.Errorf("the bundle's key is that of peer %s already", other.Peer)
+		}
+	}
+	return nil
+}
+
+func sharesKey(a, b Bundle) bool {
+	for _, c := range a.certificates {
+		for _, d := range b.certificates {
+			if string(c.RawSubjectPublicKeyInfo) == string(d.RawSubjectPublicKeyInfo) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// List is every bundle, by peer. A file that cannot be read is left out and told in the error, beside the others.
+func (p *Peers) List() ([]PeerBundle, error) {
+	bundles, err := p.list()
+	if err != nil {
+		return bundles, fmt.Errorf("trust: %w", err)
+	}
+	return bundles, nil
+}
+
+func (p *Peers) list() ([]PeerBundle, error) {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return nil, err
+	}
+	var bundles []PeerBundle
+	var broken []error
+	for _, entry := range entries {
+		peer, ok := strings.CutSuffix(entry.Name(), bundleSuffix)
+		if !ok || strings.HasPrefix(peer, ".") {
+			continue
+		}
+		text, err := os.ReadFile(p.path(peer))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since the listing
+		}
+		var b Bundle
+		if err == nil {
+			b, err = ParseBundle(text)
+		}
+		if err != nil {
+			broken = append(broken, fmt.Errorf("%s: %w", peer, err))
+			continue
+		}
+		bundles = append(bundles, PeerBundle{Peer: peer, Bundle: b})
+	}
+	slices.SortFunc(bundles, func(a, b PeerBundle) int { return cmp.Compare(a.Peer, b.Peer) })
+	return bundles, errors.Join(broken...)
+}
+
+// Remove trusts a peer's bundle no longer.
+func (p *Peers) Remove(peer string) error {
+	if _, err := peering.NewIdentity(p.self.TrustDomain, peer); err != nil {
+		return fmt.Errorf("trust: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := os.Remove(p.path(peer))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("trust: no bundle of peer %s is trusted", peer)
+	}
+	if err == nil {
+		err = syncDir(p.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("trust: %w", err)
+	}
+	return nil
+}
+
+func (p *Peers) path(peer string) string { return filepath.Join(p.dir, peer+bundleSuffix) }

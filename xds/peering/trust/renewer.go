@@ -1,0 +1,94 @@
+package trust
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultLife is how long a gateway's certificate lives.
+const DefaultLife = 24 * time.Hour
+
+// renewRetry is how soon an issue that failed is tried again; a third of a certificate's life is left for it.
+const renewRetry = time.Minute
+
+// RenewerConfig is what a Renewer needs.
+type RenewerConfig struct {
+	Authority *Authority
+	Lifetime  time.Duration // 0 is DefaultLife
+	Logger    *slog.Logger  // nil is slog.Default
+}
+
+// Renewer keeps a gateway's certificate fresh.
+type Renewer struct {
+	config  RenewerConfig
+	current atomic.Pointer[Pair]
+}
+
+// NewRenewer makes a Renewer; Run starts it.
+func NewRenewer(c RenewerConfig) *Renewer {
+	if c.Lifetime == 0 {
+		c.Lifetime = DefaultLife
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return &Renewer{config: c}
+}
+
+// Current is the newest certificate; none before Run has issued the first.
+func (r *Renewer) Current() Pair {
+	if p := r.current.Load(); p != nil {
+		return *p
+	}
+	return Pair{}
+}
+
+// Run issues a certificate at once, and then another one whenever two thirds of the last one's life have passed, and
+// gives each to emit, from its own goroutine, until ctx ends; then it returns nil. It fails only when there is no first
+// certificate; a renewal that fails is logged and tried again.
+func (r *Renewer) Run(ctx context.Context, emit func(Pair)) error {
+	pair, err := r.config.Authority.Issue(time.Now(), r.config.Lifetime)
+	if err != nil {
+		return err
+	}
+	for {
+		r.current.Store(&pair)
+		emit(pair)
+		if pair, err = r.next(ctx, pair); err != nil {
+			return nil
+		}
+	}
+}
+
+// next waits until a pair is to be renewed, and renews it. The error is only ctx's.
+func (r *Renewer) next(ctx context.Context, old Pair) (Pair, error) {
+	// The wall clock is looked at now and then, since a machine that slept has a timer that slept too.
+	const glance = time.Minute
+	due := old.renewal(time.Now())
+	for {
+		wait := min(glance, time.Until(due))
+		select {
+		case <-ctx.Done():
+			return Pair{}, ctx.Err()
+		case <-time.After(wait):
+		}
+		now := time.Now().Round(0)
+		if now.Before(due) {
+			continue
+		}
+		pair, err := r.config.Authority.Issue(now, r.config.Lifetime)
+		if err == nil {
+			return pair, nil
+		}
+		r.config.Logger.Error("the gateway's certificate was not renewed", "until", old.NotAfter, "error", err)
+		due = now.Add(renewRetry)
+	}
+}
+
+// renewal is when two thirds of what is left of a pair's life at its issue have passed.
+func (p Pair) renewal(issued time.Time) time.Time {
+	issued = issued.Round(0)
+	return issued.Add(p.NotAfter.Sub(issued) * 2 / 3)
+}

@@ -1,0 +1,283 @@
+// Package trust is who vouches for a gateway: its own certificate authority, the short-lived certificates that it
+// issues and renews, and the authorities of the peers that its admin chose to trust.
+//
+// Each gateway is a SPIFFE trust domain of its own. The private key of its authority never leaves its folder; what
+// peers exchange is a Bundle, which holds nothing secret.
+package trust
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+)
+
+// The files of an authority's folder.
+const (
+	certificateFile = "ca.crt"
+	keyFile         = "ca.key"
+)
+
+const (
+	authorityLife = 10 * 365 * 24 * time.Hour
+	// skew is how far apart the two gateways' clocks may be.
+	skew = 5 * time.Minute
+)
+
+// ErrNoAuthority says that a folder holds no authority yet. It is an fs.ErrNotExist too.
+var ErrNoAuthority = fmt.Errorf("no certificate authority: %w", fs.ErrNotExist)
+
+// Authority is a gateway's own certificate authority.
+type Authority struct {
+	identity    peering.Identity
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+// Init makes the authority of a cluster's gateway, or opens the one that is there. One that is there for another
+// cluster or trust domain is left alone: peers have imported it. An empty trust domain is the default one.
+func Init(dir, trustDomain, cluster string) (*Authority, error) {
+	if trustDomain == "" {
+		trustDomain = peering.DefaultTrustDomain(cluster)
+	}
+	identity, err := peering.NewIdentity(trustDomain, cluster)
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	there, err := Open(dir)
+	switch {
+	case errors.Is(err, ErrNoAuthority):
+		return create(dir, identity)
+	case err != nil:
+		return nil, err
+	case there.identity != identity:
+		return nil, fmt.Errorf("trust: %s holds the authority of %s, not of %s; it is kept, since peers may trust it",
+			dir, there.identity, identity)
+	}
+	return there, nil
+}
+
+func create(dir string, identity peering.Identity) (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               authorityName(identity.Cluster),
+		NotBefore:             now.Add(-skew),
+		NotAfter:              now.Add(authorityLife),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+		// A signing certificate's SPIFFE id is its trust domain, with no path; the subject tells the cluster, so that
+		// neither a folder nor a bundle can say another.
+		URIs: []*url.URL{{Scheme: "spiffe", Host: identity.TrustDomain}},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	// The certificate is last, since it is what makes an authority be there.
+	if err := writeFile(filepath.Join(dir, keyFile), pemOf("PRIVATE KEY", keyDER), 0o600); err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, certificateFile), pemOf("CERTIFICATE", der), 0o644); err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	return Open(dir)
+}
+
+// Open reads the authority of a folder. ErrNoAuthority says that there is none.
+func Open(dir string) (*Authority, error) {
+	certPEM, err := os.ReadFile(filepath.Join(dir, certificateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("trust: %s: %w", dir, ErrNoAuthority)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	keyPEM, err := os.ReadFile(filepath.Join(dir, keyFile))
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	a, err := newAuthority(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("trust: %s: %w", dir, err)
+	}
+	return a, nil
+}
+
+func newAuthority(certPEM, keyPEM []byte) (*Authority, error) {
+	certificates, err := parseCertificates(certPEM)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", certificateFile, err)
+	}
+	if len(certificates) != 1 {
+		return nil, fmt.Errorf("%s: want one certificate, got %d", certificateFile, len(certificates))
+	}
+	identity, err := authorityIdentity(certificates[0])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", certificateFile, err)
+	}
+	block, _ := pem.Decode(keyPEM)
+	if block == nil {
+		return nil, fmt.Errorf("%s: no PEM in it", keyFile)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", keyFile, err)
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s: want an ECDSA key, got %T", keyFile, parsed)
+	}
+	if !key.PublicKey.Equal(certificates[0].PublicKey) {
+		return nil, fmt.Errorf("%s is not the key of %s", keyFile, certificateFile)
+	}
+	return &Authority{identity: identity, certificate: certificates[0], key: key}, nil
+}
+
+// organization marks the certificates that gateways' own authorities make.
+const organization = "Isthmus"
+
+func authorityName(cluster string) pkix.Name {
+	return pkix.Name{Organization: []string{organization}, OrganizationalUnit: []string{"gateway authority"}, CommonName: cluster}
+}
+
+// authorityIdentity is whom a certificate may vouch for, if it is a gateway's authority at all.
+func authorityIdentity(c *x509.Certificate) (peering.Identity, error) {
+	if !c.BasicConstraintsValid || !c.IsCA || c.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return peering.Identity{}, errors.New("the certificate is not an authority's: it may not sign others")
+	}
+	if err := c.CheckSignatureFrom(c); err != nil {
+		return peering.Identity{}, fmt.Errorf("the certificate is not signed by itself: %w", err)
+	}
+	if len(c.URIs) != 1 || c.URIs[0].Scheme != "spiffe" || c.URIs[0].String() != "spiffe://"+c.URIs[0].Host {
+		return peering.Identity{}, errors.New("the certificate names no SPIFFE trust domain (one URI, spiffe://<trust domain>)")
+	}
+	return peering.NewIdentity(c.URIs[0].Host, c.Subject.CommonName)
+}
+
+// Identity is the gateway that the authority vouches for.
+func (a *Authority) Identity() peering.Identity { return a.identity }
+
+// CertificatePEM is the authority's certificate.
+func (a *Authority) CertificatePEM() []byte { return pemOf("CERTIFICATE", a.certificate.Raw) }
+
+// Fingerprint is the SHA-256 of the authority's certificate, in hexadecimal digits.
+func (a *Authority) Fingerprint() string { return fingerprint(a.certificate.Raw) }
+
+// NotAfter is when the authority ends.
+func (a *Authority) NotAfter() time.Time { return a.certificate.NotAfter }
+
+// Pair is a gateway's certificate with its key. It is shown to no log: the key is secret.
+type Pair struct {
+	CertificatePEM []byte
+	KeyPEM         []byte
+	NotBefore      time.Time
+	NotAfter       time.Time
+}
+
+// String keeps the key out of whatever prints a Pair.
+func (p Pair) String() string { return "certificate until " + p.NotAfter.UTC().Format(time.RFC3339) }
+
+var _ fmt.GoStringer = Pair{}
+
+// GoString does the same for %#v.
+func (p Pair) GoString() string { return p.String() }
+
+// Issue makes the gateway's certificate, for use as a server and as a client. It never outlives the authority.
+func (a *Authority) Issue(now time.Time, life time.Duration) (Pair, error) {
+	if life <= 0 {
+		return Pair{}, fmt.Errorf("trust: a certificate cannot live for %s", life)
+	}
+	if !now.Before(a.certificate.NotAfter) {
+		return Pair{}, fmt.Errorf("trust: the authority of %s ended at %s", a.identity, a.certificate.NotAfter.UTC().Format(time.RFC3339))
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Pair{}, fmt.Errorf("trust: %w", err)
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return Pair{}, err
+	}
+	end := now.Add(life)
+	if end.After(a.certificate.NotAfter) {
+		end = a.certificate.NotAfter
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{Organization: []string{organization}, OrganizationalUnit: []string{"gateway"}, CommonName: a.identity.Cluster},
+		NotBefore:             now.Add(-skew),
+		NotAfter:              end,
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+		URIs:                  []*url.URL{identityURI(a.identity)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key.Public(), a.key)
+	if err != nil {
+		return Pair{}, fmt.Errorf("trust: %w", err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return Pair{}, fmt.Errorf("trust: %w", err)
+	}
+	return Pair{
+		CertificatePEM: pemOf("CERTIFICATE", der),
+		KeyPEM:         pemOf("PRIVATE KEY", keyDER),
+		NotBefore:      template.NotBefore,
+		NotAfter:       template.NotAfter,
+	}, nil
+}
+
+func identityURI(i peering.Identity) *url.URL {
+	return &url.URL{Scheme: "spiffe", Host: i.TrustDomain, Path: "/cluster/" + i.Cluster}
+}
+
+func newSerial() (*big.Int, error) {
+	// RFC 5280 wants a positive number of at most 20 octets.
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 158))
+	if err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	return serial.Add(serial, big.NewInt(1)), nil
+}
+
+func fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
