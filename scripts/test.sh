@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 started=$SECONDS
 sum=.tools/bin/gotestsum
 mkdir -p .tools/report
-export ISTHMUS_BINARY="$PWD/bin/isthmus"
+echo "building isthmus with the race detector"
+go build -race -o bin/isthmus-race ./cmd/isthmus
 # shellcheck disable=SC2046
 "$sum" --format pkgname-and-test-fails --jsonfile .tools/report/unit.json -- -race -timeout 15m $(go list ./... | grep -v '/e2e')
 "$sum" --format pkgname-and-test-fails --jsonfile .tools/report/e2e.json -- -race -count=1 -p 1 -timeout 30m ./e2e/...

@@ -60,14 +60,10 @@ func processCgroup(id string) string {
 }
 
 func makeCgroups(id string) error {
-	all := hierarchies()
-	if len(all) == 0 {
+	if len(hierarchies()) == 0 {
 		return fmt.Errorf("no cgroup hierarchy is mounted at %s", cgroupRoot)
 	}
-	if err := makeCgroup(trackingHierarchy(), filepath.Join(cgroupName(id), "processes")); err != nil {
-		return err
-	}
-	return nil
+	return makeCgroup(trackingHierarchy(), filepath.Join(cgroupName(id), "processes"))
 }
 
 // makeClusterCgroup makes the folder in which an engine makes those of its

@@ -49,12 +49,21 @@ func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	log.Info("installing the testbed's tools", "cache", cache)
-	unlock, err := lockFile(filepath.Join(cache, "install.lock"))
+	unlock, err := lockFileNoting(filepath.Join(cache, "install.lock"), func() {
+		log.Info("waiting for another installation to end")
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	begin := time.Now()
+	// What an interrupted installation left is of no use.
+	stale, _ := filepath.Glob(filepath.Join(cache, ".*-*"))
+	for _, dir := range stale {
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, fmt.Errorf("cache: %w", err)
+		}
+	}
 	// Packages first: the other steps use what they bring.
 	if err := installPackages(ctx, log); err != nil {
 		return nil, err

@@ -43,6 +43,7 @@ func takeSnapshot(t *testing.T) snapshot {
 		"interfaces": command("ip", "-o", "link"),
 		"rules":      command("iptables-save"),
 		"namespaces": command("ip", "netns", "list"),
+		"sysctls":    machineSysctls(),
 		"mounts":     strings.Split(strings.TrimSpace(string(mounts)), "\n"),
 	}
 	// /proc holds no list of commands; each process has its own.
@@ -76,6 +77,15 @@ func takeSnapshot(t *testing.T) snapshot {
 		s["cgroups"] = append(s["cgroups"], groups...)
 	}
 	return s
+}
+
+func machineSysctls() []string {
+	var all []string
+	for _, name := range sysctls {
+		value, _ := os.ReadFile(filepath.Join("/proc/sys", name))
+		all = append(all, name+" "+strings.TrimSpace(string(value)))
+	}
+	return all
 }
 
 // compare fails for whatever is there now and was not before. While another

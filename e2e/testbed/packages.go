@@ -2,11 +2,13 @@ package testbed
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -16,16 +18,21 @@ type debianPackage struct {
 	name string
 	// program is looked up in PATH; file, when given, is looked at instead.
 	program, file string
+	// static wants a program without shared libraries, for an image.
+	static bool
 }
+
+const busyboxProgram = "/bin/busybox"
 
 const cniDir = "/usr/lib/cni"
 
 var packages = []debianPackage{
-	{name: "busybox-static", file: "/bin/busybox"},
+	{name: "busybox-static", file: busyboxProgram, static: true},
 	{name: "conntrack", program: "conntrack"},
 	{name: "containerd", program: "containerd"},
 	{name: "containernetworking-plugins", file: cniDir + "/ptp"},
 	{name: "docker.io", program: "dockerd"},
+	{name: "docker.io", program: "docker"},
 	{name: "etcd-server", program: "etcd"},
 	{name: "iproute2", program: "ip"},
 	{name: "iptables", program: "iptables"},
@@ -38,10 +45,20 @@ var packages = []debianPackage{
 
 func (p debianPackage) present() bool {
 	if p.file != "" {
-		return isExecutable(p.file)
+		return isExecutable(p.file) && (!p.static || isStatic(p.file))
 	}
 	_, err := lookPath(p.program)
 	return err == nil
+}
+
+// isStatic tells whether a program runs without a dynamic linker.
+func isStatic(path string) bool {
+	program, err := elf.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = program.Close() }()
+	return !slices.ContainsFunc(program.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 // installPackages installs what is missing, and starts none of the services:
@@ -49,7 +66,7 @@ func (p debianPackage) present() bool {
 func installPackages(ctx context.Context, log *slog.Logger) error {
 	var missing []string
 	for _, p := range packages {
-		if !p.present() {
+		if !p.present() && !slices.Contains(missing, p.name) {
 			missing = append(missing, p.name)
 		}
 	}

@@ -25,7 +25,8 @@ type Command struct {
 	// is called after it.
 	Name string
 	Argv []string
-	// Env is added to the environment of the bed's maker.
+	// Env is all that the process gets to know, besides PATH, HOME and the
+	// like: a bed is the same whoever makes it.
 	Env []string
 	Dir string
 	// Files are inherited from descriptor 3 on.
@@ -93,7 +94,7 @@ func (b *Bed) startProcess(ctx context.Context, cluster *Cluster, command Comman
 	}
 	argv = append(argv, command.Argv...)
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // it outlives the context on purpose
-	cmd.Env = append(os.Environ(), command.Env...)
+	cmd.Env = append(environment(), command.Env...)
 	cmd.Dir = command.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = command.Files
@@ -128,6 +129,18 @@ func (b *Bed) startProcess(ctx context.Context, cluster *Cluster, command Comman
 		return nil, fmt.Errorf("start %s: %w", command.Name, err)
 	}
 	return process, nil
+}
+
+// environment is what every program of a bed gets. GOCOVERDIR lets the
+// coverage of programs under test be collected.
+func environment() []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	for _, name := range []string{"HOME", "USER", "LANG", "TZ", "TMPDIR", "GOCOVERDIR", "GORACE"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // Process returns a recorded process of a cluster ("" is the machine) by

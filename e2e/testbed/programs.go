@@ -31,7 +31,7 @@ var (
 
 func programsDir(cache string) string {
 	sum := sha256.New()
-	busybox, _ := os.ReadFile("/bin/busybox")
+	busybox, _ := os.ReadFile(busyboxProgram)
 	for _, part := range [][]byte{pauseMain, forwardMain, forwardAMD64, forwardARM64, busybox, []byte(runtime.GOARCH), []byte(imageFormat)} {
 		fmt.Fprintf(sum, "%d\n%s", len(part), part)
 	}
@@ -80,11 +80,11 @@ func fillPrograms(ctx context.Context, dir string) error {
 	if err := writeImage(filepath.Join(dir, "pause.tar"), pauseImage, []string{"/pause"}, pause); err != nil {
 		return err
 	}
-	applets, err := run(ctx, "/bin/busybox", "--list")
+	applets, err := run(ctx, busyboxProgram, "--list")
 	if err != nil {
 		return err
 	}
-	busybox, err := busyboxRoot("/bin/busybox", strings.Fields(applets))
+	busybox, err := busyboxRoot(busyboxProgram, strings.Fields(applets))
 	if err != nil {
 		return err
 	}

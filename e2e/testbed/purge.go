@@ -117,6 +117,7 @@ func purgeID(ctx context.Context, root, id string) error {
 	sockets := shimSockets(cgroupName(id))
 	failed := []error{killCgroup(cgroupName(id)), unmountBelow(root)}
 	for _, namespace := range namespacesOf(id) {
+		failed = append(failed, killNamespace(ctx, namespace))
 		_, err := run(ctx, "ip", "netns", "delete", namespace)
 		failed = append(failed, err)
 	}
@@ -137,6 +138,25 @@ func namespacesOf(id string) []string {
 		paths[i] = filepath.Base(path)
 	}
 	return paths
+}
+
+// killNamespace ends what others started in a namespace of the bed, and what
+// would keep it alive.
+func killNamespace(ctx context.Context, namespace string) error {
+	pids, err := run(ctx, "ip", "netns", "pids", namespace)
+	if err != nil {
+		return err
+	}
+	for field := range strings.FieldsSeq(pids) {
+		pid, err := strconv.Atoi(field)
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("kill %d in namespace %s: %w", pid, namespace, err)
+		}
+	}
+	return nil
 }
 
 // shimSockets lists the sockets of containerd's shims. They lie in a folder
@@ -216,14 +236,21 @@ func mountsBelow(root string) ([]string, error) {
 	return points, nil
 }
 
-// removeStrays removes the few files that programs write at fixed places: the
+// removeStrays removes the few files that programs write at fixed places, the
 // CNI library's results, the kubelet's links to container logs and its folder
-// for device plugins.
+// for device plugins, and puts back what the kubelet set.
 func removeStrays(root, id string) error {
 	var failed []error
-	results, _ := filepath.Glob("/var/lib/cni/results/" + id + "-*")
+	const resultDir = "/var/lib/cni/results/"
+	results, _ := filepath.Glob(resultDir + id + "-*-eth0")
 	for _, result := range results {
 		failed = append(failed, os.Remove(result))
+		// The loopback network of a pod has a name that all beds share.
+		fields := strings.Split(filepath.Base(result), "-")
+		loopback := resultDir + "cni-loopback-" + fields[len(fields)-2] + "-lo"
+		if err := os.Remove(loopback); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = append(failed, err)
+		}
 	}
 	links, _ := filepath.Glob("/var/log/containers/*.log")
 	for _, link := range links {
@@ -231,9 +258,13 @@ func removeStrays(root, id string) error {
 			failed = append(failed, os.Remove(link))
 		}
 	}
+	if otherBeds(id) {
+		return errors.Join(failed...)
+	}
+	failed = append(failed, restoreSysctls())
 	// The folder of a kubelet that is the machine's own holds more.
 	const kubelet = "/var/lib/kubelet"
-	if entries, err := os.ReadDir(kubelet); err == nil && len(entries) == 1 && entries[0].Name() == "device-plugins" && !otherBeds(id) {
+	if entries, err := os.ReadDir(kubelet); err == nil && len(entries) == 1 && entries[0].Name() == "device-plugins" {
 		failed = append(failed, os.RemoveAll(kubelet))
 	}
 	for _, dir := range []string{"/var/log/containers", "/var/lib/cni/results", "/var/lib/cni", "/run/containerd/s", "/run/containerd", "/run/docker/plugins", "/run/docker"} {

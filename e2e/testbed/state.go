@@ -105,13 +105,24 @@ func (b *Bed) update(change func(*state)) error {
 }
 
 // lockFile takes an exclusive lock and returns what gives it back.
-func lockFile(path string) (func(), error) {
+func lockFile(path string) (unlock func(), err error) {
+	return lockFileNoting(path, func() {})
+}
+
+// lockFileNoting calls waits before it waits for another process.
+func lockFileNoting(path string, waits func()) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
+	how := unix.LOCK_EX | unix.LOCK_NB
 	for {
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+		err = unix.Flock(int(file.Fd()), how)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			waits()
+			how = unix.LOCK_EX
+			continue
+		}
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}

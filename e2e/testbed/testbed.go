@@ -241,6 +241,9 @@ func (b *Bed) start(ctx context.Context, options Options) error {
 	if err := writeState(b.Root, st); err != nil {
 		return err
 	}
+	if err := saveSysctls(); err != nil {
+		return err
+	}
 	if err := makeCgroups(b.ID); err != nil {
 		return err
 	}

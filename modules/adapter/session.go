@@ -20,6 +20,8 @@ type resizable struct {
 
 func (r resizable) Resizes() <-chan neutral.Size { return r.resizes }
 
+func (r resizable) Terminal() { neutral.Terminal(r.Session) }
+
 // discarded is the session of a detached exec: nobody listens and nobody types.
 type discarded struct{}
 

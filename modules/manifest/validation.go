@@ -210,7 +210,7 @@ func validateSubjects(set *Set) {
 			if name, ok := pattern.Literal(); ok {
 				set.Warnings.add(p.At(path), path, "there is no Peer %q%s", name, suggest(name, names))
 			} else {
-				set.Warnings.add(p.At(path), path, "no Peer matches %q", pattern)
+				set.Warnings.add(p.At(path), path, "no Peer matches %q", subject.Peer)
 			}
 		}
 	}

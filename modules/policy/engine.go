@@ -63,32 +63,20 @@ func compileSubjects(subjects []manifest.Subject) ([]from, error) {
 // that needs them does not allow.
 func (e *Engine) Decide(r Request) Decision {
 	q := query{Request: &r, verb: verbBits[r.Verb], kind: kindBits[r.Object.Kind], known: decided(&r)}
-	var (
-		furthest failure
-		nearest  *rule
-		problem  error
-	)
+	var refused refusal
 	for _, rule := range e.rules {
-		outcome, failed := rule.match(&q)
-		if outcome == condition.True && rule.when != nil {
-			var err error
-			if outcome, err = hold(rule, r, q.known); outcome != condition.True {
-				failed = when
-				if furthest != when {
-					problem = err
-				}
+		if rule.match(&q) != condition.True {
+			continue
+		}
+		if rule.when != nil {
+			if outcome, err := hold(rule, r, q.known); outcome != condition.True {
+				refused.note(rule, err)
+				continue
 			}
-		} else if outcome == condition.Undecided {
-			failed = object
 		}
-		if outcome == condition.True {
-			return Decision{Allow: true, Rule: rule.name, Reason: rule.reason, Options: rule.options}
-		}
-		if failed > furthest {
-			furthest, nearest = failed, rule
-		}
+		return Decision{Allow: true, Rule: rule.name, Reason: rule.reason, Options: rule.options}
 	}
-	return Decision{Reason: denial(r, furthest, nearest, problem), Options: strictest}
+	return Decision{Reason: e.denial(r, q.known, refused), Options: strictest}
 }
 
 // hold is apart from Decide, and has its own copy of the request, to keep Decide free of allocation.
@@ -133,41 +121,35 @@ func (e *Engine) Check(r Request) (Outcome, Decision) { return e.check(r, undeci
 func (e *Engine) check(r Request, known condition.Known) (Outcome, Decision) {
 	q := query{Request: &r, verb: verbBits[r.Verb], kind: kindBits[r.Object.Kind], known: known}
 	var (
-		furthest failure
-		nearest  *rule
+		refused  refusal
 		possible *rule // the first that may allow it
 		mixed    bool  // those that may differ in their options
-		problem  error
 	)
 	for _, rule := range e.rules {
-		outcome, failed := rule.match(&q)
+		outcome := rule.match(&q)
 		if outcome != condition.False && rule.when != nil {
-			holds, err := rule.holds(&q)
+			holds, err := hold(rule, r, known)
 			if holds == condition.False {
-				failed = when
-				if furthest != when {
-					problem = err
-				}
+				refused.note(rule, err)
 			}
 			outcome = both(outcome, holds)
 		}
 		switch {
+		case outcome == condition.False:
 		case outcome == condition.True && (possible == nil || !mixed && possible.options == rule.options):
 			return Allow, Decision{Allow: true, Rule: rule.name, Reason: rule.reason, Options: rule.options}
 		case outcome == condition.True:
 			// It is allowed either way, yet an earlier rule may set other options for some objects.
 			return NeedsObject, Decision{Reason: "it depends on the object which of " + possible.name + " and " + rule.name +
 				" allows it", Options: strictest}
-		case outcome == condition.Undecided && possible == nil:
+		case possible == nil:
 			possible = rule
-		case outcome == condition.Undecided:
+		default:
 			mixed = mixed || possible.options != rule.options
-		case failed > furthest:
-			furthest, nearest = failed, rule
 		}
 	}
 	if possible != nil {
 		return NeedsObject, Decision{Reason: "it depends on the object whether " + possible.name + " allows it", Options: strictest}
 	}
-	return Deny, Decision{Reason: denial(r, furthest, nearest, problem), Options: strictest}
+	return Deny, Decision{Reason: e.denial(r, known, refused), Options: strictest}
 }

@@ -30,19 +30,18 @@ func (e *Engine) Explain(r Request, known bool) []Finding {
 
 func (r *rule) explain(q *query) Finding {
 	f := Finding{Rule: r.name, Outcome: Deny}
-	outcome, failed := r.match(q)
-	switch failed {
-	case peer:
-		f.Why = fmt.Sprintf("it is not for peer %s", word(q.Peer))
-		return f
-	case caller:
-		f.Why = fmt.Sprintf("it is not for caller %s", word(q.Caller))
-		return f
-	case verb:
-		f.Why = fmt.Sprintf("it does not allow %s", word(string(q.Verb)))
-		return f
-	case object:
-		f.Why = fmt.Sprintf("it is not for %s", subject(q.Object))
+	outcome := r.match(q)
+	if outcome == condition.False {
+		switch r.lacks(q) {
+		case peer:
+			f.Why = fmt.Sprintf("it is not for peer %s", word(q.Peer))
+		case caller:
+			f.Why = fmt.Sprintf("it is not for caller %s", word(q.Caller))
+		case verb:
+			f.Why = fmt.Sprintf("it does not allow %s", word(string(q.Verb)))
+		default:
+			f.Why = fmt.Sprintf("it is not for %s", subject(q.Object))
+		}
 		return f
 	}
 	if r.when != nil {

@@ -1,9 +1,37 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
 
-// denial says why nothing allows a request: what the rule that came nearest lacks.
-func denial(r Request, furthest failure, nearest *rule, problem error) string {
+	"github.com/isthmus-mesh/isthmus/modules/policy/condition"
+)
+
+// refusal is the first condition that kept a rule from allowing a request.
+type refusal struct {
+	rule    *rule
+	problem error // nil when the condition is plainly false
+}
+
+func (r *refusal) note(rule *rule, problem error) {
+	if r.rule == nil {
+		r.rule, r.problem = rule, problem
+	}
+}
+
+// denial says why nothing allows a request: what the rule that came nearest lacks. It looks at all rules once more, so
+// that a permission need not keep account.
+func (e *Engine) denial(r Request, known condition.Known, refused refusal) string {
+	if refused.rule != nil {
+		if refused.problem != nil {
+			return fmt.Sprintf("the condition of %s does not hold: %v", refused.rule.name, refused.problem)
+		}
+		return fmt.Sprintf("the condition of %s is false", refused.rule.name)
+	}
+	q := query{Request: &r, verb: verbBits[r.Verb], kind: kindBits[r.Object.Kind], known: known}
+	furthest := none
+	for _, rule := range e.rules {
+		furthest = max(furthest, rule.lacks(&q))
+	}
 	switch furthest {
 	case peer:
 		return "no policy is for peer " + word(r.Peer)
@@ -13,11 +41,6 @@ func denial(r Request, furthest failure, nearest *rule, problem error) string {
 		return fmt.Sprintf("no rule for this caller allows %s", word(string(r.Verb)))
 	case object:
 		return fmt.Sprintf("no rule that allows %s is for %s", word(string(r.Verb)), subject(r.Object))
-	case when:
-		if problem != nil {
-			return fmt.Sprintf("the condition of %s does not hold: %v", nearest.name, problem)
-		}
-		return fmt.Sprintf("the condition of %s is false", nearest.name)
 	}
 	return "there is no policy"
 }

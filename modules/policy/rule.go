@@ -15,6 +15,7 @@ type rule struct {
 	reason  string // of a permission
 	from    []from
 	verbs   set
+	kinds   set // of all its objects
 	objects []matcher
 	when    *condition.Condition
 	options Options
@@ -92,6 +93,7 @@ func compileRule(name string, p manifest.AccessPolicySpec, r manifest.Rule, subj
 			return nil, fmt.Errorf("objects[%d]: %w", i, err)
 		}
 		c.objects = append(c.objects, m)
+		c.kinds |= m.kinds
 	}
 	if r.When != "" {
 		if c.when, err = condition.Compile(r.When); err != nil {
@@ -146,36 +148,22 @@ const (
 	caller
 	verb
 	object
-	when
 )
 
-// match holds a request against everything of a rule but its condition. It gives the furthest failure, which is the
-// one that says most.
-func (r *rule) match(q *query) (condition.Outcome, failure) {
-	outcome, failed := r.matchFrom(q)
-	if outcome == condition.False {
-		return condition.False, failed
+// match holds a request against everything of a rule but its condition, the cheapest first.
+func (r *rule) match(q *query) condition.Outcome {
+	if r.verbs&q.verb == 0 || r.kinds&q.kind == 0 {
+		return condition.False
 	}
-	if r.verbs&q.verb == 0 {
-		return condition.False, verb
+	subjects := r.matchFrom(q)
+	if subjects == condition.False {
+		return condition.False
 	}
-	objects := condition.False
-	for i := range r.objects {
-		if o := r.objects[i].match(q); o == condition.True {
-			objects = o
-			break
-		} else if o == condition.Undecided {
-			objects = o
-		}
-	}
-	if objects == condition.False {
-		return condition.False, object
-	}
-	return both(outcome, objects), none
+	return both(subjects, r.matchObjects(q))
 }
 
-func (r *rule) matchFrom(q *query) (condition.Outcome, failure) {
-	failed, outcome := peer, condition.False
+func (r *rule) matchFrom(q *query) condition.Outcome {
+	outcome := condition.False
 	for i := range r.from {
 		f := &r.from[i]
 		if !f.peer.Match(q.Peer) {
@@ -183,16 +171,43 @@ func (r *rule) matchFrom(q *query) (condition.Outcome, failure) {
 		}
 		switch {
 		case f.caller.Any():
-			return condition.True, none
+			return condition.True
 		case !q.known.Has(condition.Caller):
-			outcome, failed = condition.Undecided, none
+			outcome = condition.Undecided
 		case f.caller.Match(q.Caller):
-			return condition.True, none
-		case outcome == condition.False:
-			failed = caller
+			return condition.True
 		}
 	}
-	return outcome, failed
+	return outcome
+}
+
+func (r *rule) matchObjects(q *query) condition.Outcome {
+	outcome := condition.False
+	for i := range r.objects {
+		switch r.objects[i].match(q) {
+		case condition.True:
+			return condition.True
+		case condition.Undecided:
+			outcome = condition.Undecided
+		}
+	}
+	return outcome
+}
+
+// lacks tells what match failed by, in the order in which an admin reads a rule.
+func (r *rule) lacks(q *query) failure {
+	if r.matchFrom(q) == condition.False {
+		for i := range r.from {
+			if r.from[i].peer.Match(q.Peer) {
+				return caller
+			}
+		}
+		return peer
+	}
+	if r.verbs&q.verb == 0 {
+		return verb
+	}
+	return object
 }
 
 func (m *matcher) match(q *query) condition.Outcome {

@@ -55,6 +55,8 @@ func start(c Config, bootstrap []byte) (*process, error) {
 	}
 	args := []string{
 		"--config-path", bootstrapFile(c.RunDir), "--disable-hot-restart", "--log-level", level,
+		// It repeats with every configuration that the filter which proves answers is a work in progress.
+		"--component-log-level", "misc:error",
 		// A listener that changed lets its connections live this long; a drain tells callers at once to go elsewhere.
 		"--drain-time-s", "600", "--drain-strategy", "immediate",
 	}

@@ -57,8 +57,8 @@ func connectionManager(g Gateway, name string) *hcmv3.HttpConnectionManager {
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_KEEP_UNCHANGED,
 		StripPortMode:                nil, // the port is part of what is asked
 		StripTrailingHostDot:         true,
-		// Nobody is internal, so Envoy's own headers have no effect; no address is written into headers.
-		UseRemoteAddress:           yes(),
+		// No address is written into headers, and early mutation removes those that came: who asks is known by certificate.
+		UseRemoteAddress:           no(),
 		SkipXffAppend:              true,
 		InternalAddressConfig:      &hcmv3.HttpConnectionManager_InternalAddressConfig{CidrRanges: nobody()},
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
@@ -84,7 +84,8 @@ func serverHTTP2() *corev3.Http2ProtocolOptions {
 	}
 }
 
-// nobody is a range that no caller has: an empty list would mean private networks.
+// nobody is a range that no caller has, so that Envoy takes nobody for internal; an empty list would mean private
+// networks.
 func nobody() []*corev3.CidrRange {
 	return []*corev3.CidrRange{{AddressPrefix: "192.0.2.0", PrefixLen: u32(32)}} // TEST-NET-1
 }

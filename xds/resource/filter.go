@@ -1,7 +1,6 @@
 package resource
 
 import (
-	"net/http"
 	"time"
 
 	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
@@ -95,8 +94,7 @@ func proof() *hcmv3.HttpFilter { return filter(filterProof, &customresponsev3.Cu
 
 // provenOnly asks for proof.
 func provenOnly() *anypb.Any {
-	r := refusal{http.StatusBadGateway, reasonUnavailable,
-		"the gateway lost the answer while translating it; whether the operation took effect is not known"}
+	r := lostAnswer
 	return pack(&customresponsev3.CustomResponse{CustomResponseMatcher: &matcherv3.Matcher{
 		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: &matcherv3.Matcher_MatcherList{
 			Matchers: []*matcherv3.Matcher_MatcherList_FieldMatcher{{
@@ -129,6 +127,9 @@ func provenOnly() *anypb.Any {
 						Name: "refuse",
 						TypedConfig: pack(&localresponsev3.LocalResponsePolicy{
 							Body: inline(r.body()), StatusCode: u32(r.code), ResponseHeadersToAdd: jsonContent(),
+							ResponseCodeDetailsAction: &localresponsev3.LocalResponsePolicy_ResponseCodeDetails{
+								ResponseCodeDetails: detailsUnproven,
+							},
 						}),
 					},
 				}},

@@ -60,10 +60,10 @@ func keepOnly(kept []string) []*mutationv3.HeaderMutation {
 // fromPeer is done to the headers of a peer's request before it is routed: the peer's identity is the certificate's
 // whatever the peer wrote, and neither a destination nor any instruction to Envoy comes from outside.
 func fromPeer() *corev3.TypedExtensionConfig {
-	return earlyMutation(
+	return earlyMutation(append(hideCluster(),
 		remove(names.HeaderRoute), remove(names.HeaderDestination), remove(names.HeaderExchange),
-		removePrefix("x-envoy-"), remove(names.HeaderPeer), overwrite(names.HeaderPeer, "%DOWNSTREAM_PEER_URI_SAN%"),
-	)
+		remove(names.HeaderPeer), overwrite(names.HeaderPeer, "%DOWNSTREAM_PEER_URI_SAN%"),
+	)...)
 }
 
 // fromCaller is done to the headers of a request of this cluster before it leaves for a peer: what gateways say to
@@ -75,6 +75,7 @@ func fromCaller() *corev3.TypedExtensionConfig {
 // fromIsthmus is the same for requests that isthmus itself sends through its own socket.
 func fromIsthmus() *corev3.TypedExtensionConfig { return earlyMutation(hideCluster()...) }
 
+// hideCluster removes the addresses that proxies wrote, and all that would instruct Envoy.
 func hideCluster() []*mutationv3.HeaderMutation {
 	mutations := []*mutationv3.HeaderMutation{removePrefix("x-envoy-")}
 	for _, key := range disclosing {

@@ -81,7 +81,7 @@ func ContainerListener(g Gateway, a Access) *listenerv3.Listener {
 		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: names.PeerCluster(a.Peer)},
 		TunnelingConfig:  &tcpproxyv3.TcpProxy_TunnelingConfig{Hostname: escape(a.Authority), HeadersToAdd: headers},
 		IdleTimeout:      duration(accessIdle),
-		AccessLog:        connectionLog(g.AccessLog, map[string]string{"object": escape(a.Authority), "kind": "container-access"}),
+		AccessLog:        connectionLog(g.AccessLog, map[string]string{"object": escape(a.Authority), "kind": kindAccess}),
 	}
 	l := listener(name, a.Listen, &listenerv3.Filter{
 		Name: "envoy.filters.network.tcp_proxy", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(proxy)},

@@ -7,6 +7,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
+// The three kinds of request.
+const (
+	kindQuery     = "service-query"
+	kindOperation = "container-operation"
+	kindAccess    = "container-access"
+)
+
 // decision is what the access log says of a request that a route decides.
 type decision struct{ kind, peer, verb, object, decision string }
 

@@ -38,6 +38,13 @@ const (
 var noDecision = refusal{http.StatusServiceUnavailable, reasonUnavailable,
 	"the gateway made no decision about this request"}
 
+// lostAnswer is where the request had gone out and the answer could not be rewritten.
+var lostAnswer = refusal{http.StatusBadGateway, reasonUnavailable,
+	"the gateway lost the answer while translating it; whether the operation took effect is not known"}
+
+// detailsUnproven are the response code details of an answer that should have been rewritten and was not.
+const detailsUnproven = "isthmus_unproven"
+
 // body renders the refusal in JSON.
 func (r refusal) body() string {
 	b, err := json.Marshal(struct {
@@ -75,7 +82,8 @@ func replies(upstream string) *hcmv3.LocalReplyConfig {
 		filter *accesslogv3.AccessLogFilter
 		refusal
 	}{
-		{details(`response.code_details in ["` + names.Details + `", "direct_response"]`), refusal{}},
+		{details(`response.code_details in ["` + names.Details + `", "` + detailsUnproven + `", "direct_response"]`), refusal{}},
+		{details(`response.code_details.startsWith("ext_proc_error") && xds.route_name == "` + routeTranslated + `"`), lostAnswer},
 		{details(`response.code_details.startsWith("ext_proc_error")`), refusal{http.StatusServiceUnavailable,
 			reasonUnavailable, "the gateway cannot decide about this request at the moment"}},
 		{details(`response.code_details.startsWith("rbac_access_denied")`), refusal{http.StatusForbidden,

@@ -44,7 +44,7 @@ func PeerAPIRoutes(g Gateway, peer Peer) *routev3.RouteConfiguration {
 
 func edgeRoutes(g Gateway, name string, peers []Peer, hosts []*routev3.VirtualHost) *routev3.RouteConfiguration {
 	for _, p := range byName(peers) {
-		hosts = append(hosts, peerHost(g, p), peerAPIHost(g, p))
+		hosts = append(append(hosts, peerHosts(g, p)...), peerAPIHost(g, p))
 	}
 	hosts = append(hosts, &routev3.VirtualHost{Name: "unknown", Domains: []string{"*"}, Routes: refuse(refusal{
 		http.StatusNotFound, reasonNotFound, fmt.Sprintf("no peer has this name; names are "+
@@ -57,33 +57,45 @@ func edgeRoutes(g Gateway, name string, peers []Peer, hosts []*routev3.VirtualHo
 	}
 }
 
-// peerHost is the names of a peer's services and containers.
-func peerHost(g Gateway, p Peer) *routev3.VirtualHost {
-	return &routev3.VirtualHost{
-		Name: names.PeerCluster(p.Name),
-		Domains: []string{
-			"*." + names.ServiceLabel + "." + p.Name + "." + g.suffix(),
-			"*." + names.AccessLabel + "." + p.Name + "." + g.suffix(),
-		},
-		Routes: toPeerRoutes(p),
+// peerHosts are the names of a peer's services and of its containers.
+func peerHosts(g Gateway, p Peer) []*routev3.VirtualHost {
+	var hosts []*routev3.VirtualHost
+	for _, n := range [...]struct{ label, kind string }{
+		{names.ServiceLabel, kindQuery}, {names.AccessLabel, kindAccess},
+	} {
+		hosts = append(hosts, &routev3.VirtualHost{
+			Name:    n.label + "/" + p.Name,
+			Domains: []string{"*." + n.label + "." + p.Name + "." + g.suffix()},
+			Routes:  toPeerRoutes(p, n.kind),
+		})
 	}
+	return hosts
 }
 
 // peerAPIHost is the name of a peer's orchestrator API. A caller's credential is this cluster's and stays here; the
 // target has its own.
 func peerAPIHost(g Gateway, p Peer) *routev3.VirtualHost {
 	return &routev3.VirtualHost{
-		Name: APIListener(p.Name), Domains: []string{names.APIHost(p.Name, g.suffix())}, Routes: toPeerRoutes(p),
+		Name: APIListener(p.Name), Domains: []string{names.APIHost(p.Name, g.suffix())},
+		Routes:                 toPeerRoutes(p, kindOperation),
 		RequestHeadersToRemove: []string{headerAuthorization},
 	}
 }
 
-func toPeerRoutes(p Peer) []*routev3.Route {
-	if !p.Ready {
-		return refuse(refusal{http.StatusServiceUnavailable, reasonUnavailable, fmt.Sprintf(
+func toPeerRoutes(p Peer, kind string) []*routev3.Route {
+	var routes []*routev3.Route
+	about := decision{kind: kind, peer: p.Name, decision: "forward"}
+	if p.Ready {
+		request, raw := to(names.PeerCluster(p.Name), 0), to(names.PeerCluster(p.Name), accessIdle)
+		request.RetryPolicy = again()
+		routes = []*routev3.Route{forward(anyPath(), request), forward(connect(), raw)}
+	} else {
+		about.decision = "refuse"
+		routes = refuse(refusal{http.StatusServiceUnavailable, reasonUnavailable, fmt.Sprintf(
 			"peer %q is not joined at the moment: its gateway has not answered the handshake", p.Name)})
 	}
-	request, raw := to(names.PeerCluster(p.Name), 0), to(names.PeerCluster(p.Name), accessIdle)
-	request.RetryPolicy = again()
-	return []*routev3.Route{forward(anyPath(), request), forward(connect(), raw)}
+	for _, r := range routes {
+		r.Metadata = about.metadata()
+	}
+	return routes
 }

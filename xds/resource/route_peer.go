@@ -76,7 +76,7 @@ func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer 
 	}
 	route.TypedPerFilterConfig = perFilter{filterExtProc: withoutExtProc(), filterRBAC: onlyPeer(id)}
 	route.Metadata = decision{
-		kind: "service-query", peer: peer, verb: string(neutral.Query), decision: "allow",
+		kind: kindQuery, peer: peer, verb: string(neutral.Query), decision: "allow",
 		object: string(neutral.KindService) + " " + s.Namespace + "/" + s.Name,
 	}.metadata()
 	return route
@@ -84,6 +84,9 @@ func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer 
 
 // Served tells whether a port can be queried at all; the ports of a Service given here are.
 func Served(p neutral.ServicePort) bool { return p.Protocol == "" || p.Protocol == "tcp" }
+
+// routeTranslated is the name of the route of requests whose answers external processing rewrites.
+const routeTranslated = "translated"
 
 // decidedHost is every other name: external processing decides, and no request goes anywhere without its word.
 func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
@@ -98,6 +101,7 @@ func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
 	if orchestrator.Socket != "" || orchestrator.Address != "" {
 		translated := forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator), headerPresent(names.HeaderExchange)),
 			toOrchestrator())
+		translated.Name = routeTranslated
 		translated.TypedPerFilterConfig = perFilter{filterProof: provenOnly()}
 		routes = append(routes, translated,
 			forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator)), toOrchestrator()))

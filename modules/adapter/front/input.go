@@ -1,7 +1,6 @@
 package front
 
 import (
-	"bufio"
 	"io"
 	"net"
 	"sync"
@@ -16,7 +15,7 @@ type input struct {
 	ended chan struct{} // closed at the client's half-close
 
 	mu     sync.Mutex // held while reading from the client
-	reader *bufio.Reader
+	reader io.Reader
 	eof    bool
 
 	state sync.Mutex // guards conn and over
@@ -29,7 +28,7 @@ func newInput(body []byte) *input {
 }
 
 // attach gives the client's connection and what was read ahead of it.
-func (in *input) attach(conn net.Conn, reader *bufio.Reader) {
+func (in *input) attach(conn net.Conn, reader io.Reader) {
 	in.state.Lock()
 	defer in.state.Unlock()
 	if in.over {

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -72,9 +73,19 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) {
 	if err := accept(conn, r, response.Header.Get("Content-Type")); err != nil {
 		return
 	}
-	in.attach(conn, buffered.Reader)
+	in.attach(conn, readAhead(conn, buffered.Reader))
 	go watch(ctx, conn, in.ended, cancel)
 	s.deliver(conn, in, s.framed(r, response, terminal))
+}
+
+// readAhead is the hijacked connection with what the server had read of it. The server's own reader is left alone: it
+// cancels the request at the client's half-close.
+func readAhead(conn net.Conn, buffered *bufio.Reader) io.Reader {
+	ahead, err := buffered.Peek(buffered.Buffered())
+	if err != nil || len(ahead) == 0 {
+		return conn
+	}
+	return io.MultiReader(bytes.NewReader(bytes.Clone(ahead)), conn)
 }
 
 // readBody reads the original request's body. Everything after it belongs to the stream.

@@ -63,13 +63,13 @@ func Compile(text string) (Pattern, error) {
 func Exact(name string) Pattern { return Pattern{text: name, fixed: name, shape: exact} }
 
 // Any tells whether the pattern matches everything.
-func (p Pattern) Any() bool { return p.shape == everything }
+func (p *Pattern) Any() bool { return p.shape == everything }
 
 // Literal is the one name that the pattern matches; ok is false when it has wildcards.
-func (p Pattern) Literal() (name string, ok bool) { return p.fixed, p.shape == exact }
+func (p *Pattern) Literal() (name string, ok bool) { return p.fixed, p.shape == exact }
 
 // String is the pattern as written.
-func (p Pattern) String() string {
+func (p *Pattern) String() string {
 	if p.shape == everything && p.text == "" {
 		return "*"
 	}
@@ -77,7 +77,7 @@ func (p Pattern) String() string {
 }
 
 // Match tells whether name is one of the names that the pattern stands for.
-func (p Pattern) Match(name string) bool {
+func (p *Pattern) Match(name string) bool {
 	switch p.shape {
 	case everything:
 		return true

@@ -34,7 +34,7 @@ func TestMatch(t *testing.T) {
 			t.Fatalf("%s: %v", c.pattern, err)
 		}
 		if p.String() != c.pattern {
-			t.Errorf("%s reads %s", c.pattern, p)
+			t.Errorf("%s reads %s", c.pattern, &p)
 		}
 		for _, s := range c.yes {
 			if !p.Match(s) {
@@ -67,7 +67,7 @@ func TestZeroAndExact(t *testing.T) {
 	for _, name := range []string{"", "a*", "[x]"} {
 		p := glob.Exact(name)
 		if literal, ok := p.Literal(); !ok || literal != name || !p.Match(name) || p.Match(name+"y") || p.Any() || p.String() != name {
-			t.Errorf("Exact(%q) is %q", name, p)
+			t.Errorf("Exact(%q) is %q", name, &p)
 		}
 	}
 	p, _ := glob.Compile("a*")

@@ -139,6 +139,10 @@ func resourcesFromTree(host *tree) neutral.Resources {
 		MemoryReserved: host.get("MemoryReservation").integer(),
 	}
 	quota, period := host.get("CpuQuota").integer(), host.get("CpuPeriod").integer()
+	if quota <= 0 {
+		host.get("CpuQuota").unread()
+		host.get("CpuPeriod").unread()
+	}
 	switch {
 	case r.MilliCPU != 0 && (quota > 0 || period > 0):
 		host.get("CpuQuota").fail(fault.Invalid, "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")

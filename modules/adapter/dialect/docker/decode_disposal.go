@@ -27,6 +27,8 @@ var resourceDisposals = map[string]disposal{
 	"BlkioDeviceWriteBps":  {reason: reasonTuning},
 	"BlkioDeviceReadIOps":  {reason: reasonTuning},
 	"BlkioDeviceWriteIOps": {reason: reasonTuning},
+	"CpuPeriod":            {reason: "without a quota it has no effect"},
+	"CpuQuota":             {reason: reasonTuning, plain: []string{"-1"}},
 	"CpuRealtimePeriod":    {reason: reasonTuning},
 	"CpuRealtimeRuntime":   {reason: reasonTuning},
 	"CpusetCpus":           {reason: reasonTuning},

@@ -86,7 +86,7 @@ func bindFromTree(t *tree) (neutral.Mount, bool) {
 				m.ReadOnly = true
 			case "rw", "":
 			case "z", "Z", "nocopy":
-				t.read = false // reported as a whole; the mount stands
+				t.unread() // reported as a whole; the mount stands
 			default:
 				t.fail(fault.Invalid, "invalid mode: %s", shorten(option))
 			}
@@ -147,7 +147,7 @@ func tmpfsFromTree(entry *tree) neutral.Mount {
 			}
 			m.Size = size
 		default:
-			entry.read = false // reported as a whole; the mount stands
+			entry.unread() // reported as a whole; the mount stands
 		}
 	}
 	return m

@@ -15,6 +15,9 @@ import (
 func portsFromTree(t, host *tree) []neutral.Port {
 	var ports []neutral.Port
 	all := host.get("PublishAllPorts").boolean()
+	if all {
+		host.get("PublishAllPorts").note("of the ports that the request exposes", "what ports the image exposes is not known before it is pulled")
+	}
 	bound := map[neutral.Port]bool{}
 	for _, entry := range host.get("PortBindings").entries() {
 		port, ok := portKey(entry)

@@ -358,6 +358,13 @@ func (t *tree) understood() {
 	}
 }
 
+// unread takes back that the value was read: it is settled as a whole.
+func (t *tree) unread() {
+	if t != nil {
+		t.read = false
+	}
+}
+
 // zero tells whether nothing is said: null, false, 0, "", or only that.
 func (t *tree) zero() bool {
 	switch t.kind {

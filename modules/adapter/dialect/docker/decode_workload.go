@@ -64,7 +64,7 @@ func decodeVersion(op *neutral.Operation, q *query) error {
 }
 
 func workloadFromTree(t *tree) *neutral.Workload {
-	w := &neutral.Workload{Name: t.get("Name").str(), Labels: t.get("Labels").strMap()}
+	w := &neutral.Workload{Name: t.get("Name").str(), Labels: callerLabels(t.get("Labels").strMap())}
 	modeFromTree(t.get("Mode"), w)
 	task := t.get("TaskTemplate")
 	templateFromTree(task, w)

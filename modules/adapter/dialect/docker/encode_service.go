@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -152,7 +153,13 @@ func specFromNeutral(w *neutral.Workload) swarm.ServiceSpec {
 
 // workloadLabels are the workload's labels and the losses of its translation.
 func workloadLabels(w *neutral.Workload) map[string]string {
-	return labelled(w.Labels)
+	if len(w.Losses) == 0 {
+		return labelled(w.Labels)
+	}
+	labels := make(map[string]string, len(w.Labels)+1)
+	maps.Copy(labels, w.Labels)
+	labels[labelLosses] = strings.Join(warnings(w.Losses), "; ")
+	return labels
 }
 
 func modeOfService(w *neutral.Workload) swarm.ServiceMode {

@@ -153,42 +153,55 @@ func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent 
 		if before == nil {
 			add(pod.CreationTimestamp.Time, "create", nil)
 		}
-		wasStart, wasEnd, _ := lastRun(before, name)
-		isStart, isEnd, code := lastRun(after, name)
-		if isEnd.After(wasEnd) && isStart.After(isEnd) { // a whole life between two looks
-			add(isEnd, "die", map[string]string{"exitCode": strconv.Itoa(code)})
+		known := map[string]containerRun{}
+		for _, run := range containerRuns(before, name) {
+			known[run.id] = run
 		}
-		if isStart.After(wasStart) {
-			add(isStart, "start", nil)
-		}
-		if isEnd.After(wasEnd) && !isStart.After(isEnd) {
-			add(isEnd, "die", map[string]string{"exitCode": strconv.Itoa(code)})
-			if pod.Annotations[annotationStopped] != "" {
-				add(isEnd, "stop", nil)
+		for _, run := range containerRuns(after, name) {
+			was, seen := known[run.id]
+			if !seen {
+				add(run.start, "start", nil)
+			}
+			if run.ended && !was.ended {
+				add(run.end, "die", map[string]string{"exitCode": strconv.Itoa(run.code)})
+				if pod.Annotations[annotationStopped] != "" {
+					add(run.end, "stop", nil)
+				}
 			}
 		}
 	}
 	return events
 }
 
-// lastRun gives when a container last began and last ended, and how.
-func lastRun(pod *corev1.Pod, name string) (start, end time.Time, code int) {
+// containerRun is one life of a container.
+type containerRun struct {
+	id         string
+	start, end time.Time
+	ended      bool
+	code       int
+}
+
+// containerRuns gives the lives that the kubelet still tells of, the last two, in their order. One that never began is
+// none.
+func containerRuns(pod *corev1.Pod, name string) []containerRun {
 	if pod == nil {
-		return
+		return nil
 	}
 	status := containerStatus(pod, name)
 	if status == nil {
-		return
+		return nil
 	}
+	var runs []containerRun
 	for _, state := range []corev1.ContainerState{status.LastTerminationState, status.State} {
-		if t := state.Terminated; t != nil && t.Reason != reasonStartError && t.Reason != reasonCannotRun {
-			start, end, code = t.StartedAt.Time, t.FinishedAt.Time, int(t.ExitCode)
-		}
-		if r := state.Running; r != nil {
-			start = r.StartedAt.Time
+		switch t, r := state.Terminated, state.Running; {
+		case t != nil && t.Reason != reasonStartError && t.Reason != reasonCannotRun:
+			runs = append(runs, containerRun{id: t.ContainerID, start: t.StartedAt.Time, end: t.FinishedAt.Time, ended: true,
+				code: int(t.ExitCode)})
+		case r != nil:
+			runs = append(runs, containerRun{id: status.ContainerID, start: r.StartedAt.Time})
 		}
 	}
-	return start, end, code
+	return runs
 }
 
 func eventAttributes(c *neutral.Container, more map[string]string) map[string]string {

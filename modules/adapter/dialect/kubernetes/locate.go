@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -38,7 +39,17 @@ func (c *Cluster) Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Ta
 	return target, nil
 }
 
-// find gives the pod that ref names and the container in it, "" for the pod as a whole.
+// reading is one thing that a name may stand for.
+type reading struct {
+	pod, container, subdomain string
+}
+
+func (r reading) fits(pod *corev1.Pod) bool {
+	return (r.container == "" || hasContainer(pod, r.container)) && (r.subdomain == "" || pod.Spec.Subdomain == r.subdomain)
+}
+
+// find gives the pod that ref names and the container in it, "" for the pod as a whole. The cache is searched for
+// every reading of the name before the API is asked for any.
 func (c *Cluster) find(ctx context.Context, namespace string, ref neutral.TargetRef) (*corev1.Pod, string, error) {
 	name, container := ref.Pod, ref.Container
 	if name == "" {
@@ -47,33 +58,32 @@ func (c *Cluster) find(ctx context.Context, namespace string, ref neutral.Target
 	if !isLabel(namespace) || !isSegment(name) {
 		return nil, "", fault.New(fault.Invalid, "the target names no container")
 	}
-	pod, err := c.pod(ctx, namespace, name)
-	if err == nil || !fault.Is(err, fault.NotFound) {
-		return pod, container, err
+	readings := []reading{{pod: name}}
+	if first, rest, ok := strings.Cut(name, "."); ok && container == "" && first != "" && rest != "" {
+		readings = append(readings, reading{pod: rest, container: first}, reading{pod: first, subdomain: rest})
 	}
-	if first, rest, ok := strings.Cut(name, "."); ok && container == "" {
-		if p, rerr := c.pod(ctx, namespace, rest); rerr == nil {
-			if hasContainer(p, first) {
-				return p, first, nil
-			}
-		} else if !fault.Is(rerr, fault.NotFound) {
-			return nil, "", rerr
-		}
-		if p, rerr := c.pod(ctx, namespace, first); rerr == nil && p.Spec.Subdomain != "" && p.Spec.Subdomain == rest {
-			return p, "", nil
+	for _, r := range readings {
+		if p := c.pods.get(namespace, r.pod); p != nil && r.fits(p) {
+			return p, cmp.Or(container, r.container), nil
 		}
 	}
 	if p := c.pods.named(namespace, name); p != nil {
 		return p, container, nil
 	}
-	return nil, "", err
+	for _, r := range readings {
+		switch p, err := c.ask(ctx, namespace, r.pod); {
+		case fault.Is(err, fault.NotFound):
+		case err != nil:
+			return nil, "", err
+		case r.fits(p):
+			return p, cmp.Or(container, r.container), nil
+		}
+	}
+	return nil, "", noPod(namespace, name)
 }
 
-// pod gives a pod from the cache, or from the API when the cache has not seen it yet.
-func (c *Cluster) pod(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
-	if p := c.pods.get(namespace, name); p != nil {
-		return p, nil
-	}
+// ask gives a pod from the API, for when the cache has not seen it yet.
+func (c *Cluster) ask(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
 	if !c.pods.mayExist(namespace, name) {
 		return nil, noPod(namespace, name)
 	}

@@ -1,0 +1,207 @@
+package envoytest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// pair is two gateways that know each other and run; set changes what east is before it starts.
+func pair(t *testing.T, set func(east *gateway)) (west, east *gateway) {
+	t.Helper()
+	west, east = newGateway(t, "west"), newGateway(t, "east")
+	west.knows(east)
+	east.knows(west)
+	if set != nil {
+		set(east)
+	}
+	west.start()
+	east.start()
+	return west, east
+}
+
+// orchestrator gives east an orchestrator on a Unix socket.
+func (g *gateway) orchestrator(h http.Handler) {
+	g.t.Helper()
+	socket := g.socket("orchestrator.sock")
+	g.model.Upstream = neutral.Upstream{Socket: socket, Token: "s3cret", Host: "orchestrator.local"}
+	serveOn(g.t, listen(g.t, "unix", socket), h)
+}
+
+// on runs one of isthmus' own servers.
+func (g *gateway) on(socket string, h http.Handler) {
+	g.t.Helper()
+	_ = os.Remove(g.socket(socket))
+	serveOn(g.t, listen(g.t, "unix", g.socket(socket)), h)
+}
+
+// refusal checks that an answer is the gateway's own refusal, in a body for all callers.
+func refusal(t *testing.T, a answer, code int, message string) {
+	t.Helper()
+	var status struct {
+		Kind, APIVersion, Status, Message, Reason string
+		Metadata                                  *struct{}
+		Code                                      int
+	}
+	if a.code != code || a.header.Get("content-type") != "application/json" {
+		t.Errorf("refused with %d %s, want %d application/json\n%s", a.code, a.header.Get("content-type"), code, a.body)
+	}
+	if err := json.Unmarshal([]byte(a.body), &status); err != nil {
+		t.Fatalf("body %q: %v", a.body, err)
+	}
+	if status.Kind != "Status" || status.APIVersion != "v1" || status.Status != "Failure" || status.Code != a.code ||
+		status.Reason == "" || status.Metadata == nil || !strings.Contains(status.Message, message) {
+		t.Errorf("body %s, want a failure that says %q", a.body, message)
+	}
+	for _, word := range []string{"127.0.0.1", ".sock", "transport", "ext_proc", "upstream connect"} {
+		if strings.Contains(a.body, word) {
+			t.Errorf("the refusal tells %q: %s", word, a.body)
+		}
+	}
+}
+
+func TestDecidedUpstreams(t *testing.T) {
+	t.Parallel()
+	west, east := pair(t, func(east *gateway) {
+		east.orchestrator(http.HandlerFunc(echo))
+		east.on(names.BridgeSocket, http.HandlerFunc(echo))
+		container := serve(t, http.HandlerFunc(echo))
+		east.decides(func(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+			path := head(m.GetRequestHeaders().GetHeaders())[":path"]
+			return routed(strings.Trim(path, "/"), names.HeaderDestination, container.String())(m)
+		})
+	})
+	for _, upstream := range []string{names.Orchestrator, names.Bridge, names.Access} {
+		t.Run(upstream, func(t *testing.T) {
+			r := request(t, http.MethodPost, "http://"+east.host("api")+"/"+upstream, strings.NewReader("hello"))
+			r.Header.Set("authorization", "Bearer of-the-caller")
+			r.Header.Set(names.HeaderNode, "node-1")
+			r.Header.Set(names.HeaderPeer, "spiffe://evil.test/cluster/evil")
+			a := call(t, west.edge(), r)
+			t.Logf("%d %v\n%s", a.code, a.header, a.body)
+			if a.code != http.StatusOK || !strings.HasPrefix(a.body, "POST ") {
+				t.Fatalf("%d %s", a.code, a.body)
+			}
+			body := strings.ToLower(a.body)
+			if strings.Contains(body, "of-the-caller") {
+				t.Error("the caller's credential crossed")
+			}
+			switch upstream {
+			case names.Bridge:
+				for _, h := range []string{names.HeaderRoute + ": bridge", names.HeaderPeer + ": " + id("west"), names.HeaderNode + ": node-1"} {
+					if !strings.Contains(body, h) {
+						t.Errorf("the bridge did not get %q", h)
+					}
+				}
+			default:
+				if strings.Contains(body, names.HeaderPrefix) {
+					t.Error("a gateway's header left the gateway")
+				}
+			}
+			if upstream == names.Orchestrator && (!strings.Contains(body, "bearer s3cret") || !strings.Contains(body, "orchestrator.local")) {
+				t.Error("the orchestrator's own credential or host is missing")
+			}
+		})
+	}
+}
+
+func TestDecisionFailsClosed(t *testing.T) {
+	t.Parallel()
+	native := `{"native": "10.1.2.3"}`
+	var reached int
+	west, east := pair(t, func(east *gateway) {
+		east.orchestrator(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			reached++
+			_, _ = fmt.Fprint(w, native)
+		}))
+	})
+	ask := func() answer {
+		return call(t, west.edge(), request(t, http.MethodPost, "http://"+east.host("api")+"/x", strings.NewReader("abc")))
+	}
+	t.Run("nobody there", func(t *testing.T) {
+		refusal(t, ask(), http.StatusServiceUnavailable, "cannot decide")
+	})
+	for _, phase := range []string{"request headers", "request body", "response headers", "response body"} {
+		t.Run("closed in "+phase, func(t *testing.T) {
+			_, kill := east.decides(func(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+				if at(m) == phase {
+					return nil
+				}
+				return rewritten(m)
+			})
+			defer kill()
+			before := reached
+			a := ask()
+			t.Logf("%d %s", a.code, a.body)
+			if strings.HasPrefix(phase, "request") {
+				refusal(t, a, http.StatusServiceUnavailable, "no decision")
+				if reached != before {
+					t.Error("the request reached the orchestrator")
+				}
+			} else {
+				refusal(t, a, http.StatusBadGateway, "lost the answer")
+			}
+			if strings.Contains(a.body, "native") || strings.Contains(a.header.Get(names.HeaderExchange), "1") {
+				t.Error("the native answer crossed")
+			}
+		})
+	}
+	t.Run("back again", func(t *testing.T) {
+		_, kill := east.decides(rewritten)
+		defer kill()
+		a := ask()
+		if a.code != http.StatusOK || a.body != strings.ToUpper(native) || a.header.Get(names.HeaderExchange) != "" {
+			t.Errorf("%d %v %s", a.code, a.header, a.body)
+		}
+	})
+	t.Run("immediate", func(t *testing.T) {
+		_, kill := east.decides(refused(http.StatusForbidden, `{"message": "no"}`))
+		defer kill()
+		if a := ask(); a.code != http.StatusForbidden || a.body != `{"message": "no"}` || a.header.Get("content-type") != "application/json" {
+			t.Errorf("%d %v %s", a.code, a.header, a.body)
+		}
+	})
+	for phase, code := range map[string]int{"request headers": 503, "request body": 503, "response headers": 502, "response body": 502} {
+		t.Run("killed in "+phase, func(t *testing.T) {
+			var kill func()
+			_, stop := east.decides(func(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+				if at(m) == phase {
+					go kill()
+					time.Sleep(time.Second)
+				}
+				return rewritten(m)
+			})
+			kill = stop
+			a := ask()
+			t.Logf("%d %s", a.code, a.body)
+			refusal(t, a, code, "the gateway")
+			if strings.Contains(a.body, "native") {
+				t.Error("the native answer crossed")
+			}
+		})
+	}
+}
+
+// at is the phase that a message is of.
+func at(m *extprocv3.ProcessingRequest) string {
+	switch m.GetRequest().(type) {
+	case *extprocv3.ProcessingRequest_RequestHeaders:
+		return "request headers"
+	case *extprocv3.ProcessingRequest_RequestBody:
+		return "request body"
+	case *extprocv3.ProcessingRequest_ResponseHeaders:
+		return "response headers"
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		return "response body"
+	}
+	return ""
+}
