@@ -167,11 +167,7 @@ func (g *gateway) edge() *http.Client { return clientTo(g.t, "tcp", g.model.Gate
 
 // clientTo is an HTTP client that connects to one address whatever the name.
 func clientTo(t *testing.T, network, address string, http2 bool) *http.Client {
-	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, address)
-		},
-	}
+	transport := &http.Transport{DialContext: dialOnly(network, address)}
 	if http2 {
 		transport.Protocols = new(http.Protocols)
 		transport.Protocols.SetUnencryptedHTTP2(true)
@@ -181,6 +177,16 @@ func clientTo(t *testing.T, network, address string, http2 bool) *http.Client {
 		return http.ErrUseLastResponse
 	}}
 }
+
+// dialOnly dials one address whatever is asked.
+func dialOnly(network, address string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+}
+
+// waits is how long a change may take to be there on a busy machine.
+const waits = 10 * time.Second
 
 // run runs a server until the test ends or the returned function is called.
 func run(t *testing.T, serve func(context.Context) error) context.CancelFunc {

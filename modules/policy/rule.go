@@ -155,11 +155,11 @@ func (r *rule) match(q *query) condition.Outcome {
 	if r.verbs&q.verb == 0 || r.kinds&q.kind == 0 {
 		return condition.False
 	}
-	subjects := r.matchFrom(q)
-	if subjects == condition.False {
+	objects := r.matchObjects(q)
+	if objects == condition.False {
 		return condition.False
 	}
-	return both(subjects, r.matchObjects(q))
+	return both(objects, r.matchFrom(q))
 }
 
 func (r *rule) matchFrom(q *query) condition.Outcome {

@@ -223,8 +223,11 @@ func (g *gateway) supervise(ctx context.Context, group *errgroup.Group) (ended <
 		g.log.Info("no Envoy is started here; start one with this bootstrap", "bootstrap", bootstrap)
 		return done, func() {}, nil
 	}
-	supervisor := envoy.New(envoy.Config{Options: options, Binary: path, LogFile: filepath.Join(spec.StateDir, "envoy.log"),
+	supervisor, err := envoy.New(envoy.Config{Options: options, Binary: path, LogFile: filepath.Join(spec.StateDir, "envoy.log"),
 		Log: g.log.With("part", "envoy"), Drain: drainTime})
+	if err != nil {
+		return nil, nil, err
+	}
 	if err := g.registry.Register(supervisor); err != nil {
 		return nil, nil, fmt.Errorf("register metrics: %w", err)
 	}

@@ -29,7 +29,7 @@ func (d Dialect) Decode(op neutral.Operation, req dialect.Request) (neutral.Oper
 		if err := checkJSON(req); err != nil {
 			return op, nil, err
 		}
-		losses, err = decodeBody(&op, q, req.Body)
+		losses, err = decodeBody(&op, q, req)
 		if err != nil {
 			return op, nil, err
 		}
@@ -68,20 +68,24 @@ var needsJSON = map[neutral.Action]bool{
 	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true,
 }
 
-func decodeBody(op *neutral.Operation, q *query, body []byte) ([]neutral.Loss, error) {
-	t, err := parseTree(body)
+func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral.Loss, error) {
+	t, err := parseTree(req.Body)
 	if err != nil {
 		return nil, err
 	}
 	switch op.Action {
 	case neutral.ContainerCreate:
-		return decodeContainerCreate(op, q, t, body)
+		return decodeContainerCreate(op, q, t, req.Body)
 	case neutral.ContainerUpdate:
 		return decodeContainerUpdate(op, t)
 	case neutral.ExecCreate:
 		return decodeExecCreate(op, t)
 	}
-	return decodeWorkload(op, q, t, body)
+	losses, err := decodeWorkload(op, q, t, req.Body)
+	if err == nil && carriesCredentials(req.Header.Get("X-Registry-Auth")) {
+		losses = append(losses, lossAuth)
+	}
+	return losses, err
 }
 
 // checkJSON wants a JSON body to say so, as an engine does. A body without a type is taken, for old clients.

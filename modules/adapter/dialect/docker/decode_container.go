@@ -27,7 +27,7 @@ func decodeContainerCreate(op *neutral.Operation, q *query, t *tree, body []byte
 			Message: "Invalid container name (" + shorten(c.Name) + "), only " + nameCharacters + " are allowed"}
 	}
 	if platform := q.text("platform"); platform != "" {
-		losses = append(losses, neutral.Loss{Field: "platform", Change: "dropped", Reason: "the target schedules by itself"})
+		losses = append(losses, neutral.Loss{Field: "platform", Change: "dropped", Reason: "the target picks nodes that can run the image in its own way"})
 	}
 	own, err := checkContainer(c)
 	if err != nil {
@@ -178,7 +178,7 @@ func (t *tree) milliCPU() int64 {
 	milli := n / nanosPerMilli
 	if n > 0 && n%nanosPerMilli != 0 {
 		milli++
-		t.note(strconv.FormatInt(milli*nanosPerMilli, 10), "CPU is reckoned in thousandths")
+		t.note("rounded up to "+strconv.FormatInt(milli*nanosPerMilli, 10), "CPU is reckoned in thousandths")
 	}
 	return milli
 }

@@ -155,7 +155,8 @@ var candidates = map[string]candidate{
 			"HostConfig.Mounts[0].Type":                  `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/x"}]}}`,
 			"HostConfig.Tmpfs":                           `{"Image":"busybox"}`,
 		},
-		inert: []string{"AttachStdin", "AttachStdout", "AttachStderr", "NetworkingConfig.EndpointsConfig.key.NetworkID"},
+		inert: []string{"AttachStdin", "AttachStdout", "AttachStderr", "NetworkingConfig.EndpointsConfig.key.NetworkID",
+			"HostConfig.Mounts[0].ClusterOptions"},
 	},
 	"workload": {
 		action: neutral.WorkloadCreate, path: "/v1.49/services/create", kind: reflect.TypeFor[swarm.ServiceSpec](),
@@ -176,7 +177,8 @@ var candidates = map[string]candidate{
 			"TaskTemplate.ContainerSpec.Mounts[0].TmpfsOptions": `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"tmpfs","Target":"/x"}]}}}`,
 			"TaskTemplate.ContainerSpec.Mounts[0].Type":         `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"tmpfs","Target":"/x"}]}}}`,
 		},
-		inert: []string{"TaskTemplate.ContainerSpec.Configs[0].Runtime"}, // an empty object, in a reference that is refused
+		// Empty objects: the reference or the mount's type that they stand in is what is refused.
+		inert: []string{"TaskTemplate.ContainerSpec.Configs[0].Runtime", "TaskTemplate.ContainerSpec.Mounts[0].ClusterOptions"},
 	},
 	"exec": {
 		action: neutral.ExecCreate, path: "/v1.49/containers/c/exec", kind: reflect.TypeFor[container.ExecCreateRequest](),

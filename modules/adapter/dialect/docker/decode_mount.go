@@ -79,6 +79,7 @@ func bindFromTree(t *tree) (neutral.Mount, bool) {
 		return neutral.Mount{}, false
 	}
 	m := neutral.Mount{Type: "volume", Source: source, Target: parts[1]}
+	var dropped []string
 	if len(parts) == 3 {
 		for option := range strings.SplitSeq(parts[2], ",") {
 			switch option {
@@ -86,12 +87,13 @@ func bindFromTree(t *tree) (neutral.Mount, bool) {
 				m.ReadOnly = true
 			case "rw", "":
 			case "z", "Z", "nocopy":
-				t.unread() // reported as a whole; the mount stands
+				dropped = append(dropped, option)
 			default:
 				t.fail(fault.Invalid, "invalid mode: %s", shorten(option))
 			}
 		}
 	}
+	t.without(dropped)
 	return m, true
 }
 
@@ -127,14 +129,14 @@ func mountListFromTree(t *tree) []neutral.Mount {
 	return mounts
 }
 
-// tmpfsFromTree reads one entry of Tmpfs, "/run": "size=64m,mode=1777". Options but the size are left unread.
+// tmpfsFromTree reads one entry of Tmpfs, "/run": "size=64m,mode=1777". Of its options, the size is carried.
 func tmpfsFromTree(entry *tree) neutral.Mount {
 	m := neutral.Mount{Type: "tmpfs", Target: entry.name}
 	if entry.kind == treeNull {
 		return m
 	}
-	text := entry.str()
-	for option := range strings.SplitSeq(text, ",") {
+	var dropped []string
+	for option := range strings.SplitSeq(entry.str(), ",") {
 		name, value, _ := strings.Cut(option, "=")
 		switch name {
 		case "", "rw":
@@ -147,8 +149,16 @@ func tmpfsFromTree(entry *tree) neutral.Mount {
 			}
 			m.Size = size
 		default:
-			entry.unread() // reported as a whole; the mount stands
+			dropped = append(dropped, option)
 		}
 	}
+	entry.without(dropped)
 	return m
+}
+
+// without reports the options that a mount is made without.
+func (t *tree) without(options []string) {
+	if len(options) > 0 {
+		t.note("mounted without "+shorten(strings.Join(options, ",")), reasonOptions)
+	}
 }

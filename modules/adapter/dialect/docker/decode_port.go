@@ -11,12 +11,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-// portsFromTree joins ExposedPorts and PortBindings. A range of host ports is left unread: the target chooses.
+// portsFromTree joins ExposedPorts and PortBindings. Of a range of host ports the target chooses.
 func portsFromTree(t, host *tree) []neutral.Port {
 	var ports []neutral.Port
 	all := host.get("PublishAllPorts").boolean()
 	if all {
-		host.get("PublishAllPorts").note("of the ports that the request exposes", "what ports the image exposes is not known before it is pulled")
+		host.get("PublishAllPorts").note("only the ports that the request exposes", "what ports the image exposes is not known before it is pulled")
 	}
 	bound := map[neutral.Port]bool{}
 	for _, entry := range host.get("PortBindings").entries() {
@@ -98,6 +98,8 @@ func hostPort(t *tree) uint16 {
 			t.understood()
 			return uint16(a)
 		}
+		t.understood()
+		t.note("published on a port that the target chooses", "a range cannot be handed on")
 		return 0
 	}
 	if t.str() == "" {

@@ -160,7 +160,7 @@ func templateFromTree(task *tree, w *neutral.Workload) {
 		d := grace.duration()
 		seconds := int((d + time.Second - 1) / time.Second)
 		if d%time.Second != 0 {
-			grace.note((time.Duration(seconds) * time.Second).String(), "grace periods are whole seconds")
+			grace.note("rounded up to "+(time.Duration(seconds)*time.Second).String(), "grace periods are whole seconds")
 		}
 		w.Template.StopTimeout = &seconds
 	}

@@ -48,6 +48,8 @@ type Cluster struct {
 	ctx    context.Context // ends with Close; owns the caches
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
+
+	operations
 }
 
 var _ dialect.Cluster = (*Cluster)(nil)

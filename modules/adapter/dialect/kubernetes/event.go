@@ -154,10 +154,10 @@ func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent 
 			add(pod.CreationTimestamp.Time, "create", nil)
 		}
 		known := map[string]containerRun{}
-		for _, run := range containerRuns(before, name) {
+		for _, run := range runsOf(before, name) {
 			known[run.id] = run
 		}
-		for _, run := range containerRuns(after, name) {
+		for _, run := range runsOf(after, name) {
 			was, seen := known[run.id]
 			if !seen {
 				add(run.start, "start", nil)
@@ -181,9 +181,9 @@ type containerRun struct {
 	code       int
 }
 
-// containerRuns gives the lives that the kubelet still tells of, the last two, in their order. One that never began is
+// runsOf gives the lives that the kubelet still tells of, the last two, in their order. One that never began is
 // none.
-func containerRuns(pod *corev1.Pod, name string) []containerRun {
+func runsOf(pod *corev1.Pod, name string) []containerRun {
 	if pod == nil {
 		return nil
 	}

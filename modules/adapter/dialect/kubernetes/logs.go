@@ -173,7 +173,9 @@ func newLogWindow(options neutral.LogOptions, tty bool, emit func(neutral.Chunk)
 	return &logWindow{options: options, emit: emit}
 }
 
-func (w *logWindow) held() bool { return w.options.Tail >= 0 && !w.options.Until.IsZero() && !w.options.Follow }
+func (w *logWindow) held() bool {
+	return w.options.Tail >= 0 && !w.options.Until.IsZero() && !w.options.Follow
+}
 
 // native is the request to the kubelet.
 func (w *logWindow) native(container string) *corev1.PodLogOptions {

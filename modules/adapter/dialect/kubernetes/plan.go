@@ -143,7 +143,9 @@ func get(path string, query url.Values, decode func(dialect.Response) (neutral.R
 		Request: dialect.Request{Method: http.MethodGet, Path: path, Header: header}, Decode: decode}}
 }
 
-func (a *action) podsPath() string { return "/api/v1/namespaces/" + url.PathEscape(a.namespace) + "/pods" }
+func (a *action) podsPath() string {
+	return "/api/v1/namespaces/" + url.PathEscape(a.namespace) + "/pods"
+}
 
 // located is a container with the Pod that it was read from.
 type located struct {
