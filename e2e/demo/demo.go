@@ -124,6 +124,9 @@ metadata: {name: hello}
 func (d *Demo) example(ctx context.Context, log *slog.Logger) error {
 	begin := time.Now()
 	east := d.Bed.Kubernetes("east")
+	if err := east.ApplyServiceExportCRD(ctx); err != nil {
+		return err
+	}
 	if err := east.Apply(ctx, example); err != nil {
 		return err
 	}

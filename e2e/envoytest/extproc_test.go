@@ -31,7 +31,7 @@ func (g *gateway) decides(step func(*extprocv3.ProcessingRequest) *extprocv3.Pro
 	d := &decider{step: step}
 	socket := g.socket(names.ExtProcSocket)
 	_ = os.Remove(socket)
-	s := grpc.NewServer()
+	s := grpc.NewServer(grpc.MaxRecvMsgSize(32 << 20))
 	extprocv3.RegisterExternalProcessorServer(s, d)
 	l := listen(g.t, "unix", socket)
 	go func() { _ = s.Serve(l) }()

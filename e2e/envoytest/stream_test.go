@@ -114,13 +114,9 @@ func TestLargeBodies(t *testing.T) {
 		})
 	}
 	t.Run("too large a request", func(t *testing.T) {
-		refusal(t, send(limit+1<<20, "x-short"), http.StatusRequestEntityTooLarge, "the gateway")
+		refusal(t, send(limit+1<<20, "x-short"), http.StatusRequestEntityTooLarge, "too large")
 	})
 	t.Run("too large an answer", func(t *testing.T) {
-		a := send(1<<20, "x-more")
-		if a.code < 500 {
-			t.Errorf("%d, %d bytes", a.code, len(a.body))
-		}
-		refusal(t, a, a.code, "the gateway")
+		refusal(t, send(1<<20, "x-more"), http.StatusBadGateway, "too large")
 	})
 }

@@ -88,7 +88,7 @@ func (d *decoder) decode(node *yaml.Node, v reflect.Value, path string, tag refl
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		d.decodeStructAt(node, v, path, nil, depth)
+		d.decodeStruct(node, v, path, nil, depth)
 	case reflect.Slice:
 		d.decodeSlice(node, v, path, tag, depth)
 	case reflect.Map:
@@ -180,11 +180,7 @@ func (d *decoder) decodeMap(node *yaml.Node, v reflect.Value, path string, tag r
 }
 
 // decodeStruct reads a mapping into a struct; keys in known are read elsewhere.
-func (d *decoder) decodeStruct(node *yaml.Node, v reflect.Value, path string, known []string) {
-	d.decodeStructAt(node, v, path, known, 0)
-}
-
-func (d *decoder) decodeStructAt(node *yaml.Node, v reflect.Value, path string, known []string, depth int) {
+func (d *decoder) decodeStruct(node *yaml.Node, v reflect.Value, path string, known []string, depth int) {
 	if node.Kind != yaml.MappingNode {
 		d.issues.add(d.at(node), path, "must be a mapping, not %s", describe(node))
 		return
@@ -306,6 +302,7 @@ func setDefaults(v reflect.Value, tag reflect.StructTag) {
 			must(err)
 			v.SetInt(int64(n))
 		}
+	default: // lists and mappings have no defaults
 	}
 }
 
@@ -353,6 +350,7 @@ func describe(node *yaml.Node) string {
 		return "a list"
 	case yaml.AliasNode:
 		return "an alias"
+	default:
 	}
 	switch node.ShortTag() {
 	case "!!int", "!!float":

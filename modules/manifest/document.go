@@ -117,7 +117,7 @@ func (d *decoder) decodeDocument(root *yaml.Node, set *Set) {
 			continue
 		}
 		doc := k.make()
-		d.decodeStruct(root, reflect.ValueOf(doc).Elem(), "", header)
+		d.decodeStruct(root, reflect.ValueOf(doc).Elem(), "", header, 0)
 		doc.place().document, doc.place().fields = at, d.positions
 		k.keep(set, doc)
 		return

@@ -90,8 +90,9 @@ func typeName(t reflect.Type, tag reflect.StructTag) string {
 		return fmt.Sprintf("number, %s to %s", tag.Get("min"), tag.Get("max"))
 	case reflect.Bool:
 		return "boolean"
+	default:
+		return text
 	}
-	return text
 }
 
 // Explain describes a kind or a field of it, "gateway.spec.listeners", with what is inside it.

@@ -17,17 +17,22 @@ func Watch(ctx context.Context, current *Set, onChange func(*Set, error)) {
 }
 
 func watch(ctx context.Context, current *Set, interval time.Duration, onChange func(*Set, error)) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
 	f := newFollower(current)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		if set, err := f.look(read(current.paths)); set != nil || err != nil {
 			onChange(set, err)
+		}
+		if f.unsettled() {
+			timer.Reset(interval / 4)
+		} else {
+			timer.Reset(interval)
 		}
 	}
 }
@@ -44,6 +49,9 @@ type follower struct {
 func newFollower(current *Set) *follower {
 	return &follower{paths: current.paths, judged: current.digest, hash: current.Hash()}
 }
+
+// unsettled tells whether a new content was seen once.
+func (f *follower) unsettled() bool { return f.pending != "" && f.pending != f.judged }
 
 // look gives a new set, or an error, or neither when there is nothing new. A content is judged when it was seen twice
 // in a row: a file may be half written.

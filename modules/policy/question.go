@@ -48,6 +48,7 @@ func (e *Engine) Queries(service neutral.Service, peers []string) Queriers {
 			q.Always = append(q.Always, p)
 		case NeedsObject:
 			q.ByCaller = append(q.ByCaller, p)
+		case Deny:
 		}
 	}
 	return q

@@ -41,6 +41,7 @@ func (e *Engine) denial(r Request, known condition.Known, refused refusal) strin
 		return fmt.Sprintf("no rule for this caller allows %s", word(string(r.Verb)))
 	case object:
 		return fmt.Sprintf("no rule that allows %s is for %s", word(string(r.Verb)), subject(r.Object))
+	case none:
 	}
 	return "there is no policy"
 }

@@ -189,6 +189,7 @@ func (r *rule) matchObjects(q *query) condition.Outcome {
 			return condition.True
 		case condition.Undecided:
 			outcome = condition.Undecided
+		case condition.False:
 		}
 	}
 	return outcome

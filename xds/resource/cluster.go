@@ -29,10 +29,7 @@ const connectTimeout = 5 * time.Second
 
 // PeerCluster leads to another gateway.
 func PeerCluster(g Gateway, peer Peer) *clusterv3.Cluster {
-	c := cluster(names.PeerCluster(peer.Name), http2Protocol(nil, &corev3.KeepaliveSettings{
-		// A peer that vanished is noticed in 15 seconds, though nothing is under way.
-		Interval: duration(10 * time.Second), Timeout: duration(5 * time.Second),
-	}))
+	c := cluster(names.PeerCluster(peer.Name), http2Protocol(nil, peerHTTP2()))
 	located(c, peer.Addresses)
 	c.TransportSocket = toPeer(peer, g.suffix())
 	c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: keepalive()}
@@ -82,14 +79,14 @@ func AccessCluster() *clusterv3.Cluster {
 
 // LocalCluster leads to one of isthmus' own servers.
 func LocalCluster(g Gateway, name, socket string) *clusterv3.Cluster {
-	c := cluster(name, http2Protocol(nil, nil))
+	c := cluster(name, http2Protocol(nil, localHTTP2()))
 	located(c, []string{g.socket(socket)})
 	return c
 }
 
 // TracingCluster leads to the collector of spans.
 func TracingCluster(g Gateway) *clusterv3.Cluster {
-	c := cluster(clusterTracing, http2Protocol(nil, nil))
+	c := cluster(clusterTracing, http2Protocol(nil, localHTTP2()))
 	located(c, []string{g.Tracing.Collector})
 	return c
 }
@@ -99,7 +96,7 @@ func ServiceCluster(s neutral.Service, port neutral.ServicePort) *clusterv3.Clus
 	protocol := http1Protocol
 	if port.App == neutral.HTTP2 || port.App == neutral.GRPC {
 		protocol = func(filters []*hcmv3.HttpFilter) *upstreamhttpv3.HttpProtocolOptions {
-			return http2Protocol(filters, nil)
+			return http2Protocol(filters, localHTTP2())
 		}
 	}
 	c := cluster(serviceCluster(s, port), protocol([]*hcmv3.HttpFilter{upstreamStrip()}))
@@ -117,7 +114,7 @@ func cluster(name string, protocol *upstreamhttpv3.HttpProtocolOptions) *cluster
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 			MaxConnections: u32(plenty), MaxPendingRequests: u32(plenty), MaxRequests: u32(plenty), MaxRetries: u32(64),
 		}}},
-		PerConnectionBufferLimitBytes: u32(streamWindow),
+		PerConnectionBufferLimitBytes: u32(localStreamWindow),
 		// Where all endpoints are unhealthy, none is tried: an answer says so.
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{}},
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{
@@ -150,16 +147,10 @@ func http1Protocol(filters []*hcmv3.HttpFilter) *upstreamhttpv3.HttpProtocolOpti
 	})
 }
 
-func http2Protocol(filters []*hcmv3.HttpFilter, alive *corev3.KeepaliveSettings) *upstreamhttpv3.HttpProtocolOptions {
+func http2Protocol(filters []*hcmv3.HttpFilter, options *corev3.Http2ProtocolOptions) *upstreamhttpv3.HttpProtocolOptions {
 	return explicit(filters, &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &upstreamhttpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-				AllowConnect:                true,
-				MaxConcurrentStreams:        u32(maxStreams),
-				InitialStreamWindowSize:     u32(streamWindow),
-				InitialConnectionWindowSize: u32(connectionWindow),
-				ConnectionKeepalive:         alive,
-			},
+			Http2ProtocolOptions: options,
 		},
 	})
 }

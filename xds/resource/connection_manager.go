@@ -11,16 +11,19 @@ import (
 )
 
 const (
-	// maxBody is the largest body that external processing may hold.
-	maxBody = 16 << 20
 	// maxHeadersKB is the largest head of a request or an answer; docker puts registry credentials into one.
 	maxHeadersKB = 96
-	// streamWindow and connectionWindow are what may be under way unread; they bound throughput over a distance and
-	// memory for a reader that stopped.
-	streamWindow     = 1 << 20
-	connectionWindow = 16 << 20
-	// maxStreams is the number of requests on one connection; sessions and watches hold theirs.
-	maxStreams = 1024
+	// peerStreamWindow is what may be under way unread on one stream of the peer link. It bounds throughput over a
+	// distance, and the bodies that external processing may hold: Envoy buffers no more than a stream's window.
+	peerStreamWindow = 16 << 20
+	// peerStreams is the number of requests on one connection of the peer link; with more, gateways open another.
+	// Together their windows fit the largest one of a connection, so no stream that stalls stops the others.
+	peerStreams          = 127
+	peerConnectionWindow = peerStreams * peerStreamWindow
+	// The same for what is on this machine or near.
+	localStreamWindow     = 1 << 20
+	localStreams          = 1024
+	localConnectionWindow = localStreams * localStreamWindow
 )
 
 // Upgrades that pass. CONNECT carries raw TCP.
@@ -38,7 +41,7 @@ func connectionManager(g Gateway, name string) *hcmv3.HttpConnectionManager {
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			ConfigSource: ads(), RouteConfigName: name,
 		}},
-		Http2ProtocolOptions: serverHTTP2(),
+		Http2ProtocolOptions: localHTTP2(),
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:                  duration(time.Hour),
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_ALLOW, // services have such headers
@@ -72,14 +75,25 @@ func connectionManager(g Gateway, name string) *hcmv3.HttpConnectionManager {
 	return m
 }
 
-func serverHTTP2() *corev3.Http2ProtocolOptions {
+// localHTTP2 is HTTP/2 with what is on this machine or near.
+func localHTTP2() *corev3.Http2ProtocolOptions {
 	return &corev3.Http2ProtocolOptions{
 		AllowConnect:                true,
-		MaxConcurrentStreams:        u32(maxStreams),
-		InitialStreamWindowSize:     u32(streamWindow),
-		InitialConnectionWindowSize: u32(connectionWindow),
+		MaxConcurrentStreams:        u32(localStreams),
+		InitialStreamWindowSize:     u32(localStreamWindow),
+		InitialConnectionWindowSize: u32(localConnectionWindow),
+	}
+}
+
+// peerHTTP2 is HTTP/2 between gateways. A gateway that vanished is noticed in 15 seconds, though nothing is under way.
+func peerHTTP2() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		AllowConnect:                true,
+		MaxConcurrentStreams:        u32(peerStreams),
+		InitialStreamWindowSize:     u32(peerStreamWindow),
+		InitialConnectionWindowSize: u32(peerConnectionWindow),
 		ConnectionKeepalive: &corev3.KeepaliveSettings{
-			Interval: duration(30 * time.Second), Timeout: duration(10 * time.Second),
+			Interval: duration(10 * time.Second), Timeout: duration(5 * time.Second),
 		},
 	}
 }

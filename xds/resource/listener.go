@@ -31,6 +31,7 @@ const accessIdle = 24 * time.Hour
 func PeerListener(g Gateway) *listenerv3.Listener {
 	m := connectionManager(g, ListenerPeer)
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
+	m.Http2ProtocolOptions = peerHTTP2()
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
 	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), rbac(), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
@@ -93,7 +94,7 @@ func listener(name, at string, filter *listenerv3.Filter) *listenerv3.Listener {
 	l := &listenerv3.Listener{
 		Name: name, Address: address(at),
 		FilterChains:                  []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter}}},
-		PerConnectionBufferLimitBytes: u32(streamWindow),
+		PerConnectionBufferLimitBytes: u32(localStreamWindow),
 	}
 	if l.Address.GetPipe() == nil {
 		l.TcpKeepalive = keepalive()

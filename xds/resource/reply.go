@@ -32,6 +32,7 @@ const (
 	reasonTimeout     = "Timeout"
 	reasonTooMany     = "TooManyRequests"
 	reasonBadRequest  = "BadRequest"
+	reasonTooLarge    = "RequestEntityTooLarge"
 	reasonInternal    = "InternalError"
 )
 
@@ -86,6 +87,10 @@ func replies(upstream string) *hcmv3.LocalReplyConfig {
 		{details(`response.code_details.startsWith("ext_proc_error") && xds.route_name == "` + routeTranslated + `"`), lostAnswer},
 		{details(`response.code_details.startsWith("ext_proc_error")`), refusal{http.StatusServiceUnavailable,
 			reasonUnavailable, "the gateway cannot decide about this request at the moment"}},
+		{details(`response.code_details == "request_payload_too_large"`), refusal{http.StatusRequestEntityTooLarge,
+			reasonTooLarge, "the body is too large for the gateway to translate"}},
+		{details(`response.code_details == "response_payload_too_large"`), refusal{http.StatusBadGateway,
+			reasonTooLarge, "the answer is too large for the gateway to translate; the operation may have taken effect"}},
 		{details(`response.code_details.startsWith("rbac_access_denied")`), refusal{http.StatusForbidden,
 			reasonForbidden, "this peer may not query this service"}},
 		{flags("UH", "NC"), refusal{http.StatusServiceUnavailable, reasonUnavailable,

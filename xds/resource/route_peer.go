@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -112,6 +111,5 @@ func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
 		forward(anyPath(headerIs(names.HeaderRoute, names.Access)), to(names.Access, queryIdle)))
 	return &routev3.VirtualHost{
 		Name: "decided", Domains: []string{"*"}, Routes: append(routes, refuse(noDecision)...),
-		RequestBodyBufferLimit: wrapperspb.UInt64(maxBody),
 	}
 }

@@ -375,7 +375,10 @@ func (g *gateway) peerStates() []PeerState {
 		state := PeerState{Name: p.Metadata.Name, State: "suspended"}
 		if status, ok := g.tracker.Peer(p.Metadata.Name); ok && !p.Spec.Suspended {
 			state.State, state.Step = string(status.Condition), fmt.Sprint(status.Step)
-			state.LastSeen, state.LastError = status.LastSeen, status.LastError
+			state.LastSeen = status.LastSeen
+			if status.Condition != peering.Ready { // an error that was overcome is no news
+				state.LastError = status.LastError
+			}
 			if c := status.Configuration; c != nil {
 				state.Orchestrator, state.Version = string(c.Orchestrator.Type), c.Orchestrator.Version
 				state.Software, state.Identity = c.Software, c.Identity.String()

@@ -374,7 +374,11 @@ func BenchmarkWrite(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer l.Close()
+	b.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			b.Error(err)
+		}
+	})
 	e := entry("0123456789")
 	e.Name, e.Namespace, e.Rule = "web", "team-a", "west-ci/0"
 	b.ReportAllocs()

@@ -87,6 +87,7 @@ func (p *Pattern) Match(name string) bool {
 		return strings.HasPrefix(name, p.fixed)
 	case suffix:
 		return strings.HasSuffix(name, p.fixed)
+	case general:
 	}
 	return match(p.text, name)
 }

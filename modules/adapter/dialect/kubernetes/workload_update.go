@@ -27,20 +27,20 @@ type aspect struct {
 	put func(c *corev1.Container, live, built *corev1.PodTemplateSpec)
 }
 
-// equal compares with nil and empty as one.
-func equal[T any](x, y []T) bool { return len(x) == 0 && len(y) == 0 || reflect.DeepEqual(x, y) }
+// sameList compares with nil and empty as one.
+func sameList[T any](x, y []T) bool { return len(x) == 0 && len(y) == 0 || reflect.DeepEqual(x, y) }
 
 var aspects = []aspect{
 	{"image", func(x, y *neutral.Container) bool { return x.Image == y.Image },
 		func(to, from *neutral.Container) { to.Image = from.Image },
 		func(c *corev1.Container, _, built *corev1.PodTemplateSpec) { c.Image = built.Spec.Containers[0].Image }},
 	{"command", func(x, y *neutral.Container) bool {
-		return equal(x.Entrypoint, y.Entrypoint) && equal(x.Command, y.Command)
+		return sameList(x.Entrypoint, y.Entrypoint) && sameList(x.Command, y.Command)
 	}, func(to, from *neutral.Container) { to.Entrypoint, to.Command = from.Entrypoint, from.Command },
 		func(c *corev1.Container, _, built *corev1.PodTemplateSpec) {
 			c.Command, c.Args = built.Spec.Containers[0].Command, built.Spec.Containers[0].Args
 		}},
-	{"env", func(x, y *neutral.Container) bool { return equal(x.Env, y.Env) },
+	{"env", func(x, y *neutral.Container) bool { return sameList(x.Env, y.Env) },
 		func(to, from *neutral.Container) { to.Env = from.Env },
 		func(c *corev1.Container, _, built *corev1.PodTemplateSpec) {
 			// Variables whose value only the cluster knows are not in the caller's spec, and stay.
@@ -53,7 +53,7 @@ var aspects = []aspect{
 			c.WorkingDir = built.Spec.Containers[0].WorkingDir
 		}},
 	{"user", func(x, y *neutral.Container) bool {
-		return (x.User == y.User || sameUser(x.User, y.User)) && equal(x.Groups, y.Groups)
+		return (x.User == y.User || sameUser(x.User, y.User)) && sameList(x.Groups, y.Groups)
 	}, func(to, from *neutral.Container) { to.User, to.Groups = from.User, from.Groups },
 		func(c *corev1.Container, live, built *corev1.PodTemplateSpec) {
 			security(c).RunAsUser = built.Spec.Containers[0].SecurityContext.RunAsUser
@@ -95,22 +95,22 @@ var aspects = []aspect{
 		func(c *corev1.Container, _, built *corev1.PodTemplateSpec) {
 			putResources(c, &built.Spec.Containers[0])
 		}},
-	{"mounts", func(x, y *neutral.Container) bool { return equal(x.Mounts, y.Mounts) },
+	{"mounts", func(x, y *neutral.Container) bool { return sameList(x.Mounts, y.Mounts) },
 		func(to, from *neutral.Container) { to.Mounts = from.Mounts }, putMounts},
-	{"hosts", func(x, y *neutral.Container) bool { return equal(x.ExtraHosts, y.ExtraHosts) },
+	{"hosts", func(x, y *neutral.Container) bool { return sameList(x.ExtraHosts, y.ExtraHosts) },
 		func(to, from *neutral.Container) { to.ExtraHosts = from.ExtraHosts },
 		func(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
 			live.Spec.HostAliases = built.Spec.HostAliases
 		}},
 	{"names", func(x, y *neutral.Container) bool {
-		return equal(x.DNS, y.DNS) && equal(x.DNSSearch, y.DNSSearch) && equal(x.DNSOptions, y.DNSOptions)
+		return sameList(x.DNS, y.DNS) && sameList(x.DNSSearch, y.DNSSearch) && sameList(x.DNSOptions, y.DNSOptions)
 	}, func(to, from *neutral.Container) {
 		to.DNS, to.DNSSearch, to.DNSOptions = from.DNS, from.DNSSearch, from.DNSOptions
 	}, func(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
 		live.Spec.DNSConfig, live.Spec.DNSPolicy = built.Spec.DNSConfig, built.Spec.DNSPolicy
 	}},
 	{"security", func(x, y *neutral.Container) bool {
-		return equal(x.Security.CapAdd, y.Security.CapAdd) && equal(x.Security.CapDrop, y.Security.CapDrop) &&
+		return sameList(x.Security.CapAdd, y.Security.CapAdd) && sameList(x.Security.CapDrop, y.Security.CapDrop) &&
 			x.Security.ReadOnlyRoot == y.Security.ReadOnlyRoot && x.Security.NoNewPrivileges == y.Security.NoNewPrivileges
 	}, func(to, from *neutral.Container) {
 		to.Security = neutral.Security{CapAdd: from.Security.CapAdd, CapDrop: from.Security.CapDrop,
@@ -127,7 +127,7 @@ var aspects = []aspect{
 			annotate(live, built, annotationHealth)
 		}},
 	{"network", func(x, y *neutral.Container) bool {
-		return (x.Network == neutral.NetworkHost) == (y.Network == neutral.NetworkHost) && equal(x.Networks, y.Networks)
+		return (x.Network == neutral.NetworkHost) == (y.Network == neutral.NetworkHost) && sameList(x.Networks, y.Networks)
 	}, func(to, from *neutral.Container) { to.Network, to.Networks = from.Network, from.Networks },
 		func(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
 			live.Spec.HostNetwork, live.Spec.DNSPolicy = built.Spec.HostNetwork, built.Spec.DNSPolicy
@@ -283,7 +283,7 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	var offered []neutral.Loss
-	if !equal(found.Template.Ports, is.Template.Ports) || !reflect.DeepEqual(found.Labels, is.Labels) {
+	if !sameList(found.Template.Ports, is.Template.Ports) || !reflect.DeepEqual(found.Labels, is.Labels) {
 		ports, err := servicePorts(is)
 		if err != nil {
 			return neutral.Result{}, err
@@ -327,7 +327,7 @@ func changeWorkload(n *nativeWorkload, was, is *neutral.Workload) ([]neutral.Los
 	if err != nil {
 		return nil, err
 	}
-	if !equal(hostPorts(was.Template.Ports), hostPorts(ports)) {
+	if !sameList(hostPorts(was.Template.Ports), hostPorts(ports)) {
 		if len(n.template.Spec.Containers) != 1 {
 			return nil, fault.New(fault.Conflict, "the ports cannot be published on nodes: its Pods have several containers")
 		}
@@ -337,7 +337,7 @@ func changeWorkload(n *nativeWorkload, was, is *neutral.Workload) ([]neutral.Los
 		}
 		n.template.Spec.Containers[0].Ports = built.Spec.Containers[0].Ports
 	}
-	if !equal(was.Placement, is.Placement) {
+	if !sameList(was.Placement, is.Placement) {
 		affinity, err := placementToAffinity(is.Placement)
 		if err != nil {
 			return nil, err
