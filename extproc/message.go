@@ -77,8 +77,10 @@ func routeMutation(route modules.Route) *extprocv3.HeaderMutation {
 	return mutation
 }
 
-// kept are the caller's headers that survive when a native request takes the caller's place.
+// kept are the headers that survive when a native request takes the caller's place. Envoy finds no route at all without
+// x-forwarded-proto.
 var kept = map[string]bool{
+	"x-forwarded-proto":   true,
 	names.HeaderRequestID: true, "traceparent": true, "tracestate": true, names.HeaderPeer: true, names.HeaderCaller: true,
 }
 

@@ -61,7 +61,7 @@ func (g *gateway) access(name, authority string) string {
 // TestTunnel carries raw TCP to a container; external processing decides once a connection, and then is not needed.
 func TestTunnel(t *testing.T) {
 	t.Parallel()
-	const size = 8 << 20
+	const size = 48 << 20
 	upper := tcpServer(t, func(c *net.TCPConn) {
 		b, err := io.ReadAll(c) // until the client's half-close
 		if err == nil {
@@ -118,6 +118,22 @@ func TestTunnel(t *testing.T) {
 	t.Run("a download", func(t *testing.T) {
 		c := dialTCP(t, at["download"])
 		if n, err := io.Copy(io.Discard, c); err != nil || n != size {
+			t.Errorf("%d bytes of %d: %v", n, size, err)
+		}
+	})
+	t.Run("a download to a slow reader", func(t *testing.T) {
+		c := dialTCP(t, at["download"])
+		n, err := int64(0), error(nil)
+		for n < size && err == nil {
+			var m int64
+			m, err = io.CopyN(io.Discard, c, min(256<<10, size-n))
+			n += m
+			time.Sleep(2 * time.Millisecond)
+		}
+		if err == nil {
+			_, err = io.Copy(io.Discard, c)
+		}
+		if err != nil || n != size {
 			t.Errorf("%d bytes of %d: %v", n, size, err)
 		}
 	})

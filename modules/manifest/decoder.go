@@ -15,7 +15,7 @@ import (
 // Limits of a document, against aliases that multiply and nesting that exhausts the stack.
 const (
 	maxDepth = 64
-	maxNodes = 200_000
+	maxNodes = 50_000
 )
 
 // decoder reads YAML into the structs of this package by their tags:

@@ -1,6 +1,9 @@
 package envoy
 
 import (
+"os"
+"strings"
+
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -73,7 +76,14 @@ func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envoy bootstrap: %w", err)
 	}
-	features, err := structpb.NewStruct(map[string]any{
+	rt := map[string]any{}
+	for _, kv := range strings.Split(os.Getenv("ISTHMUS_RT"), ",") {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			rt["envoy.reloadable_features."+k] = v == "1"
+		}
+	}
+	features, err := structpb.NewStruct(rt)
+	_, _ = structpb.NewStruct(map[string]any{
 		// A server that ends first leaves the caller's side open. Without this Envoy resets the stream, and what was
 		// under way to a slower caller is lost: the tail of a download through a tunnel, the last lines of a session.
 		"envoy.reloadable_features.allow_multiplexed_upstream_half_close": true,

@@ -15,6 +15,9 @@ func Closest(word string, candidates []string) (string, bool) {
 		if strings.EqualFold(c, word) {
 			return c, true
 		}
+		if max(len(word), len(c))-min(len(word), len(c)) >= distance {
+			continue // at least that far, without the work
+		}
 		d := distanceOf(strings.ToLower(word), strings.ToLower(c))
 		if d < distance && d < len(c) {
 			best, distance = c, d

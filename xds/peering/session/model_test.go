@@ -37,6 +37,9 @@ type side struct {
 type packet struct {
 	to    int
 	event Event
+	// caller is the boot whose call this is part of: an answer arrives there and nowhere else.
+	caller string
+	key    string // equal for equal packets
 }
 
 // budget is how often each thing that is not an arrival may happen, from here on.
@@ -89,24 +92,7 @@ func (m model) boot(w world, i int, o neutral.Orchestrator) world {
 	s.boots++
 	s.state = New(fmt.Sprintf("%s-%d", modelNames[i], s.boots), modelConfiguration(i, o), remembered)
 	s.note()
-	if !m.stray {
-		kept := make([]packet, 0, len(w.net))
-		for _, p := range w.net {
-			if p.to != i || !isAnswer(p.event) {
-				kept = append(kept, p)
-			}
-		}
-		w.net = kept
-	}
 	return m.step(w, i, Started{})
-}
-
-func isAnswer(e Event) bool {
-	switch e.(type) {
-	case HelloAnswered, ConfigureAnswered, HeartbeatAnswered:
-		return true
-	}
-	return false
 }
 
 // note records what a side now says of itself.
@@ -121,8 +107,22 @@ func (s *side) note() {
 
 func saidKey(boot string, revision uint64) string { return fmt.Sprint(boot, "/", revision) }
 
-// step lets an event happen to a side, and sends what it makes the side send.
-func (m model) step(w world, i int, e Event) world {
+// arrive lets a packet reach its side.
+func (m model) arrive(w world, p packet) world {
+	switch p.event.(type) {
+	case HelloAnswered, ConfigureAnswered, HeartbeatAnswered:
+		if !m.stray && p.caller != w.sides[p.to].state.Boot {
+			return w
+		}
+	}
+	return m.stepFor(w, p.to, p.event, p.caller)
+}
+
+// step lets an event that is no packet happen to a side.
+func (m model) step(w world, i int, e Event) world { return m.stepFor(w, i, e, "") }
+
+// stepFor lets an event happen to a side, and sends what it makes the side send: answers to caller, calls as its own.
+func (m model) stepFor(w world, i int, e Event, caller string) world {
 	s := &w.sides[i]
 	now := modelEpoch.Add(s.now)
 	before := s.state
@@ -133,31 +133,39 @@ func (m model) step(w world, i int, e Event) world {
 		s.note()
 	}
 	for _, a := range actions {
-		if p, ok := packetOf(1-i, a); ok {
-			w.net = append(w.net[:len(w.net):len(w.net)], p)
+		event, answer := eventOf(a)
+		if event == nil {
+			continue
 		}
+		p := packet{to: 1 - i, event: event, caller: s.state.Boot}
+		if answer {
+			p.caller = caller
+		}
+		p.key = fmt.Sprintf("%d%s%T%v", p.to, p.caller, p.event, p.event)
+		w.net = append(w.net[:len(w.net):len(w.net)], p)
 	}
 	return w
 }
 
-func packetOf(to int, a Action) (packet, bool) {
+// eventOf is what an action is at the other side; nil for one that the other side does not see.
+func eventOf(a Action) (e Event, answer bool) {
 	switch a := a.(type) {
 	case SendHello:
-		return packet{to, HelloReceived{Hello: a.Hello}}, true
+		return HelloReceived{Hello: a.Hello}, false
 	case SendConfigure:
-		return packet{to, ConfigureReceived{Configure: a.Configure}}, true
+		return ConfigureReceived{Configure: a.Configure}, false
 	case SendHeartbeat:
-		return packet{to, HeartbeatReceived{Heartbeat: a.Heartbeat}}, true
+		return HeartbeatReceived{Heartbeat: a.Heartbeat}, false
 	case SendGoodbye:
-		return packet{to, GoodbyeReceived{Goodbye: a.Goodbye}}, true
+		return GoodbyeReceived{Goodbye: a.Goodbye}, false
 	case AnswerHello:
-		return packet{to, HelloAnswered{Answer: a.Answer}}, true
+		return HelloAnswered{Answer: a.Answer}, true
 	case AnswerConfigure:
-		return packet{to, ConfigureAnswered{Answer: a.Answer}}, true
+		return ConfigureAnswered{Answer: a.Answer}, true
 	case AnswerHeartbeat:
-		return packet{to, HeartbeatAnswered{Answer: a.Answer}}, true
+		return HeartbeatAnswered{Answer: a.Answer}, true
 	}
-	return packet{}, false
+	return nil, false
 }
 
 // check is what must hold of a side after every step.
@@ -221,24 +229,23 @@ func (m model) moves(w world) []move {
 	var moves []move
 	seen := map[string]bool{}
 	for n, p := range w.net {
-		key := fmt.Sprintf("%d%T%+v", p.to, p.event, p.event)
-		if seen[key] { // which of two equal packets moves makes no difference
+		if seen[p.key] { // which of two equal packets moves makes no difference
 			continue
 		}
-		seen[key] = true
+		seen[p.key] = true
 		without := func() world {
 			next := w
 			next.net = append(append([]packet{}, w.net[:n]...), w.net[n+1:]...)
 			return next
 		}
 		moves = append(moves, move{fmt.Sprintf("%T reaches %s", p.event, modelNames[p.to]), func() world {
-			return m.step(without(), p.to, p.event)
+			return m.arrive(without(), p)
 		}})
 		if w.left.twins > 0 {
 			moves = append(moves, move{fmt.Sprintf("%T reaches %s, a twin stays", p.event, modelNames[p.to]), func() world {
 				next := w
 				next.left.twins--
-				return m.step(next, p.to, p.event)
+				return m.arrive(next, p)
 			}})
 		}
 		if w.left.drops > 0 {
@@ -293,7 +300,7 @@ func (m model) recovers(w world, path func() string) {
 	// The slowest way: a silent session until it is down, and then one pause at its longest, each for both sides.
 	limit := 2 * (modelTiming.Down + modelTiming.BackoffMax + modelTiming.Answer)
 	elapsed := time.Duration(0)
-	for !m.settled(w) {
+	for !m.settled(w) || len(w.net) > 0 {
 		if elapsed > limit {
 			m.t.Fatalf("not in one session %s after the network is good\nwest %+v\neast %+v\nnet %+v\n%s", elapsed,
 				w.sides[0].state, w.sides[1].state, w.net, path())
@@ -327,7 +334,7 @@ func (m model) fair(w world) (world, time.Duration) {
 	if len(w.net) > 0 {
 		p := w.net[0]
 		w.net = w.net[1:]
-		return m.step(w, p.to, p.event), 0
+		return m.arrive(w, p), 0
 	}
 	who, wait := -1, time.Duration(0)
 	for i := range w.sides {
@@ -429,7 +436,7 @@ func (m model) key(w world) string {
 	}
 	packets := make([]string, len(w.net))
 	for i, p := range w.net { // their order makes no difference to what can happen, and much to how many worlds there are
-		packets[i] = fmt.Sprintf("%d%T%v", p.to, p.event, p.event)
+		packets[i] = p.key
 	}
 	slices.Sort(packets)
 	return string(b) + strings.Join(packets, "|") + fmt.Sprint(w.left)

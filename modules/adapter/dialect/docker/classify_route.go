@@ -172,6 +172,7 @@ var routes = func() []route {
 		{method: post, path: "plugins/pull", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},
 		{method: post, path: "plugins/create", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},
 		{method: get, path: "plugins/{name}/json", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},
+		{method: get, path: "plugins/{name}", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},
 		{method: post, path: "plugins/{name}/enable", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},
 		{method: post, path: "plugins/{name}/disable", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},
 		{method: post, path: "plugins/{name}/upgrade", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},

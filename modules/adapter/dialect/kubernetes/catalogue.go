@@ -31,6 +31,7 @@ type catalogue struct {
 	slices   cache.SharedIndexInformer
 	pods     cache.SharedIndexInformer
 	exports  *exports
+	statuses *statuses
 	log      *slog.Logger
 
 	mu    sync.Mutex
@@ -60,7 +61,7 @@ func (c *Cluster) Services(ctx context.Context, publish func([]neutral.Service))
 		entries:  map[types.NamespacedName]neutral.Service{},
 		problems: map[types.NamespacedName]problem{},
 	}
-	k.exports = newExports(c, k.mark)
+	k.exports, k.statuses = newExports(c, k.mark), newStatuses(c)
 	follow(k.services, slimService, "services", c.log)
 	follow(k.slices, slimSlice, "endpoint slices", c.log)
 
@@ -83,6 +84,7 @@ func (c *Cluster) Services(ctx context.Context, publish func([]neutral.Service))
 	tasks.Go(func() { k.services.RunWithContext(ctx) })
 	tasks.Go(func() { k.slices.RunWithContext(ctx) })
 	tasks.Go(func() { k.exports.run(ctx) })
+	tasks.Go(func() { k.statuses.run(ctx) })
 
 	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil
@@ -140,7 +142,10 @@ func (k *catalogue) refresh() bool {
 
 // entry makes the entry of one name; ok is false when the name is not exported or, with a problem, cannot be.
 func (k *catalogue) entry(name types.NamespacedName) (entry neutral.Service, ok bool, trouble problem) {
-	exported := k.exports.has(name)
+	resource, exported := k.exports.has(name)
+	if exported {
+		defer func() { k.statuses.say(name, exportStatus{resource: resource, trouble: trouble}) }()
+	}
 	if svc := stored[corev1.Service](k.services, name); svc != nil && svc.DeletionTimestamp == nil {
 		if exported || svc.Labels[labelExport] == exportTrue {
 			entry, trouble = serviceEntry(svc, k.slicesOf(name))

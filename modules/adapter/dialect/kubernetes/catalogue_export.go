@@ -40,8 +40,9 @@ type exports struct {
 
 	settled atomic.Bool // it is known what is exported, even if that is nothing
 
-	mu    sync.RWMutex
-	store cache.Store // nil while the cluster has no ServiceExports
+	mu       sync.RWMutex
+	store    cache.Store // nil while the cluster has no ServiceExports
+	resource schema.GroupVersionResource
 }
 
 func newExports(c *Cluster, mark func(types.NamespacedName)) *exports {
@@ -58,19 +59,19 @@ func newExports(c *Cluster, mark func(types.NamespacedName)) *exports {
 // known tells whether has gives complete answers.
 func (e *exports) known() bool { return e.settled.Load() }
 
-// has tells whether a ServiceExport of that name is there.
-func (e *exports) has(name types.NamespacedName) bool {
+// has tells whether a ServiceExport of that name is there, and as which resource.
+func (e *exports) has(name types.NamespacedName) (schema.GroupVersionResource, bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if e.store == nil {
-		return false
+		return schema.GroupVersionResource{}, false
 	}
 	obj, ok, err := e.store.GetByKey(name.String())
 	if err != nil || !ok {
-		return false
+		return schema.GroupVersionResource{}, false
 	}
 	export, ok := obj.(*metav1.PartialObjectMetadata)
-	return ok && export.DeletionTimestamp == nil
+	return e.resource, ok && export.DeletionTimestamp == nil
 }
 
 // run looks for the resource, follows it while it is there, and looks again.
@@ -145,7 +146,7 @@ func (e *exports) follow(ctx context.Context, resource schema.GroupVersionResour
 		return
 	}
 	e.mu.Lock()
-	e.store = informer.GetStore()
+	e.store, e.resource = informer.GetStore(), resource
 	e.mu.Unlock()
 
 	var running sync.WaitGroup

@@ -47,10 +47,14 @@ func (a *action) attachContainer(ctx context.Context, session neutral.Session) (
 		logs := neutral.LogOptions{Stdout: options.Stdout, Stderr: options.Stderr, Tail: -1}
 		return result, a.readLog(ctx, t.now(), logs, session, t.emit)
 	}
+	join := t.follow
 	if found.TTY && found.Stdin && options.Stdin {
-		return result, t.terminal(ctx)
+		join = t.terminal
 	}
-	return result, t.follow(ctx)
+	if err := join(ctx); !fault.Is(err, fault.NotFound) { // one that was removed meanwhile has nothing more to say
+		return result, err
+	}
+	return result, nil
 }
 
 // attachment is an attach under way.

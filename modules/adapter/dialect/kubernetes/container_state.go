@@ -63,7 +63,7 @@ func stateFromPod(pod *corev1.Pod, index int, now time.Time) neutral.State {
 		}
 	} else {
 		state.RestartCount = int(status.RestartCount)
-		describe(&state, pod, status)
+		readStatus(&state, pod, status)
 		state.Health = health(pod, spec, status, now)
 	}
 	if failure := pod.Annotations[annotationError]; failure != "" && state.Status == neutral.StatusCreated {
@@ -76,7 +76,7 @@ func stateFromPod(pod *corev1.Pod, index int, now time.Time) neutral.State {
 	return state
 }
 
-func describe(state *neutral.State, pod *corev1.Pod, status *corev1.ContainerStatus) {
+func readStatus(state *neutral.State, pod *corev1.Pod, status *corev1.ContainerStatus) {
 	switch {
 	case status.State.Running != nil:
 		state.Status = neutral.StatusRunning

@@ -24,6 +24,23 @@ import (
 // captureLimit bounds the output of the gateway's own commands in a container, in bytes.
 const captureLimit = 256 << 10
 
+// createExec says whether the command could be run as it is wanted. Who runs it later keeps the exec; the result is the
+// container that it is for.
+func (a *action) createExec(ctx context.Context) (neutral.Result, error) {
+	if a.op.Exec == nil || len(a.op.Exec.Command) == 0 {
+		return neutral.Result{}, fault.New(fault.Invalid, "No exec command specified")
+	}
+	found, err := a.find(ctx)
+	if err != nil {
+		return neutral.Result{}, err
+	}
+	if found.State.Status != neutral.StatusRunning {
+		return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", found.ID)
+	}
+	_, losses, err := execCommand(a.op.Exec, &found.Container)
+	return neutral.Result{Container: &found.Container, Losses: losses}, err
+}
+
 // startExec runs a command in a container. Its result's exit code is the command's.
 func (a *action) startExec(ctx context.Context, session neutral.Session) (neutral.Result, error) {
 	spec := a.op.Exec

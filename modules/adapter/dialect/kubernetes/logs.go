@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -68,6 +69,9 @@ func (c *Cluster) readLog(ctx context.Context, found *located, options neutral.L
 	window := newLogWindow(options, found.TTY, emit)
 	native := window.native(found.native())
 	body, err := c.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, native).Stream(ctx)
+	if apierrors.IsNotFound(err) {
+		return fault.Wrap(fault.NotFound, err, "No such container: %s", found.Name)
+	}
 	if err != nil {
 		return logEnd(ctx, nativeFault(err))
 	}
@@ -115,11 +119,19 @@ func logInstance(pod *corev1.Pod, name string) string {
 	case status.State.Running != nil:
 		return status.ContainerID
 	case status.State.Terminated != nil && status.State.Terminated.ContainerID != "":
-		return status.State.Terminated.ContainerID
+		return ranAs(status.State.Terminated)
 	case status.LastTerminationState.Terminated != nil:
-		return status.LastTerminationState.Terminated.ContainerID
+		return ranAs(status.LastTerminationState.Terminated)
 	}
 	return ""
+}
+
+// ranAs is the run that ended; "" for one that never began and has no log.
+func ranAs(t *corev1.ContainerStateTerminated) string {
+	if t.Reason == reasonStartError || t.Reason == reasonCannotRun {
+		return ""
+	}
+	return t.ContainerID
 }
 
 // awaitRun waits for a run of the container other than the one named. The Pod is nil when there will be none: it was

@@ -48,6 +48,7 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.ContainerWait:    stream((*action).waitContainer),
 	neutral.ContainerLogs:    stream((*action).containerLogs),
 	neutral.ContainerAttach:  stream((*action).attachContainer),
+	neutral.ExecCreate:       program((*action).createExec),
 	neutral.ExecStart:        stream((*action).startExec),
 
 	neutral.WorkloadList:    program((*action).listWorkloads),

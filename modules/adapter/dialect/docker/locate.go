@@ -1,0 +1,221 @@
+package docker
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/client"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+const (
+	defaultNamespace = "default"
+
+	labelComposeProject = "com.docker.compose.project"
+	labelComposeService = "com.docker.compose.service"
+	labelComposeOneOff  = "com.docker.compose.oneoff"
+	labelStack          = "com.docker.stack.namespace"
+	labelSwarmService   = "com.docker.swarm.service.id"
+	labelSwarmTaskName  = "com.docker.swarm.task.name"
+)
+
+// namespaceOf is the stack or the compose project that an object belongs to.
+func namespaceOf(labels map[string]string) string {
+	for _, label := range []string{labelStack, labelComposeProject} {
+		if namespace := labels[label]; namespace != "" {
+			return namespace
+		}
+	}
+	return defaultNamespace
+}
+
+// Locate inspects each time: an address that is a moment old may be another container's.
+func (c *Cluster) Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Target, error) {
+	ctx, cancel := context.WithTimeout(ctx, callDeadline)
+	defer cancel()
+	name := ref.Container
+	if ref.Pod != "" { // "web.1" reads as a container of a pod where a name has dots
+		name = joinName(ref.Container, ref.Pod)
+	}
+	found, err := c.find(ctx, ref.Namespace, name)
+	if err != nil {
+		return neutral.Target{}, err
+	}
+	info, err := c.api.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return neutral.Target{}, faultOf(err)
+	}
+	node := info.Info.Name
+	if ref.Node != "" && !isNode(ref.Node, info.Info) {
+		return neutral.Target{}, fault.New(fault.Conflict, "container %s runs on node %s, not on %s", name, node, ref.Node)
+	}
+	target := neutral.Target{
+		Object:  objectFromContainer(found),
+		Node:    node,
+		Running: found.State != nil && found.State.Running && !found.State.Paused && !found.State.Restarting,
+	}
+	where, err := c.whereIs(ctx, found)
+	if err != nil {
+		return neutral.Target{}, err
+	}
+	target.Network = where.mode
+	if target.Running {
+		target.Address = where.address
+	}
+	return target, nil
+}
+
+func joinName(name, rest string) string {
+	if name == "" {
+		return rest
+	}
+	return name + "." + rest
+}
+
+// isNode tells whether a node that a caller named is this engine's.
+func isNode(name string, info system.Info) bool {
+	return strings.EqualFold(name, info.Name) || info.Swarm.NodeID != "" && name == info.Swarm.NodeID
+}
+
+// find inspects a container by name, id or unique id prefix; a task of a swarm's service by "service.slot" as well. A
+// container of another namespace does not exist for the caller.
+func (c *Cluster) find(ctx context.Context, namespace, name string) (container.InspectResponse, error) {
+	missing := fault.New(fault.NotFound, "No such container: %s", name)
+	if name == "" || strings.ContainsAny(name, "/?#%\\") {
+		return container.InspectResponse{}, missing
+	}
+	found, err := c.api.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+	if cerrdefs.IsNotFound(err) {
+		id, lookErr := c.taskContainer(ctx, name)
+		if lookErr != nil {
+			return container.InspectResponse{}, faultOf(lookErr)
+		}
+		if id == "" {
+			return container.InspectResponse{}, missing
+		}
+		found, err = c.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	}
+	if err != nil {
+		return container.InspectResponse{}, faultOf(err)
+	}
+	if found.Container.Config == nil || found.Container.HostConfig == nil {
+		return container.InspectResponse{}, fault.New(fault.Internal, "the orchestrator gave an answer that cannot be read")
+	}
+	if namespace != "" && namespaceOf(found.Container.Config.Labels) != namespace {
+		return container.InspectResponse{}, missing
+	}
+	return found.Container, nil
+}
+
+// taskContainer is the running container of a task named "service.slot"; its own name ends with the task's id.
+func (c *Cluster) taskContainer(ctx context.Context, name string) (string, error) {
+	list, err := c.api.ContainerList(ctx, client.ContainerListOptions{
+		Filters: make(client.Filters).Add("label", labelSwarmTaskName),
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, candidate := range list.Items {
+		if strings.HasPrefix(candidate.Labels[labelSwarmTaskName], name+".") {
+			return candidate.ID, nil
+		}
+	}
+	return "", nil
+}
+
+// whereIs follows container:<id> to the container that owns the namespace.
+func (c *Cluster) whereIs(ctx context.Context, found container.InspectResponse) (location, error) {
+	networks, err := c.topology(ctx)
+	if err != nil {
+		return location{}, faultOf(err)
+	}
+	where := networks.locateInspected(found)
+	other, shared := connectedContainer(string(where.mode))
+	if !shared {
+		return where, nil
+	}
+	owner, err := c.api.ContainerInspect(ctx, other, client.ContainerInspectOptions{})
+	if cerrdefs.IsNotFound(err) {
+		return where, nil // the namespace is gone with its owner: no address
+	}
+	if err != nil {
+		return location{}, faultOf(err)
+	}
+	where.address = networks.locateInspected(owner.Container).address
+	return where, nil
+}
+
+func (t topology) locateInspected(c container.InspectResponse) location {
+	if c.HostConfig == nil || c.NetworkSettings == nil {
+		return location{mode: neutral.NetworkNone, address: netip.Addr{}}
+	}
+	return t.locate(c.ID, string(c.HostConfig.NetworkMode), c.NetworkSettings.Networks)
+}
+
+// objectFromContainer is what policy judges.
+func objectFromContainer(c container.InspectResponse) neutral.Object {
+	object := neutral.Object{Kind: neutral.KindContainer, Name: strings.TrimPrefix(c.Name, "/")}
+	if c.Config != nil {
+		object.Labels = c.Config.Labels
+	}
+	object.Namespace = namespaceOf(object.Labels)
+	if object.Labels == nil {
+		object.Labels = map[string]string{} // looked up, and there are none
+	}
+	spec := containerFromInspect(c)
+	spec.Namespace = object.Namespace
+	object.Container = &spec
+	return object
+}
+
+// containerFromInspect is the part of a container's spec that conditions are about.
+func containerFromInspect(c container.InspectResponse) neutral.Container {
+	spec := neutral.Container{ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), ImageID: c.Image}
+	if c.Config != nil {
+		spec.Image, spec.Labels = c.Config.Image, c.Config.Labels
+		spec.Entrypoint, spec.Command, spec.Env = c.Config.Entrypoint, c.Config.Cmd, c.Config.Env
+		spec.User, spec.WorkingDir, spec.Hostname = c.Config.User, c.Config.WorkingDir, c.Config.Hostname
+		spec.TTY, spec.Stdin, spec.StdinOnce = c.Config.Tty, c.Config.OpenStdin, c.Config.StdinOnce
+	}
+	if h := c.HostConfig; h != nil {
+		spec.Security = neutral.Security{
+			Privileged: h.Privileged, CapAdd: h.CapAdd, CapDrop: h.CapDrop, ReadOnlyRoot: h.ReadonlyRootfs,
+			NoNewPrivileges: slices.ContainsFunc(h.SecurityOpt, func(o string) bool {
+				return o == "no-new-privileges" || o == "no-new-privileges:true" || o == "no-new-privileges=true"
+			}),
+			PIDMode: string(h.PidMode), IPCMode: string(h.IpcMode),
+		}
+		spec.Network = networkModeFrom(h.NetworkMode)
+		spec.AutoRemove = h.AutoRemove
+		spec.Restart = neutral.RestartPolicy{Mode: neutral.RestartMode(h.RestartPolicy.Name), Max: h.RestartPolicy.MaximumRetryCount}
+		spec.Resources = neutral.Resources{MilliCPU: h.NanoCPUs / 1e6, Memory: h.Memory, MemoryReserved: h.MemoryReservation}
+	}
+	for _, m := range c.Mounts {
+		source := m.Source
+		if m.Name != "" {
+			source = m.Name
+		}
+		spec.Mounts = append(spec.Mounts, neutral.Mount{Type: string(m.Type), Source: source, Target: m.Destination, ReadOnly: !m.RW})
+	}
+	return spec
+}
+
+// networkModeFrom reads a network mode as it was asked for.
+func networkModeFrom(mode container.NetworkMode) neutral.NetworkMode {
+	switch {
+	case mode.IsHost():
+		return neutral.NetworkHost
+	case mode.IsNone():
+		return neutral.NetworkNone
+	case mode.IsContainer():
+		return neutral.NetworkMode(mode)
+	}
+	return neutral.NetworkBridge
+}
