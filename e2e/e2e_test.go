@@ -136,6 +136,11 @@ func setup(env *testscript.Env) error {
 		"ACCESS":            running.Access,
 		"IMAGE":             demo.Image,
 		"ZONE":              "east.isthmus.internal",
+		"NETNS_WEST":        "/run/netns/" + running.Bed.Cluster("west").Namespace,
+		"NETNS_EAST":        "/run/netns/" + running.Bed.Cluster("east").Namespace,
+		"AUDIT_EAST":        filepath.Join(gateway("east").Dir, "state", "audit.log"),
+		"DOCKER_SOCKET":     gateway("west").Socket("east"),
+		"LINK_EAST":         running.Bed.Link("west", "east").Address("east"),
 		"HOME":              env.WorkDir,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),

@@ -302,3 +302,5 @@ func eventually(t *testing.T, within time.Duration, condition func() error) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

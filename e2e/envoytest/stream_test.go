@@ -83,15 +83,14 @@ func TestLargeBodies(t *testing.T) {
 	const limit = 16 << 20
 	west, east := pair(t, func(east *gateway) {
 		east.orchestrator(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("x-short") != "" {
+				t.Error("a request that is too large reached the orchestrator")
+			}
 			b, err := io.ReadAll(r.Body)
 			if err != nil {
 				return
 			}
-			if r.Header.Get("x-short") == "" {
-				_, _ = w.Write(bytes.ToLower(b))
-			} else {
-				_, _ = fmt.Fprintf(w, "%d", len(b))
-			}
+			_, _ = w.Write(bytes.ToLower(b))
 			if r.Header.Get("x-more") != "" {
 				_, _ = io.CopyN(w, zeros{}, limit)
 			}
@@ -114,7 +113,10 @@ func TestLargeBodies(t *testing.T) {
 		})
 	}
 	t.Run("too large a request", func(t *testing.T) {
-		refusal(t, send(limit+1<<20, "x-short"), http.StatusRequestEntityTooLarge, "too large")
+		// External processing rewrites this answer as any other.
+		if a := send(limit+1<<20, "x-short"); a.code != http.StatusRequestEntityTooLarge || !strings.Contains(a.body, "TOO LARGE") {
+			t.Errorf("%d %.300s", a.code, a.body)
+		}
 	})
 	t.Run("too large an answer", func(t *testing.T) {
 		refusal(t, send(1<<20, "x-more"), http.StatusBadGateway, "too large")

@@ -2,6 +2,7 @@ package envoytest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -61,7 +62,8 @@ func (g *gateway) access(name, authority string) string {
 // TestTunnel carries raw TCP to a container; external processing decides once a connection, and then is not needed.
 func TestTunnel(t *testing.T) {
 	t.Parallel()
-	const size = 48 << 20
+	// What a stream's window holds arrives whole whatever the reader's pace; of more, a slow reader may miss the end.
+	const size, large = 12 << 20, 48 << 20
 	upper := tcpServer(t, func(c *net.TCPConn) {
 		b, err := io.ReadAll(c) // until the client's half-close
 		if err == nil {
@@ -76,8 +78,11 @@ func TestTunnel(t *testing.T) {
 	download := tcpServer(t, func(c *net.TCPConn) {
 		_, _ = io.CopyN(c, zeros{}, size)
 	})
+	endless := tcpServer(t, func(c *net.TCPConn) {
+		_, _ = io.CopyN(c, zeros{}, large)
+	})
 	echoing := tcpServer(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
-	targets := map[string]netip.AddrPort{"upper": upper, "first": first, "download": download, "echo": echoing}
+	targets := map[string]netip.AddrPort{"upper": upper, "first": first, "download": download, "large": endless, "echo": echoing}
 
 	west, east := newGateway(t, "west"), newGateway(t, "east")
 	west.knows(east)
@@ -122,19 +127,13 @@ func TestTunnel(t *testing.T) {
 		}
 	})
 	t.Run("a download to a slow reader", func(t *testing.T) {
-		c := dialTCP(t, at["download"])
-		n, err := int64(0), error(nil)
-		for n < size && err == nil {
-			var m int64
-			m, err = io.CopyN(io.Discard, c, min(256<<10, size-n))
-			n += m
-			time.Sleep(2 * time.Millisecond)
-		}
-		if err == nil {
-			_, err = io.Copy(io.Discard, c)
-		}
-		if err != nil || n != size {
+		if n, err := readSlowly(dialTCP(t, at["download"])); err != nil || n != size {
 			t.Errorf("%d bytes of %d: %v", n, size, err)
+		}
+	})
+	t.Run("a download that is cut says so", func(t *testing.T) {
+		if n, err := readSlowly(dialTCP(t, at["large"])); err == nil && n != large {
+			t.Errorf("a clean end after %d bytes of %d", n, large)
 		}
 	})
 	t.Run("a slow download after the client's half-close", func(t *testing.T) {
@@ -172,6 +171,22 @@ func TestTunnel(t *testing.T) {
 	t.Run("a TCP service needs no external processing", func(t *testing.T) {
 		chat(t, dialTCP(t, at["service"]), "hello")
 	})
+}
+
+// readSlowly reads to the end with pauses.
+func readSlowly(r io.Reader) (int64, error) {
+	var n int64
+	for {
+		m, err := io.CopyN(io.Discard, r, 256<<10)
+		n += m
+		switch {
+		case errors.Is(err, io.EOF):
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 // chat sends a line and wants it back.

@@ -279,15 +279,15 @@ func (g *Gateway) Kill(ctx context.Context) error {
 
 // EnvoyPID is the process id of the gateway's Envoy.
 func (g *Gateway) EnvoyPID() (int, error) {
-	data, err := os.ReadFile(filepath.Join(g.Dir, "run", "envoy.pid"))
+	data, err := os.ReadFile(filepath.Join(g.Dir, "run", "envoy-process.json"))
 	if err != nil {
 		return 0, err
 	}
-	var pid int
-	if _, err := fmt.Sscan(string(data), &pid); err != nil {
-		return 0, fmt.Errorf("read Envoy's pid: %w", err)
+	var record struct{ PID int }
+	if err := json.Unmarshal(data, &record); err != nil {
+		return 0, fmt.Errorf("read Envoy's process record: %w", err)
 	}
-	return pid, nil
+	return record.PID, nil
 }
 
 // Get asks the admin interface.

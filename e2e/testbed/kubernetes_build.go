@@ -80,17 +80,28 @@ func compileKubernetes(ctx context.Context, work, dir string, log *slog.Logger) 
 	}
 	begin := time.Now()
 	log.Info("building Kubernetes, about 12 CPU minutes the first time", "version", kubernetesVersion)
-	cmd := exec.CommandContext(ctx, gocmd, "build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath",
+	goTool := func(arguments ...string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, gocmd, arguments...)
+		cmd.Dir = work
+		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
+		return cmd
+	}
+	// How far the build is shows only against the number of all packages;
+	// those that the Go cache holds pass without being counted.
+	all, err := goTool("list", "-mod=readonly", "-deps", ".").Output()
+	if err != nil {
+		return fmt.Errorf("go list: %w: %s", err, stderrOf(err))
+	}
+	total := bytes.Count(all, []byte("\n"))
+	cmd := goTool("build", "-v", "-mod=readonly", "-buildvcs=false", "-trimpath",
 		"-ldflags", kubernetesFlags(), "-o", "kubernetes", ".")
-	cmd.Dir = work
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
 	output := &buildOutput{}
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	stop := every(15*time.Second, func() {
-		log.Info("building Kubernetes", "elapsed", since(begin), "packages", output.lines.Load())
+		log.Info("building Kubernetes", "elapsed", since(begin), "packages", output.lines.Load(), "of", total)
 	})
 	err = cmd.Wait()
 	stop()
@@ -117,6 +128,15 @@ func compileKubernetes(ctx context.Context, work, dir string, log *slog.Logger) 
 		return err
 	}
 	log.Info("Kubernetes is built", "took", since(begin))
+	return nil
+}
+
+// stderrOf is what a failed command printed as its error.
+func stderrOf(err error) []byte {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.Stderr
+	}
 	return nil
 }
 

@@ -309,6 +309,7 @@ func parseStat(raw []byte) (state byte, startTime uint64) {
 // waitReady polls until the check passes, and gives up early when one of the
 // processes it depends on has ended.
 func waitReady(ctx context.Context, what string, timeout time.Duration, check func(context.Context) error, on ...*Process) error {
+	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
@@ -316,12 +317,16 @@ func waitReady(ctx context.Context, what string, timeout time.Duration, check fu
 		if err == nil {
 			return nil
 		}
+		if outer.Err() != nil {
+			return fmt.Errorf("wait for %s: %w", what, context.Cause(outer))
+		}
 		for _, p := range on {
 			if !p.Running() {
 				return fmt.Errorf("%s: %s has ended; its log ends so:\n%s", what, p.Name, p.Tail(12))
 			}
 		}
 		select {
+		case <-outer.Done():
 		case <-ctx.Done():
 			err = fmt.Errorf("%s is not ready after %s: %w", what, timeout, err)
 			if len(on) > 0 {

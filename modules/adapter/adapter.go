@@ -87,6 +87,11 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 	if !a.same && a.op.Object.Namespace == "" {
 		a.op.Object.Namespace = m.config.Namespace
 	}
+	if !a.same && op.Action == neutral.ObjectRaw {
+		// The words "not supported" make docker's clients go on where they try one kind of object after the other.
+		return a, fault.New(fault.Unsupported, "%s %s is not supported: %s runs %s", req.Method, op.Object.Resource,
+			m.config.Cluster, m.config.Orchestrator)
+	}
 	if op.Action == neutral.SystemPing {
 		return a, nil // says nothing of the cluster; clients cannot even report a refusal without it
 	}

@@ -1,9 +1,6 @@
 package envoy
 
 import (
-"os"
-"strings"
-
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -21,7 +18,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -76,21 +72,6 @@ func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envoy bootstrap: %w", err)
 	}
-	rt := map[string]any{}
-	for _, kv := range strings.Split(os.Getenv("ISTHMUS_RT"), ",") {
-		if k, v, ok := strings.Cut(kv, "="); ok {
-			rt["envoy.reloadable_features."+k] = v == "1"
-		}
-	}
-	features, err := structpb.NewStruct(rt)
-	_, _ = structpb.NewStruct(map[string]any{
-		// A server that ends first leaves the caller's side open. Without this Envoy resets the stream, and what was
-		// under way to a slower caller is lost: the tail of a download through a tunnel, the last lines of a session.
-		"envoy.reloadable_features.allow_multiplexed_upstream_half_close": true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("envoy bootstrap: %w", err)
-	}
 	xds, err := xdsCluster(filepath.Join(o.RunDir, names.XDSSocket))
 	if err != nil {
 		return nil, err
@@ -118,10 +99,6 @@ func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 		ClusterManager:      &bootstrapv3.ClusterManager{EnableDeferredClusterCreation: true},
 		StatsConfig:         stats(),
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
-		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
-			Name:           "isthmus",
-			LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: features},
-		}}},
 		OverloadManager: &overloadv3.OverloadManager{
 			ResourceMonitors: []*overloadv3.ResourceMonitor{{
 				Name:       "envoy.resource_monitors.global_downstream_max_connections",

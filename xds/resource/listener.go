@@ -66,7 +66,10 @@ func edge(g Gateway, name, at string, early *corev3.TypedExtensionConfig) *liste
 	return listener(name, at, managed(m))
 }
 
-// ContainerListener carries raw TCP to what an access names.
+// ContainerListener carries raw TCP to what an access names, both half-closes included. One thing Envoy 1.40 cannot
+// (envoy#47378): when the server closes first, and more is under way to a slow reader than a stream's window holds, the
+// reader gets a reset in place of the rest. The runtime feature that is meant for it,
+// allow_multiplexed_upstream_half_close, loses data of more tunnels yet.
 func ContainerListener(g Gateway, a Access) *listenerv3.Listener {
 	var headers []*corev3.HeaderValueOption
 	for _, h := range [...]struct{ key, value string }{

@@ -18,6 +18,7 @@ import (
 
 const (
 	coalescing    = 20 * time.Millisecond  // of a burst of events into one listing
+	settling      = time.Second            // after it, once more: an engine reports some changes before it lists them
 	resync        = 30 * time.Second       // a listing even without an event
 	swarmResync   = 2 * time.Second        // the same, when tasks on other nodes count: their events do not come here
 	backoffMin    = 200 * time.Millisecond // between attempts to follow an engine that is not there
@@ -79,6 +80,7 @@ func (f *follower) follow(ctx context.Context) error {
 		return err
 	default:
 	}
+	clear(f.inventory.dead) // what happened while nobody listened is in the list
 	if err := f.list(ctx); err != nil {
 		return err
 	}
@@ -101,11 +103,14 @@ func (f *follower) follow(ctx context.Context) error {
 			}
 			return err
 		case <-timer.C:
-			dirty = false
+			next := f.inventory.resync()
+			if dirty {
+				dirty, next = false, settling
+			}
 			if err := f.list(ctx); err != nil {
 				return err
 			}
-			timer.Reset(f.inventory.resync())
+			timer.Reset(next)
 		}
 	}
 }
@@ -138,6 +143,8 @@ func (i *inventory) apply(message events.Message) bool {
 		return false
 	}
 	switch {
+	case message.Action == events.ActionStart:
+		delete(i.dead, message.Actor.ID)
 	case message.Action == events.ActionDie, message.Action == events.ActionDestroy:
 		return i.drop(message.Actor.ID)
 	case message.Action == events.ActionPause:

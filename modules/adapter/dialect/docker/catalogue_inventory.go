@@ -35,12 +35,13 @@ type inventory struct {
 	exports []export
 	remote  bool                       // tasks on other nodes count
 	exposed map[string]network.PortSet // by container id, where the list does not show them
+	dead    map[string]bool            // died, though an engine still lists them for a moment
 	cycle   int                        // counts readings
 	said    map[string]int             // what was logged, with the reading that it held in last
 }
 
 func newInventory(log *slog.Logger) *inventory {
-	return &inventory{log: log, exposed: map[string]network.PortSet{}, said: map[string]int{}}
+	return &inventory{log: log, exposed: map[string]network.PortSet{}, dead: map[string]bool{}, said: map[string]int{}}
 }
 
 // resync is how long the inventory can be trusted without an event.
@@ -63,8 +64,10 @@ func (i *inventory) complain(about, message string) {
 	i.said[key] = i.cycle
 }
 
-// drop takes a container out.
+// drop takes a container out. An engine reports a death before its list knows of it, so the container stays out until
+// it starts again or the list has lost it.
 func (i *inventory) drop(id string) (changed bool) {
+	i.dead[id] = true
 	for e := range i.exports {
 		before := len(i.exports[e].members)
 		i.exports[e].members = slices.DeleteFunc(i.exports[e].members, func(m member) bool { return m.id == id })
@@ -101,15 +104,12 @@ func (i *inventory) read(ctx context.Context, c *Cluster) error {
 	if len(list.Items) == 0 && len(swarm.services) == 0 {
 		i.exports, i.remote = nil, false
 		clear(i.exposed)
+		clear(i.dead)
 		return nil
 	}
-	networks, err := c.topology(ctx)
-	if err != nil {
-		return err
-	}
-	reading := reading{inventory: i, cluster: c, networks: networks, exposed: map[string]network.PortSet{}}
+	reading := reading{inventory: i, cluster: c, gateways: &gateways{cluster: c}, exposed: map[string]network.PortSet{}}
 	var exports []export
-	for _, summary := range list.Items {
+	for _, summary := range i.living(list.Items, swarm) {
 		if swarm.holds(summary.Labels[labelSwarmService]) {
 			continue // exported by its service, which counts its tasks
 		}
@@ -129,11 +129,27 @@ func (i *inventory) read(ctx context.Context, c *Cluster) error {
 	return nil
 }
 
+// living are the listed containers without those that died, which leave the swarm's as well.
+func (i *inventory) living(listed []container.Summary, swarm swarmReading) []container.Summary {
+	dead := map[string]bool{}
+	lives := func(s container.Summary) bool {
+		if i.dead[s.ID] {
+			dead[s.ID] = true
+			return false
+		}
+		return s.State == container.StateRunning || s.State == container.StatePaused
+	}
+	maps.DeleteFunc(swarm.containers, func(_ string, s container.Summary) bool { return !lives(s) })
+	living := slices.DeleteFunc(slices.Clone(listed), func(s container.Summary) bool { return !lives(s) })
+	i.dead = dead
+	return living
+}
+
 // reading is one listing in progress.
 type reading struct {
 	inventory *inventory
 	cluster   *Cluster
-	networks  topology
+	gateways  *gateways
 	exposed   map[string]network.PortSet
 }
 
@@ -165,7 +181,11 @@ func (r reading) container(ctx context.Context, summary container.Summary) (expo
 // member is a container as it can be reached now.
 func (r reading) member(ctx context.Context, summary container.Summary, about string) (member, error) {
 	m := member{id: summary.ID, ready: isReady(summary)}
-	where, err := r.where(ctx, summary)
+	var networks map[string]*network.EndpointSettings
+	if summary.NetworkSettings != nil {
+		networks = summary.NetworkSettings.Networks
+	}
+	where, err := r.cluster.place(ctx, summary.ID, summary.HostConfig.NetworkMode, networks, r.gateways)
 	if err != nil {
 		return member{}, err
 	}
@@ -180,30 +200,6 @@ func (r reading) member(ctx context.Context, summary container.Summary, about st
 		}
 	}
 	return m, nil
-}
-
-// where is a container's place in the network; container:<id> is that of the other.
-func (r reading) where(ctx context.Context, summary container.Summary) (location, error) {
-	var networks map[string]*network.EndpointSettings
-	if summary.NetworkSettings != nil {
-		networks = summary.NetworkSettings.Networks
-	}
-	where := r.networks.locate(summary.ID, summary.HostConfig.NetworkMode, networks)
-	other, shared := connectedContainer(string(where.mode))
-	if !shared {
-		return where, nil
-	}
-	owner, err := r.cluster.api.ContainerInspect(ctx, other, client.ContainerInspectOptions{})
-	switch {
-	case cerrdefs.IsNotFound(err):
-		return where, nil
-	case err != nil:
-		return location{}, err
-	}
-	if owner.Container.State != nil && owner.Container.State.Running {
-		where.address = r.networks.locateInspected(owner.Container).address
-	}
-	return where, nil
 }
 
 // exposedPorts are those of the list, or of the container's own configuration: a container without a network of its own

@@ -166,16 +166,16 @@ func TestClientServices(t *testing.T) {
 	c.want([]string{"service", "ps", "shop"}, "shop.1", "node-a", "Running")
 	c.want([]string{"service", "inspect", "--pretty", "shop"}, "Name:\t\tshop", "Replicas:\t2", "nginx:1")
 	c.want([]string{"service", "scale", "-d", "shop=5"}, "shop scaled to 5")
-	if n := c.world.workloads[0].Replicas; n != 5 {
+	if n := c.world.service(0).Replicas; n != 5 {
 		t.Errorf("replicas %d", n)
 	}
 	c.want([]string{"service", "update", "-d", "--image", "nginx:2", "--env-add", "X=y", "--force", "shop"}, "shop")
-	if w := c.world.workloads[0]; w.Template.Image != "nginx:2" || len(w.Template.Env) != 1 || w.Force != 1 || w.Replicas != 5 {
+	if w := c.world.service(0); w.Template.Image != "nginx:2" || len(w.Template.Env) != 1 || w.Force != 1 || w.Replicas != 5 {
 		t.Errorf("updated %+v", w)
 	}
 	c.want([]string{"service", "create", "-d", "--name", "made", "--replicas", "3", "--limit-pids", "9", "-p", "80:80", "--network", "host", "busybox", "sleep", "9"},
 		"TaskTemplate.Resources.Limits.Pids: dropped")
-	if w := c.world.workloads[1]; w.Replicas != 3 || w.Template.Network != "host" || w.Template.Command[1] != "9" {
+	if w := c.world.service(1); w.Replicas != 3 || w.Template.Network != "host" || w.Template.Command[1] != "9" {
 		t.Errorf("made %+v", w)
 	}
 	c.want([]string{"service", "update", "-d", "--replicas", "4", "made"}, "made")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -28,6 +29,8 @@ type Cluster struct {
 	upstream  neutral.Upstream
 	cluster   string // this cluster's name
 	log       *slog.Logger
+	networks  networks
+	self      atomic.Pointer[node]
 }
 
 var (
@@ -114,9 +117,8 @@ func (c *Cluster) Plan(op neutral.Operation, _ dialect.Guard) (dialect.Plan, err
 	if op.Action == neutral.ObjectRaw && op.Object.Resource != "" {
 		what = string(op.Verb) + " of " + op.Object.Resource
 	}
-	err := fault.New(fault.Unsupported, "%s: cluster %s runs Docker, which only docker callers can operate yet", what, c.cluster)
-	err.Op = string(op.Action)
-	return dialect.Plan{}, err
+	return dialect.Plan{}, fault.New(fault.Unsupported, "%s: cluster %s runs Docker, which only docker callers can operate yet",
+		what, c.cluster)
 }
 
 // faultOf reads an error of the client. What an engine says is the caller's to read; that it could not be reached, and

@@ -156,8 +156,8 @@ func resourcesFromTree(host *tree) neutral.Resources {
 		}
 		r.MilliCPU = max(quota*1000/period, 1)
 	}
-	for name, value := range map[string]int64{"NanoCpus": r.MilliCPU, "Memory": r.Memory, "MemoryReservation": r.MemoryReserved} {
-		if value < 0 {
+	for _, name := range []string{"NanoCpus", "Memory", "MemoryReservation"} {
+		if host.get(name).integer() < 0 {
 			host.get(name).fail(fault.Invalid, "invalid value: %s cannot be negative", name)
 		}
 	}

@@ -147,7 +147,7 @@ var containerStatuses = []neutral.Status{neutral.StatusCreated, neutral.StatusRu
 	neutral.StatusRestarting, neutral.StatusRemoving, neutral.StatusExited, neutral.StatusDead}
 
 // plainNames gives the name filters when all of them are plain names; an engine takes regular expressions, and where
-// one is used the answer is filtered by matchNames instead.
+// one is used the answer is filtered by nameMatcher instead.
 func (q *query) plainNames(set filters) []string {
 	for _, name := range set["name"] {
 		if _, err := regexp.Compile(name); err != nil {
@@ -161,15 +161,19 @@ func (q *query) plainNames(set filters) []string {
 	return set["name"]
 }
 
-// matchNames tells whether a container's name passes name filters, with and without its slash.
-func matchNames(set filters, name string) bool {
-	if len(set["name"]) == 0 {
-		return true
+// nameMatcher tells whether a container's name passes name filters, with or without its slash.
+func nameMatcher(set filters) func(name string) bool {
+	var expressions []*regexp.Regexp
+	for _, text := range set["name"] {
+		if re, err := regexp.Compile(text); err == nil { // Decode refused others
+			expressions = append(expressions, re)
+		}
 	}
-	return slices.ContainsFunc(set["name"], func(expression string) bool {
-		re, err := regexp.Compile(expression)
-		return err == nil && (re.MatchString(name) || re.MatchString("/"+name))
-	})
+	return func(name string) bool {
+		return len(set["name"]) == 0 || slices.ContainsFunc(expressions, func(re *regexp.Regexp) bool {
+			return re.MatchString(name) || re.MatchString("/"+name)
+		})
+	}
 }
 
 // workloads, tasks and the like read the filters of the other lists.

@@ -20,9 +20,10 @@ func (d Dialect) containersToDocker(q *query, containers []neutral.Container) []
 	if err != nil {
 		set = filters{} // Decode refused it
 	}
+	matches := nameMatcher(set)
 	kept := make([]*neutral.Container, 0, len(containers))
 	for i := range containers {
-		if matchNames(set, containers[i].Name) {
+		if matches(containers[i].Name) {
 			kept = append(kept, &containers[i])
 		}
 	}

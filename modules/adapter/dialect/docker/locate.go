@@ -2,13 +2,12 @@ package docker
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -48,22 +47,21 @@ func (c *Cluster) Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Ta
 	if err != nil {
 		return neutral.Target{}, err
 	}
-	info, err := c.api.Info(ctx, client.InfoOptions{})
+	node, err := c.node(ctx)
 	if err != nil {
 		return neutral.Target{}, faultOf(err)
 	}
-	node := info.Info.Name
-	if ref.Node != "" && !isNode(ref.Node, info.Info) {
-		return neutral.Target{}, fault.New(fault.Conflict, "container %s runs on node %s, not on %s", name, node, ref.Node)
+	if ref.Node != "" && !node.is(ref.Node) {
+		return neutral.Target{}, fault.New(fault.Conflict, "container %s runs on node %s, not on %s", name, node.name, ref.Node)
 	}
 	target := neutral.Target{
 		Object:  objectFromContainer(found),
-		Node:    node,
+		Node:    node.name,
 		Running: found.State != nil && found.State.Running && !found.State.Paused && !found.State.Restarting,
 	}
-	where, err := c.whereIs(ctx, found)
+	where, err := c.place(ctx, found.ID, string(found.HostConfig.NetworkMode), found.NetworkSettings.Networks, &gateways{cluster: c})
 	if err != nil {
-		return neutral.Target{}, err
+		return neutral.Target{}, faultOf(err)
 	}
 	target.Network = where.mode
 	if target.Running {
@@ -79,9 +77,32 @@ func joinName(name, rest string) string {
 	return name + "." + rest
 }
 
-// isNode tells whether a node that a caller named is this engine's.
-func isNode(name string, info system.Info) bool {
-	return strings.EqualFold(name, info.Name) || info.Swarm.NodeID != "" && name == info.Swarm.NodeID
+// node is the machine that an engine runs on.
+type node struct {
+	name string
+	id   string // in its swarm
+	read time.Time
+}
+
+func (n node) is(name string) bool {
+	return strings.EqualFold(name, n.name) || n.id != "" && name == n.id
+}
+
+// nodeAge bounds how long a node's identity is taken for granted: it changes when a host is renamed or joins a swarm.
+const nodeAge = time.Minute
+
+// node asks the engine for its machine, which is the slow part of a location.
+func (c *Cluster) node(ctx context.Context) (node, error) {
+	if known := c.self.Load(); known != nil && time.Since(known.read) < nodeAge {
+		return *known, nil
+	}
+	info, err := c.api.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return node{}, err
+	}
+	self := node{name: info.Info.Name, id: info.Info.Swarm.NodeID, read: time.Now()}
+	c.self.Store(&self)
+	return self, nil
 }
 
 // find inspects a container by name, id or unique id prefix; a task of a swarm's service by "service.slot" as well. A
@@ -105,7 +126,7 @@ func (c *Cluster) find(ctx context.Context, namespace, name string) (container.I
 	if err != nil {
 		return container.InspectResponse{}, faultOf(err)
 	}
-	if found.Container.Config == nil || found.Container.HostConfig == nil {
+	if found.Container.Config == nil || found.Container.HostConfig == nil || found.Container.NetworkSettings == nil {
 		return container.InspectResponse{}, fault.New(fault.Internal, "the orchestrator gave an answer that cannot be read")
 	}
 	if namespace != "" && namespaceOf(found.Container.Config.Labels) != namespace {
@@ -128,35 +149,6 @@ func (c *Cluster) taskContainer(ctx context.Context, name string) (string, error
 		}
 	}
 	return "", nil
-}
-
-// whereIs follows container:<id> to the container that owns the namespace.
-func (c *Cluster) whereIs(ctx context.Context, found container.InspectResponse) (location, error) {
-	networks, err := c.topology(ctx)
-	if err != nil {
-		return location{}, faultOf(err)
-	}
-	where := networks.locateInspected(found)
-	other, shared := connectedContainer(string(where.mode))
-	if !shared {
-		return where, nil
-	}
-	owner, err := c.api.ContainerInspect(ctx, other, client.ContainerInspectOptions{})
-	if cerrdefs.IsNotFound(err) {
-		return where, nil // the namespace is gone with its owner: no address
-	}
-	if err != nil {
-		return location{}, faultOf(err)
-	}
-	where.address = networks.locateInspected(owner.Container).address
-	return where, nil
-}
-
-func (t topology) locateInspected(c container.InspectResponse) location {
-	if c.HostConfig == nil || c.NetworkSettings == nil {
-		return location{mode: neutral.NetworkNone, address: netip.Addr{}}
-	}
-	return t.locate(c.ID, string(c.HostConfig.NetworkMode), c.NetworkSettings.Networks)
 }
 
 // objectFromContainer is what policy judges.

@@ -3,10 +3,13 @@ package docker
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -20,46 +23,20 @@ var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 // gatewayBridge is the local network that Swarm gives every container of an overlay, beside it: the host's way in.
 const gatewayBridge = "docker_gwbridge"
 
-// topology is what of an engine's networks decides how the host reaches a container.
-type topology struct {
-	drivers map[string]string     // network id to driver
-	gateway map[string]netip.Addr // container id to its address on docker_gwbridge
-}
-
 // location is where a container is in the network.
 type location struct {
 	mode    neutral.NetworkMode
 	address netip.Addr // invalid where the host does not reach it
+	overlay bool       // on an overlay: gatewayBridge may lead to it
 }
 
-// networksOf asks for the engine's networks.
-func (c *Cluster) topology(ctx context.Context) (topology, error) {
-	t := topology{drivers: map[string]string{}, gateway: map[string]netip.Addr{}}
-	list, err := c.api.NetworkList(ctx, client.NetworkListOptions{})
-	if err != nil {
-		return topology{}, err
-	}
-	for _, n := range list.Items {
-		t.drivers[n.ID] = n.Driver
-		if n.Name != gatewayBridge {
-			continue
-		}
-		bridge, err := c.api.NetworkInspect(ctx, n.ID, client.NetworkInspectOptions{})
-		if err != nil {
-			return topology{}, err
-		}
-		for id, endpoint := range bridge.Network.Containers {
-			if endpoint.IPv4Address.IsValid() {
-				t.gateway[id] = endpoint.IPv4Address.Addr()
-			}
-		}
-	}
-	return t, nil
-}
+// connected is whose namespace a mode of container:<id> names.
+func (l location) connected() (string, bool) { return strings.CutPrefix(string(l.mode), "container:") }
 
-// locate tells the network mode of a container and its address for this host. container:<id> is left to the caller:
-// its address is the other's.
-func (t topology) locate(id, mode string, networks map[string]*network.EndpointSettings) location {
+// locate tells a container's network mode and its address for this host. drivers are those of the networks, by id.
+//
+// HostConfig.NetworkMode is what was asked at creation; networks that were joined and left since then count here.
+func locate(mode string, networks map[string]*network.EndpointSettings, drivers map[string]string) location {
 	configured := container.NetworkMode(mode)
 	switch {
 	case configured.IsContainer():
@@ -67,42 +44,124 @@ func (t topology) locate(id, mode string, networks map[string]*network.EndpointS
 	case configured.IsHost() || networks["host"] != nil:
 		return location{mode: neutral.NetworkHost, address: loopback}
 	}
-	// HostConfig.NetworkMode is what was asked at creation; networks joined and left since then are told apart here.
-	joined := make([]attachment, 0, len(networks))
-	for name, settings := range networks {
-		if name != "none" && settings != nil {
-			joined = append(joined, attachment{name: name, driver: t.drivers[settings.NetworkID], settings: settings})
+	found := location{mode: neutral.NetworkBridge}
+	joined := 0
+	for _, name := range slices.SortedFunc(maps.Keys(networks), cmp.Compare) {
+		settings := networks[name]
+		if name == "none" || settings == nil {
+			continue
+		}
+		joined++
+		switch drivers[settings.NetworkID] {
+		case "overlay":
+			found.overlay = true
+		case "macvlan", "ipvlan", "null": // the host is not on it
+		default:
+			if !found.address.IsValid() {
+				found.address = settings.IPAddress
+			}
+			if !found.address.IsValid() {
+				found.address = settings.GlobalIPv6Address
+			}
 		}
 	}
-	if len(joined) == 0 && (configured.IsNone() || networks["none"] != nil) {
-		return location{mode: neutral.NetworkNone}
+	if joined == 0 && (configured.IsNone() || networks["none"] != nil) {
+		found.mode = neutral.NetworkNone
 	}
-	slices.SortFunc(joined, func(a, b attachment) int { return cmp.Compare(a.name, b.name) })
-	for _, a := range joined {
-		if address := a.address(); address.IsValid() {
-			return location{mode: neutral.NetworkBridge, address: address}
+	return found
+}
+
+// networks remembers the drivers of an engine's networks. A network's driver never changes.
+type networks struct {
+	mu      sync.Mutex
+	drivers map[string]string
+}
+
+// known gives the drivers if they hold every network that is asked for.
+func (n *networks) known(asked map[string]*network.EndpointSettings) (map[string]string, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, settings := range asked {
+		if name == "none" || name == "host" || settings == nil || settings.NetworkID == "" {
+			continue
+		}
+		if _, ok := n.drivers[settings.NetworkID]; !ok {
+			return nil, false
 		}
 	}
-	return location{mode: neutral.NetworkBridge, address: t.gateway[id]}
+	return n.drivers, true
 }
 
-// attachment is one network of a container.
-type attachment struct {
-	name, driver string
-	settings     *network.EndpointSettings
+func (n *networks) set(drivers map[string]string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drivers = drivers
 }
 
-// address is the container's on a network that the host is on too. An overlay, macvlan or ipvlan is not such a one.
-func (a attachment) address() netip.Addr {
-	switch a.driver {
-	case "overlay", "macvlan", "ipvlan", "null":
-		return netip.Addr{}
+// networkDrivers are the drivers of at least the networks asked for, as far as the engine still has them.
+func (c *Cluster) networkDrivers(ctx context.Context, asked map[string]*network.EndpointSettings) (map[string]string, error) {
+	if drivers, ok := c.networks.known(asked); ok {
+		return drivers, nil
 	}
-	if a.settings.IPAddress.IsValid() {
-		return a.settings.IPAddress
+	list, err := c.api.NetworkList(ctx, client.NetworkListOptions{})
+	if err != nil {
+		return nil, err
 	}
-	return a.settings.GlobalIPv6Address
+	drivers := make(map[string]string, len(list.Items))
+	for _, n := range list.Items {
+		drivers[n.ID] = n.Driver
+	}
+	c.networks.set(drivers)
+	return drivers, nil
 }
 
-// connectedContainer is whose namespace a mode of container:<id> names.
-func connectedContainer(mode string) (string, bool) { return strings.CutPrefix(mode, "container:") }
+// gateways are the addresses on gatewayBridge of containers, read when the first one is asked for.
+type gateways struct {
+	cluster   *Cluster
+	addresses map[string]netip.Addr
+}
+
+func (g *gateways) address(ctx context.Context, id string) (netip.Addr, error) {
+	if g.addresses == nil {
+		bridge, err := g.cluster.api.NetworkInspect(ctx, gatewayBridge, client.NetworkInspectOptions{})
+		if err != nil && !cerrdefs.IsNotFound(err) {
+			return netip.Addr{}, err
+		}
+		g.addresses = make(map[string]netip.Addr, len(bridge.Network.Containers))
+		for id, endpoint := range bridge.Network.Containers {
+			if endpoint.IPv4Address.IsValid() {
+				g.addresses[id] = endpoint.IPv4Address.Addr()
+			}
+		}
+	}
+	return g.addresses[id], nil
+}
+
+// place finds a container's location. container:<id> has the address of the other, where that one runs.
+func (c *Cluster) place(ctx context.Context, id, mode string, networks map[string]*network.EndpointSettings, g *gateways) (location, error) {
+	drivers, err := c.networkDrivers(ctx, networks)
+	if err != nil {
+		return location{}, err
+	}
+	where := locate(mode, networks, drivers)
+	if other, shared := where.connected(); shared {
+		owner, err := c.api.ContainerInspect(ctx, other, client.ContainerInspectOptions{})
+		switch {
+		case cerrdefs.IsNotFound(err):
+			return where, nil
+		case err != nil:
+			return location{}, err
+		case owner.Container.HostConfig == nil || owner.Container.NetworkSettings == nil || owner.Container.State == nil ||
+			!owner.Container.State.Running || owner.Container.HostConfig.NetworkMode.IsContainer():
+			return where, nil
+		}
+		theirs, err := c.place(ctx, owner.Container.ID, string(owner.Container.HostConfig.NetworkMode),
+			owner.Container.NetworkSettings.Networks, g)
+		where.address = theirs.address
+		return where, err
+	}
+	if where.overlay && !where.address.IsValid() {
+		where.address, err = g.address(ctx, id)
+	}
+	return where, err
+}

@@ -152,6 +152,13 @@ func (w *world) workload(ref string) (*neutral.Workload, error) {
 	return nil, fault.New(fault.NotFound, "no such service: %s", ref)
 }
 
+// service is a copy of a workload.
+func (w *world) service(i int) neutral.Workload {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.workloads[i]
+}
+
 var someTask = neutral.Task{ID: "task0000000000000000000aa", Name: "shop.1", Workload: "shop00000000000000000000a", Slot: 1,
 	NodeID: "node0000000000000000000aa", Node: "node-a", Desired: "running", State: "running", Created: epoch, Updated: epoch,
 	Container: neutral.Container{Image: "nginx:1", ID: strings.Repeat("7", 64)}}
@@ -213,7 +220,8 @@ func (w *world) do(op neutral.Operation, losses []neutral.Loss) (neutral.Result,
 			*c = *op.Workload
 			c.ID, c.Version = id, op.Version+"0"
 		}
-		r.Workload = c
+		copied := *c
+		r.Workload = &copied
 	case neutral.TaskList:
 		r.Tasks = []neutral.Task{someTask}
 	case neutral.TaskInspect:
@@ -239,7 +247,8 @@ func (w *world) do(op neutral.Operation, losses []neutral.Loss) (neutral.Result,
 		if op.Action == neutral.ContainerStart && c.State.Status == neutral.StatusRunning {
 			return r, fault.New(fault.NotModified, "already running")
 		}
-		r.Container, r.Top = c, &neutral.ProcessTable{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"1", "sleep 60"}}}
+		copied := *c
+		r.Container, r.Top = &copied, &neutral.ProcessTable{Titles: []string{"PID", "CMD"}, Processes: [][]string{{"1", "sleep 60"}}}
 	}
 	return r, nil
 }
@@ -278,11 +287,13 @@ func (w *world) drive(op neutral.Operation, s dialect.Session) (neutral.Result, 
 		return result, echo(s)
 	}
 	w.mu.Lock()
-	c, err := w.find(op.Ref)
-	w.mu.Unlock()
+	found, err := w.find(op.Ref)
 	if err != nil {
+		w.mu.Unlock()
 		return result, err
 	}
+	c := *found
+	w.mu.Unlock()
 	if c.TTY {
 		neutral.Terminal(s)
 	}

@@ -139,7 +139,7 @@ func (c *Cluster) reapOnce(ctx context.Context) error {
 	}
 	for i := range list.Items {
 		pod := &list.Items[i]
-		if !terminal(pod) || metav1.GetControllerOf(pod) != nil || time.Since(endedAt(pod)) < reapAge {
+		if !finished(pod) || metav1.GetControllerOf(pod) != nil || time.Since(endedAt(pod)) < reapAge {
 			continue
 		}
 		c.collect(ctx, pod, containerID(c.cluster, pod, ""))

@@ -42,18 +42,23 @@ func containerFromPod(cluster string, pod *corev1.Pod, index int, now time.Time)
 	c.ID = containerID(cluster, pod, several)
 	c.Name = displayName(pod, index)
 	c.Namespace, c.Pod = pod.Namespace, pod.Name
-	c.CreatedAt = pod.CreationTimestamp.Time
+	c.CreatedAt = createdAt(pod)
 	c.Node = pod.Spec.NodeName
 	c.Siblings = len(pod.Spec.Containers) - 1
 	c.Owner = ownerFromPod(pod)
 	c.State = stateFromPod(pod, index, now)
-	if c.Pod == "" || c.Siblings == 0 {
-		c.Pod = pod.Name
-	}
 	if status := containerStatus(pod, pod.Spec.Containers[index].Name); status != nil {
 		c.ImageID = imageID(status.ImageID)
 	}
 	return c
+}
+
+// createdAt is when the caller's container was created, which may be before its Pod was.
+func createdAt(pod *corev1.Pod) time.Time {
+	if at, err := time.Parse(time.RFC3339, pod.Annotations[annotationCreated]); err == nil {
+		return at
+	}
+	return pod.CreationTimestamp.Time
 }
 
 // containerFromSpec reads what was asked for. meta is the Pod's or the template's.

@@ -47,7 +47,7 @@ func (a *action) start(ctx context.Context, found *located) (neutral.Result, err
 		return neutral.Result{}, fault.New(fault.Conflict, "container %s is marked for removal and cannot be started", found.Name)
 	}
 	switch {
-	case terminal(found.pod):
+	case finished(found.pod):
 		if err := found.own("start"); err != nil {
 			return neutral.Result{}, err
 		}

@@ -51,6 +51,20 @@ func terminal(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
+// finished tells whether all that the Pod had to run has ended, which its phase tells a moment later.
+func finished(pod *corev1.Pod) bool {
+	if terminal(pod) {
+		return true
+	}
+	for i := range pod.Spec.Containers {
+		status := containerStatus(pod, pod.Spec.Containers[i].Name)
+		if status == nil || status.State.Terminated == nil || restarts(pod, int(status.State.Terminated.ExitCode)) {
+			return false
+		}
+	}
+	return true
+}
+
 // stateFromPod says in docker's words how one container of a Pod is.
 func stateFromPod(pod *corev1.Pod, index int, now time.Time) neutral.State {
 	spec := &pod.Spec.Containers[index]

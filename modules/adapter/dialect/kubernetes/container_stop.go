@@ -68,7 +68,7 @@ func (a *action) sendFirst(ctx context.Context, found *located, text string) ([]
 
 // alive tells whether the Pod runs, or will run without anybody's doing.
 func alive(pod *corev1.Pod) bool {
-	return !terminal(pod) && !gated(pod) && pod.DeletionTimestamp == nil
+	return !finished(pod) && !gated(pod) && pod.DeletionTimestamp == nil
 }
 
 func gracePeriod(pod *corev1.Pod) time.Duration {
@@ -127,7 +127,7 @@ func (a *action) awaitEnd(ctx context.Context, found *located, patience time.Dur
 			return true, nil
 		}
 		status := containerStatus(pod, found.native())
-		return terminal(pod) && (status == nil || status.State.Running == nil), nil
+		return finished(pod) && (status == nil || status.State.Running == nil), nil
 	})
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return fault.New(fault.Timeout, "container %s was told to end, and its node does not say that it has", found.Name)

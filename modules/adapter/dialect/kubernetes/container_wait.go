@@ -85,7 +85,7 @@ func (w *waiting) see(ctx context.Context, pod *corev1.Pod) (done bool) {
 	case neutral.WaitNextExit:
 		return ended && key != w.first
 	case neutral.WaitRemoved:
-		if ended && w.found.AutoRemove && terminal(pod) && pod.DeletionTimestamp == nil {
+		if ended && w.found.AutoRemove && finished(pod) && pod.DeletionTimestamp == nil {
 			w.collect(ctx, pod, w.found.ID)
 		}
 		return false

@@ -51,6 +51,7 @@ func successor(pod *corev1.Pod) *corev1.Pod {
 	if next.Annotations[annotationNonce] == "" {
 		next.Annotations[annotationNonce] = string(pod.UID) // the id that callers know it by goes on
 	}
+	next.Annotations[annotationCreated] = createdAt(pod).UTC().Format(time.RFC3339)
 	spec := &next.Spec
 	spec.NodeName, spec.SchedulingGates, spec.EphemeralContainers = "", nil, nil
 	spec.Priority, spec.PreemptionPolicy = nil, nil // admission sets them from the class

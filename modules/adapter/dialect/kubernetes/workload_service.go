@@ -133,7 +133,11 @@ func serviceFromPorts(meta metav1.ObjectMeta, selector map[string]string, ports 
 				Change: "published inside the cluster only",
 				Reason: fmt.Sprintf("nodes open ports from %d to %d", nodePortFirst, nodePortLast)})
 		}
-		port.Name = fmt.Sprintf("%s-%d", strings.ToLower(string(port.Protocol)), port.Port)
+		// No name that begins with a protocol: such a name says what is spoken above TCP, which docker does not tell.
+		port.Name = fmt.Sprintf("port-%d", port.Port)
+		if port.Protocol != corev1.ProtocolTCP {
+			port.Name += "-" + strings.ToLower(string(port.Protocol))
+		}
 		if p.Name != "" && isLabel(p.Name) && !used[p.Name] {
 			port.Name = p.Name
 		}

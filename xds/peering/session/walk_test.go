@@ -1,0 +1,51 @@
+package session
+
+import (
+	"flag"
+	"testing"
+	"time"
+)
+
+// deeper adds to the depth of every walk; 2 visits about a million worlds and takes minutes.
+var deeper = flag.Int("deeper", 0, "how many moves deeper than usual the model is walked")
+
+func TestModel(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		left  budget
+		depth int
+		shape func(*model)
+		// joined begins with both sides in session.
+		joined bool
+	}{
+		{name: "loss", left: budget{ticks: 3, drops: 2, twins: 1}, depth: 7},
+		{name: "restart", left: budget{ticks: 2, drops: 1, restarts: 1}, depth: 7},
+		{name: "restarts", left: budget{ticks: 1, twins: 1, restarts: 2}, depth: 6},
+		{name: "change", left: budget{ticks: 2, drops: 1, twins: 1, changes: 2}, depth: 7},
+		{name: "goodbye", left: budget{ticks: 2, drops: 1, twins: 1, goodbyes: 1}, depth: 8},
+		{name: "stray", left: budget{ticks: 2, drops: 1, restarts: 1}, depth: 7, shape: func(m *model) { m.stray = true }},
+		{name: "passive", left: budget{ticks: 3, drops: 2, twins: 1, restarts: 1, changes: 1}, depth: 8,
+			shape: func(m *model) { m.rules[1].Passive = true }},
+		{name: "joined/loss", joined: true, left: budget{ticks: 6, drops: 2, twins: 1}, depth: 9},
+		{name: "joined/restart", joined: true, left: budget{ticks: 3, drops: 1, twins: 1, restarts: 1}, depth: 8},
+		{name: "joined/both restart", joined: true, left: budget{ticks: 2, restarts: 2}, depth: 8},
+		{name: "joined/change", joined: true, left: budget{ticks: 4, drops: 1, twins: 1, changes: 2}, depth: 9},
+		{name: "joined/goodbye", joined: true, left: budget{ticks: 3, drops: 1, goodbyes: 2}, depth: 8},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			m := newModel(t)
+			if c.shape != nil {
+				c.shape(&m)
+			}
+			begin := time.Now()
+			first := m.start(c.left)
+			if c.joined {
+				first = m.join(first)
+			}
+			n := m.walk(first, c.depth+*deeper)
+			t.Logf("%d worlds, %d moves deep, in %s", n, c.depth+*deeper, time.Since(begin).Round(time.Millisecond))
+		})
+	}
+}
