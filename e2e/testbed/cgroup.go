@@ -111,24 +111,30 @@ func makeCgroup(hierarchy, path string) error {
 	return nil
 }
 
-// cgroupProcesses lists the processes of a bed's cgroup, subgroups included.
+// cgroupDirs lists a cgroup and its subgroups, parents first.
+func cgroupDirs(dir string) []string {
+	var dirs []string
+	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil // a group that has gone meanwhile is none
+	})
+	return dirs
+}
+
+// cgroupProcesses lists the processes of a cgroup and its subgroups.
 func cgroupProcesses(dir string) []int {
 	var pids []int
-	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.IsDir() {
-			return nil // a group that has gone meanwhile
-		}
-		raw, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		if err != nil {
-			return nil
-		}
+	for _, group := range cgroupDirs(dir) {
+		// What cannot be read has gone meanwhile.
+		raw, _ := os.ReadFile(filepath.Join(group, "cgroup.procs"))
 		for field := range strings.FieldsSeq(string(raw)) {
 			if pid, err := strconv.Atoi(field); err == nil && pid != os.Getpid() {
 				pids = append(pids, pid)
 			}
 		}
-		return nil
-	})
+	}
 	return pids
 }
 
@@ -162,14 +168,7 @@ func killCgroup(name string) error {
 func removeCgroup(name string) error {
 	var failed []error
 	for _, hierarchy := range hierarchies() {
-		var dirs []string
-		_ = filepath.WalkDir(filepath.Join(hierarchy, name), func(path string, entry fs.DirEntry, err error) error {
-			if err == nil && entry.IsDir() {
-				dirs = append(dirs, path)
-			}
-			return nil
-		})
-		for _, dir := range slices.Backward(dirs) {
+		for _, dir := range slices.Backward(cgroupDirs(filepath.Join(hierarchy, name))) {
 			var err error
 			// The kernel forgets a dead process a moment after its death.
 			for range 40 {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // snapshot is what a bed could leave on the machine.
@@ -62,7 +63,7 @@ func takeSnapshot(t *testing.T) snapshot {
 		}
 	}
 	for _, dir := range leftoverDirs {
-		_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 			if err == nil {
 				s["files"] = append(s["files"], path)
 			}
@@ -92,21 +93,39 @@ func machineSysctls() []string {
 // bed is up, only what names this one can be told apart.
 func (s snapshot) compare(t *testing.T, root, id string) {
 	t.Helper()
-	alone := !otherBeds(id)
-	if !alone {
+	if otherBeds(id) {
 		t.Log("another bed is up: only what names this bed is looked for")
 	}
-	for kind, now := range takeSnapshot(t) {
-		for _, line := range now {
-			named := strings.Contains(line, root) || strings.Contains(line, id)
-			isNew := !slices.Contains(s[kind], line)
-			// Other programs of the machine come and go.
-			if named || (isNew && alone && kind != "processes") {
-				t.Errorf("left of the bed, %s: %s", kind, line)
-			}
+	// Another bed may just be coming or going; what this one left stays.
+	var left []string
+	for range 20 {
+		if left = s.leftovers(t, root, id); len(left) == 0 {
+			break
 		}
+		time.Sleep(250 * time.Millisecond)
+	}
+	for _, line := range left {
+		t.Errorf("left of the bed, %s", line)
 	}
 	if entries, err := os.ReadDir(root); err == nil && len(entries) > 0 {
 		t.Errorf("left in the root: %v", entries)
 	}
+}
+
+func (s snapshot) leftovers(t *testing.T, root, id string) []string {
+	t.Helper()
+	now := takeSnapshot(t)
+	alone := !otherBeds(id)
+	var left []string
+	for kind, lines := range now {
+		for _, line := range lines {
+			named := strings.Contains(line, root) || strings.Contains(line, id)
+			isNew := !slices.Contains(s[kind], line)
+			// Other programs of the machine come and go.
+			if named || (isNew && alone && kind != "processes") {
+				left = append(left, kind+": "+line)
+			}
+		}
+	}
+	return left
 }

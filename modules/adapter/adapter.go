@@ -84,8 +84,8 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 	if err != nil {
 		return a, err
 	}
-	if !a.same && a.op.Object.Namespace == "" {
-		a.op.Object.Namespace = m.config.Namespace
+	if !a.same {
+		m.place(&a.op.Object)
 	}
 	if !a.same && op.Action == neutral.ObjectRaw {
 		// The words "not supported" make docker's clients go on where they try one kind of object after the other.
@@ -160,6 +160,17 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 	}
 	a.op.Object = object
 	return a, nil
+}
+
+// place puts an object whose caller knows no namespaces into the one where such callers act.
+func (m *Module) place(object *neutral.Object) {
+	switch object.Kind {
+	case neutral.KindSystem, neutral.KindNode, neutral.KindImage, neutral.KindNamespace:
+		return // in no namespace on any orchestrator
+	}
+	if object.Namespace == "" {
+		object.Namespace = m.config.Namespace
+	}
 }
 
 func subject(req *modules.Request) modules.Subject {

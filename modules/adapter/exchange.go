@@ -100,9 +100,7 @@ func (m *Module) complete(req *modules.Request, inbound dialect.Inbound, a *admi
 	if err != nil {
 		return op, nil, err
 	}
-	if op.Object.Namespace == "" {
-		op.Object.Namespace = m.config.Namespace
-	}
+	m.place(&op.Object)
 	if op.Verb == neutral.Create || op.Action == neutral.WorkloadUpdate {
 		judgement := m.config.Policy().Judge(subject(req), op.Verb, op.Object)
 		if !judgement.Allowed {

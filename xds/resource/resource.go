@@ -57,6 +57,9 @@ func split(s string) (host string, port uint32) {
 
 // CheckAddress tells whether s is "host:port" or the absolute path of a Unix socket that fits the kernel's limit.
 func CheckAddress(s string) error {
+	if strings.IndexFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+		return fmt.Errorf("address %q has characters that no address has", s)
+	}
 	if strings.HasPrefix(s, "/") {
 		if len(s) > 107 {
 			return fmt.Errorf("socket path of %d bytes; the kernel takes 107: %s", len(s), s)

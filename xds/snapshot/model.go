@@ -41,9 +41,17 @@ var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // serviceName is what service names and namespaces of all orchestrators fit into; Swarm's have dots and underscores.
 var serviceName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,251}[a-zA-Z0-9])?$`)
 
+// accessName is what a listener's name is made of.
+var accessName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._/-]{0,251}[a-zA-Z0-9])?$`)
+
+// printable is what fits a header's value.
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
 // Validate tells everything that is wrong with a model, its services aside: Build leaves bad ones out.
 func (m Model) Validate() error {
-	return errors.Join(m.gateway(), m.peers(), m.accesses(), m.upstream())
+	return errors.Join(m.gateway(), m.peers(), m.accesses(), m.listeners(), m.upstream())
 }
 
 func (m Model) gateway() error {
@@ -71,7 +79,13 @@ func (m Model) gateway() error {
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	if g.Peer != "" || len(m.Peers) > 0 {
+	if !printable(g.AccessLog) || g.AccessLog != "" && !strings.HasPrefix(g.AccessLog, "/") {
+		errs = append(errs, fmt.Errorf("access log %q is not an absolute path", g.AccessLog))
+	}
+	if p := g.Tracing.Percent; !(p >= 0 && p <= 100) {
+		errs = append(errs, fmt.Errorf("tracing of %v percent", p))
+	}
+	if len(m.Peers) > 0 {
 		if !isPEM(m.Identity.Certificate, "CERTIFICATE") || !isPEM(m.Identity.Key, "PRIVATE KEY") {
 			errs = append(errs, errors.New("the peer link needs a certificate and its key in PEM"))
 		}
@@ -139,10 +153,16 @@ func (m Model) usable() ([]Service, []error) {
 	sorted := slices.SortedStableFunc(slices.Values(m.Services), func(a, b Service) int {
 		return cmp.Compare(strings.ToLower(a.ID()), strings.ToLower(b.ID()))
 	})
+	known := make(map[string]bool, len(m.Peers))
+	for _, p := range m.Peers {
+		known[p.ID] = true
+	}
 	var errs []error
 	var services []Service
 	for i, s := range sorted {
 		switch {
+		case !slices.ContainsFunc(s.Peers, func(id string) bool { return known[id] }):
+			continue // nobody who may query it can come in
 		case !serviceName.MatchString(s.Name) || !serviceName.MatchString(s.Namespace):
 			errs = append(errs, fmt.Errorf("service %q cannot be part of a host name", s.ID()))
 			continue
@@ -172,12 +192,14 @@ func (m Model) accesses() error {
 	seen := map[string]bool{}
 	for _, a := range m.Accesses {
 		switch {
-		case a.Name == "" || seen[a.Name]:
-			errs = append(errs, fmt.Errorf("access %q: the name is empty or taken", a.Name))
+		case !accessName.MatchString(a.Name) || seen[a.Name]:
+			errs = append(errs, fmt.Errorf("access %q: the name is taken or not usable", a.Name))
 		case !known[a.Peer]:
 			errs = append(errs, fmt.Errorf("access %q: there is no peer %q", a.Name, a.Peer))
-		case a.Authority == "":
-			errs = append(errs, fmt.Errorf("access %q names no target", a.Name))
+		case resource.CheckAddress(a.Authority) != nil || strings.HasPrefix(a.Authority, "/") || !printable(a.Authority):
+			errs = append(errs, fmt.Errorf("access %q: the target %q is not name:port", a.Name, a.Authority))
+		case !printable(a.Caller + a.Node + a.NetworkMode):
+			errs = append(errs, fmt.Errorf("access %q: a header's value is not printable", a.Name))
 		}
 		seen[a.Name] = true
 		if err := resource.CheckAddress(a.Listen); err != nil {
@@ -187,9 +209,33 @@ func (m Model) accesses() error {
 	return errors.Join(errs...)
 }
 
+// listeners makes sure that no two want one address, which Envoy would refuse together with all other listeners.
+func (m Model) listeners() error {
+	var errs []error
+	taken := map[string]string{}
+	take := func(who, at string) {
+		if other, ok := taken[at]; ok && at != "" {
+			errs = append(errs, fmt.Errorf("%s and %s both listen on %s", other, who, at))
+		}
+		taken[at] = who
+	}
+	take("the edge's socket", m.Gateway.RunDir+"/"+names.EdgeSocket)
+	take("the peer listener", m.Gateway.Peer)
+	take("the edge listener", m.Gateway.Edge)
+	for _, p := range m.Peers {
+		take(fmt.Sprintf("the API listener of peer %q", p.Name), p.API)
+	}
+	for _, a := range m.Accesses {
+		take(fmt.Sprintf("access %q", a.Name), a.Listen)
+	}
+	return errors.Join(errs...)
+}
+
 func (m Model) upstream() error {
 	u := m.Upstream
 	switch {
+	case !printable(u.Host + u.ServerName + u.Token):
+		return errors.New("orchestrator: host, server name or token is not printable")
 	case u.Socket != "" && u.Address != "":
 		return errors.New("orchestrator: a socket and an address are given")
 	case u.Socket != "":

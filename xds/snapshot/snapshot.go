@@ -30,7 +30,7 @@ var Types = []string{
 // Resource is one resource as it is sent.
 type Resource struct {
 	Name    string
-	Version string // hash of Body
+	Version string // hash of Body; of endpoints, of their cluster's as well
 	Body    *anypb.Any
 }
 
@@ -153,12 +153,30 @@ func (b builder) snapshot() (*Snapshot, error) {
 			if i > 0 && resources[i-1].Name == r.Name {
 				return nil, fmt.Errorf("two resources of type %s have the name %q", typeURL, r.Name)
 			}
-			fmt.Fprintf(whole, "%s %s %s\n", typeURL, r.Name, r.Version)
 		}
 		s.resources[typeURL] = resources
 	}
+	s.follow()
+	for _, typeURL := range Types {
+		for _, r := range s.resources[typeURL] {
+			fmt.Fprintf(whole, "%s %s %s\n", typeURL, r.Name, r.Version)
+		}
+	}
 	s.Version = hex.EncodeToString(whole.Sum(nil)[:8])
 	return s, nil
+}
+
+// follow makes the version of endpoints that of their cluster as well. A cluster that changed waits for its endpoints,
+// and Envoy does not ask again for some that it has: they are to be sent again.
+func (s *Snapshot) follow() {
+	versions := make(map[string]string, len(s.resources[resourcev3.ClusterType]))
+	for _, c := range s.resources[resourcev3.ClusterType] {
+		versions[c.Name] = c.Version
+	}
+	endpoints := s.resources[resourcev3.EndpointType]
+	for i, e := range endpoints {
+		endpoints[i].Version = e.Version + versions[e.Name]
+	}
 }
 
 func nameOf(m proto.Message) string {

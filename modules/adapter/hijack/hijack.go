@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -88,7 +89,11 @@ func Serve(w http.ResponseWriter, r *http.Request, upstream neutral.Upstream) er
 	// This goroutine ends with the stream: the server closes the request's body right after the handler returned.
 	// Closing it here would answer bytes that are still on their way with a reset, and spoil a good end.
 	go send(conn, stdin)
-	if err := receive(w, flush, stream); err != nil {
+	err = receive(w, flush, stream)
+	if errors.Is(err, syscall.ECONNRESET) && upstream.Socket != "" {
+		err = nil // an engine that closed before it had read all that was typed; what it said has all arrived
+	}
+	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	return nil

@@ -312,8 +312,10 @@ func (m model) recovers(w world, path func() string) {
 	m.fairly = true
 	// The slowest way: a silent session until it is down, and then one pause at its longest, each for both sides.
 	limit := 2 * (modelTiming.Down + modelTiming.BackoffMax + modelTiming.Answer)
+	// What was lost before shows until a call's deadline has passed and its repetition arrived.
+	grace := modelTiming.Answer + modelTiming.Heartbeat
 	elapsed := time.Duration(0)
-	for !m.settled(w) || len(w.net) > 0 {
+	for !m.settled(w) || len(w.net) > 0 || elapsed < grace {
 		if elapsed > limit {
 			m.t.Fatalf("not in one session %s after the network is good\nwest %+v\neast %+v\nnet %+v\n%s", elapsed,
 				w.sides[0].state, w.sides[1].state, w.net, path())

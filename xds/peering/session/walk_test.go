@@ -25,12 +25,12 @@ func TestModel(t *testing.T) {
 		{name: "change", left: budget{ticks: 2, drops: 1, twins: 1, changes: 2}, depth: 7},
 		{name: "goodbye", left: budget{ticks: 2, drops: 1, twins: 1, goodbyes: 1}, depth: 8},
 		{name: "stray", left: budget{ticks: 2, drops: 1, restarts: 1}, depth: 7, shape: func(m *model) { m.stray = true }},
-		{name: "passive", left: budget{ticks: 3, drops: 2, twins: 1, restarts: 1, changes: 1}, depth: 8,
+		{name: "passive", left: budget{ticks: 3, drops: 2, twins: 1, restarts: 1, changes: 1}, depth: 7,
 			shape: func(m *model) { m.rules[1].Passive = true }},
 		{name: "joined/loss", joined: true, left: budget{ticks: 6, drops: 2, twins: 1}, depth: 9},
-		{name: "joined/restart", joined: true, left: budget{ticks: 3, drops: 1, twins: 1, restarts: 1}, depth: 8},
+		{name: "joined/restart", joined: true, left: budget{ticks: 3, drops: 1, twins: 1, restarts: 1}, depth: 7},
 		{name: "joined/both restart", joined: true, left: budget{ticks: 2, restarts: 2}, depth: 8},
-		{name: "joined/change", joined: true, left: budget{ticks: 4, drops: 1, twins: 1, changes: 2}, depth: 9},
+		{name: "joined/change", joined: true, left: budget{ticks: 4, drops: 1, twins: 1, changes: 2}, depth: 7},
 		{name: "joined/goodbye", joined: true, left: budget{ticks: 3, drops: 1, goodbyes: 2}, depth: 8},
 	} {
 		t.Run(c.name, func(t *testing.T) {

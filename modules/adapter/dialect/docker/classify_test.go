@@ -172,6 +172,7 @@ func FuzzClassify(f *testing.F) {
 		switch op.Action {
 		case neutral.ImagePull, neutral.ContainerCommit: // from the query
 			return
+		default:
 		}
 		for segment := range strings.SplitSeq(op.Ref, "/") {
 			if segment == ".." || segment == "." || op.Ref != "" && segment == "" {

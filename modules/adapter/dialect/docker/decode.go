@@ -14,11 +14,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
+// notSupported begins the refusal of a route: where the CLI tries one kind of object after the other (docker inspect),
+// it passes over answers that say so.
+const notSupported = "not supported: "
+
 // Decode completes op from the whole request. Routes that no other orchestrator can answer are refused here, each with
 // its reason, and not in Classify, which serves callers of the same type as well.
 func (d Dialect) Decode(op neutral.Operation, req dialect.Request) (neutral.Operation, []neutral.Loss, error) {
 	if reason := untranslated(req); reason != "" {
-		return op, nil, &fault.Error{Kind: fault.Unsupported, Op: string(op.Action), Message: reason}
+		return op, nil, &fault.Error{Kind: fault.Unsupported, Op: string(op.Action), Message: notSupported + reason}
 	}
 	q, err := parseQuery(req)
 	if err != nil {
@@ -80,12 +84,13 @@ func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral
 		return decodeContainerUpdate(op, t)
 	case neutral.ExecCreate:
 		return decodeExecCreate(op, t)
+	default: // of a service, the only other with a JSON body
+		losses, err := decodeWorkload(op, q, t, req.Body)
+		if err == nil && carriesCredentials(req.Header.Get("X-Registry-Auth")) {
+			losses = append(losses, lossAuth)
+		}
+		return losses, err
 	}
-	losses, err := decodeWorkload(op, q, t, req.Body)
-	if err == nil && carriesCredentials(req.Header.Get("X-Registry-Auth")) {
-		losses = append(losses, lossAuth)
-	}
-	return losses, err
 }
 
 // checkJSON wants a JSON body to say so, as an engine does. A body without a type is taken, for old clients.
@@ -141,7 +146,7 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 	case neutral.ContainerTop:
 		op.Extra = map[string]string{"ps_args": q.text("ps_args")}
 	case neutral.ContainerStart:
-		return decodeStart(op, q, req)
+		checkStart(q, req)
 	case neutral.ContainerAttach:
 		decodeAttach(op, q)
 	case neutral.ExecStart:
@@ -158,19 +163,19 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 		op.Since, op.Until = q.moment("since"), q.moment("until")
 	case neutral.ImagePull:
 		return decodePull(op, q, req)
+	default: // the path says it all
 	}
 	return nil
 }
 
-// decodeStart refuses what an engine's start takes beyond a name.
-func decodeStart(op *neutral.Operation, q *query, req dialect.Request) []neutral.Loss {
+// checkStart refuses what a start may say beyond a name.
+func checkStart(q *query, req dialect.Request) {
 	if len(req.Body) > len("null\n")+2 {
 		q.fail("", "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
 	if q.text("checkpoint") != "" && q.err == nil {
 		q.err = fault.New(fault.Unsupported, "%s", reasonSnapshot)
 	}
-	return nil
 }
 
 // wait reads what a wait waits for.

@@ -29,14 +29,13 @@ func decodeContainerCreate(op *neutral.Operation, q *query, t *tree, body []byte
 	if platform := q.text("platform"); platform != "" {
 		losses = append(losses, neutral.Loss{Field: "platform", Change: "dropped", Reason: "the target picks nodes that can run the image in its own way"})
 	}
-	own, err := checkContainer(c)
-	if err != nil {
+	if err := checkContainer(c); err != nil {
 		return nil, err
 	}
 	c.Origin = &neutral.Origin{Dialect: neutral.Docker, Spec: bytes.Clone(body)}
 	op.Container, op.Size = c, size
 	op.Object.Labels, op.Object.Container = c.Labels, c
-	return append(losses, own...), nil
+	return losses, nil
 }
 
 // containerFromTree reads the body of a create. What it leaves unread is settled by containerDisposals.
@@ -253,30 +252,30 @@ func securityFromTree(host *tree, security *neutral.Security) {
 	}
 }
 
-// checkContainer validates what an engine would, and reports what a value of a carried field loses.
-func checkContainer(c *neutral.Container) ([]neutral.Loss, error) {
+// checkContainer validates what an engine would.
+func checkContainer(c *neutral.Container) error {
 	if err := checkImage(c.Image); err != nil {
-		return nil, err
+		return err
 	}
 	if err := checkEnv(c.Env, "Env"); err != nil {
-		return nil, err
+		return err
 	}
 	if c.WorkingDir != "" && !strings.HasPrefix(c.WorkingDir, "/") {
-		return nil, &fault.Error{Kind: fault.Invalid, Field: "WorkingDir",
+		return &fault.Error{Kind: fault.Invalid, Field: "WorkingDir",
 			Message: "the working directory '" + shorten(c.WorkingDir) + "' is invalid, it needs to be an absolute path"}
 	}
 	if c.StopSignal != "" && signal(c.StopSignal) == "" {
-		return nil, &fault.Error{Kind: fault.Invalid, Field: "StopSignal", Message: "Invalid signal: " + shorten(c.StopSignal)}
+		return &fault.Error{Kind: fault.Invalid, Field: "StopSignal", Message: "Invalid signal: " + shorten(c.StopSignal)}
 	}
 	if c.AutoRemove && c.Restart.Mode != neutral.RestartNo {
-		return nil, fault.New(fault.Invalid, "can't create 'AutoRemove' container with restart policy")
+		return fault.New(fault.Invalid, "can't create 'AutoRemove' container with restart policy")
 	}
 	for _, host := range c.ExtraHosts {
 		if name, address, ok := strings.Cut(host, ":"); !ok || name == "" || address == "" {
-			return nil, &fault.Error{Kind: fault.Invalid, Field: "HostConfig.ExtraHosts", Message: "bad format for add-host: " + shorten(host)}
+			return &fault.Error{Kind: fault.Invalid, Field: "HostConfig.ExtraHosts", Message: "bad format for add-host: " + shorten(host)}
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // checkEnv wants variables to have names.

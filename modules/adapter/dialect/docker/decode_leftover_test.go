@@ -98,8 +98,9 @@ func leavesOf(t reflect.Type, steps []any) []leaf {
 			}
 		}
 		return all
+	default:
+		return []leaf{{steps, json.Number("11000000")}}
 	}
-	return []leaf{{steps, json.Number("11000000")}}
 }
 
 // setLeaf sets a leaf in a document.

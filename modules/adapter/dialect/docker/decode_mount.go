@@ -25,7 +25,7 @@ func mountsFromTree(t, host *tree) []neutral.Mount {
 			mounts = append(mounts, m)
 		}
 	}
-	mounts = append(mounts, mountListFromTree(host.get("Mounts"))...)
+	mounts = append(mounts, mountListFromTree(host.get("Mounts"), false)...)
 	for _, entry := range host.get("Tmpfs").entries() {
 		mounts = append(mounts, tmpfsFromTree(entry))
 	}
@@ -97,8 +97,10 @@ func bindFromTree(t *tree) (neutral.Mount, bool) {
 	return m, true
 }
 
-// mountListFromTree reads the Mounts of an engine's create and of a swarm's spec, which are the same.
-func mountListFromTree(t *tree) []neutral.Mount {
+// mountListFromTree reads the Mounts of an engine's create and of a swarm's spec, which are the same. An update sends
+// back all mounts that an inspect showed, whatever they are of; what it adds is for the outbound half to judge, which
+// knows them.
+func mountListFromTree(t *tree, update bool) []neutral.Mount {
 	var mounts []neutral.Mount
 	for _, item := range t.items() {
 		m := neutral.Mount{Type: item.get("Type").str(), Source: item.get("Source").str(), Target: item.get("Target").str(),
@@ -118,6 +120,10 @@ func mountListFromTree(t *tree) []neutral.Mount {
 			}
 			m.Size = item.get("TmpfsOptions").get("SizeBytes").integer()
 		case "bind":
+			if update {
+				item.get("BindOptions")
+				break
+			}
 			item.fail(fault.Unsupported, "bind mount of %s: %s", shorten(m.Source), reasonBind)
 		case "npipe", "cluster", "image":
 			item.fail(fault.Unsupported, "mounts of type %s have no form on another orchestrator", m.Type)

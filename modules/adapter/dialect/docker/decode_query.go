@@ -53,14 +53,6 @@ func (q *query) flag(key string) bool {
 	return true
 }
 
-// flagOr reads a boolean that may be absent.
-func (q *query) flagOr(key string, absent bool) bool {
-	if !q.values.Has(key) {
-		return absent
-	}
-	return q.flag(key)
-}
-
 // number reads a whole number; ok is false where it is absent.
 func (q *query) number(key string) (n int, ok bool) {
 	text := q.values.Get(key)

@@ -381,6 +381,7 @@ func (t *tree) zero() bool {
 				return false
 			}
 		}
+	case treeNull:
 	}
 	return true
 }

@@ -15,7 +15,7 @@ import (
 // decodeWorkload reads a service's spec, of a create or an update:
 // https://docs.docker.com/reference/api/engine/version/v1.49/#tag/Service.
 func decodeWorkload(op *neutral.Operation, q *query, t *tree, body []byte) ([]neutral.Loss, error) {
-	w := workloadFromTree(t)
+	w := workloadFromTree(t, op.Action == neutral.WorkloadUpdate)
 	losses, err := settle(t, workloadDisposals, string(op.Action))
 	if err != nil {
 		return nil, err
@@ -63,11 +63,12 @@ func decodeVersion(op *neutral.Operation, q *query) error {
 	}
 }
 
-func workloadFromTree(t *tree) *neutral.Workload {
+// workloadFromTree reads a service's spec. What it leaves unread is settled by workloadDisposals.
+func workloadFromTree(t *tree, update bool) *neutral.Workload {
 	w := &neutral.Workload{Name: t.get("Name").str(), Labels: callerLabels(t.get("Labels").strMap())}
 	modeFromTree(t.get("Mode"), w)
 	task := t.get("TaskTemplate")
-	templateFromTree(task, w)
+	templateFromTree(task, w, update)
 	w.Update = updateFromTree(t.get("UpdateConfig"))
 	endpoint := t.get("EndpointSpec")
 	if mode := endpoint.get("Mode"); mode != nil && mode.text == "vip" {
@@ -122,7 +123,7 @@ func modeFromTree(t *tree, w *neutral.Workload) {
 }
 
 // templateFromTree reads the task's container.
-func templateFromTree(task *tree, w *neutral.Workload) {
+func templateFromTree(task *tree, w *neutral.Workload, update bool) {
 	spec := task.get("ContainerSpec")
 	if task != nil && spec == nil && task.get("PluginSpec") == nil && task.get("NetworkAttachmentSpec") == nil {
 		task.fail(fault.Invalid, "TaskTemplate: missing container spec in task template")
@@ -140,7 +141,7 @@ func templateFromTree(task *tree, w *neutral.Workload) {
 		Stdin:      spec.get("OpenStdin").boolean(),
 		Labels:     callerLabels(spec.get("Labels").strMap()),
 		StopSignal: spec.get("StopSignal").str(),
-		Mounts:     mountListFromTree(spec.get("Mounts")),
+		Mounts:     mountListFromTree(spec.get("Mounts"), update),
 		DNS:        spec.get("DNSConfig").get("Nameservers").strs(),
 		DNSSearch:  spec.get("DNSConfig").get("Search").strs(),
 		DNSOptions: spec.get("DNSConfig").get("Options").strs(),

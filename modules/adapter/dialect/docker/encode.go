@@ -27,12 +27,13 @@ func (d Dialect) Encode(op neutral.Operation, req dialect.Request, result neutra
 		return answerEmpty(http.StatusOK), nil
 	case neutral.SystemPing:
 		return ping(req), nil
+	default:
+		body, status, err := d.encodeBody(op, q, result)
+		if err != nil {
+			return dialect.Response{}, err
+		}
+		return answerJSON(status, body)
 	}
-	body, status, err := d.encodeBody(op, q, result)
-	if err != nil {
-		return dialect.Response{}, err
-	}
-	return answerJSON(status, body)
 }
 
 // encodeBody gives the body and the status of an answer that has one.
@@ -77,8 +78,9 @@ func (d Dialect) encodeBody(op neutral.Operation, q *query, result neutral.Resul
 			return nil, 0, errNoResult
 		}
 		return volumeToDocker(result.Volumes[0]), http.StatusOK, nil
+	default:
+		return encodeSwarmBody(op, q, result)
 	}
-	return encodeSwarmBody(op, q, result)
 }
 
 // encodeSwarmBody is encodeBody for services, tasks and nodes.
@@ -102,8 +104,9 @@ func encodeSwarmBody(op neutral.Operation, q *query, result neutral.Result) (any
 		return nodesToDocker(q, result.Nodes), http.StatusOK, nil
 	case neutral.NodeInspect:
 		return required(result.Node, nodeToDocker, http.StatusOK)
+	default:
+		return nil, 0, fault.New(fault.Unsupported, "the answer of %s has no form in the Docker API of another orchestrator", op.Action)
 	}
-	return nil, 0, fault.New(fault.Unsupported, "the answer of %s has no form in the Docker API of another orchestrator", op.Action)
 }
 
 // errNoResult is a bug of an outbound half: it answered, but not what was asked.

@@ -91,6 +91,7 @@ func statusText(s neutral.State, now time.Time) string {
 		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, ago(s.FinishedAt))
 	case neutral.StatusDead:
 		return "Dead"
+	case neutral.StatusCreated:
 	}
 	if s.Error != "" && s.Reason != "" {
 		return "Created (" + s.Reason + ")" // why it does not come up, "ImagePullBackOff"

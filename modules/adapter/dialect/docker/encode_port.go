@@ -90,8 +90,9 @@ func modeToDocker(c *neutral.Container) container.NetworkMode {
 			return container.NetworkMode(c.Networks[0].Name)
 		}
 		return "bridge"
+	default:
+		return container.NetworkMode(c.Network)
 	}
-	return container.NetworkMode(c.Network)
 }
 
 // endpoints are a container's networks without any address.

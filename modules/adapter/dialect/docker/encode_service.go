@@ -86,7 +86,7 @@ func specToDocker(w *neutral.Workload) swarm.ServiceSpec {
 	if err != nil {
 		return now
 	}
-	overlaySpec(&asked, workloadFromTree(written), w, now)
+	overlaySpec(&asked, workloadFromTree(written, true), w, now)
 	return asked
 }
 
@@ -172,8 +172,9 @@ func modeOfService(w *neutral.Workload) swarm.ServiceMode {
 		return swarm.ServiceMode{ReplicatedJob: &swarm.ReplicatedJob{MaxConcurrent: &n, TotalCompletions: &total}}
 	case neutral.ModeGlobalJob:
 		return swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}}
+	default:
+		return swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &n}}
 	}
-	return swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &n}}
 }
 
 func taskResourcesToDocker(r neutral.Resources) *swarm.ResourceRequirements {

@@ -40,6 +40,7 @@ func (Dialect) Local(op neutral.Operation, req dialect.Request, _ dialect.Target
 				return response, err == nil
 			}
 		}
+	default:
 	}
 	return dialect.Response{}, false
 }

@@ -38,8 +38,9 @@ func refusalStatus(kind fault.Kind) int {
 	case fault.Timeout:
 		// Docker clients know no 504; 503 is what they retry.
 		return http.StatusServiceUnavailable
+	default:
+		return kind.Status()
 	}
-	return kind.Status()
 }
 
 // refusalMessage is what the caller reads. It never carries a cause.

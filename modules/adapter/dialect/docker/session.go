@@ -101,6 +101,7 @@ func (s *session) mediaType() string {
 		if s.op.Attach != nil && s.op.Attach.Detach {
 			return ""
 		}
+	default:
 	}
 	if s.terminal || s.version.less(apiVersion{1, 42}) {
 		return mediaRaw
@@ -113,8 +114,9 @@ func (s *session) live() bool {
 	switch s.op.Action {
 	case neutral.ContainerLogs, neutral.WorkloadLogs, neutral.TaskLogs:
 		return s.op.Logs == nil || s.op.Logs.Follow
+	default:
+		return true
 	}
-	return true
 }
 
 func (s *session) flush() error {

@@ -79,6 +79,7 @@ func eventToDocker(op neutral.Operation, e neutral.Event) (eventMessage, bool) {
 		m.Scope = "swarm"
 	case events.ContainerEventType, events.ImageEventType:
 		m.Status, m.ID, m.From = e.Action, e.ID, e.Attributes["image"]
+	default:
 	}
 	return m, true
 }

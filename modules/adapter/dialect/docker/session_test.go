@@ -197,14 +197,14 @@ type noDeadline struct{ http.ResponseWriter }
 
 func TestSessionCutWithoutDeadlines(t *testing.T) {
 	t.Parallel()
-	r := httptest.NewRequest("GET", "/v1.49/events", nil)
+	r := httptest.NewRequest(http.MethodGet, "/v1.49/events", nil)
 	s := Dialect{}.Session(neutral.Operation{Action: neutral.EventWatch}, noDeadline{httptest.NewRecorder()}, r)
 	if err := s.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if p := recover(); p != http.ErrAbortHandler {
-			t.Errorf("panic %v", p)
+		if err, ok := recover().(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+			t.Errorf("panic %v", err)
 		}
 	}()
 	_ = s.Close(neutral.Result{}, errors.New("broke"))
@@ -232,7 +232,7 @@ func TestSessionStdin(t *testing.T) {
 				if at != "whole" {
 					source = oneByte{source}
 				}
-				r := httptest.NewRequest("POST", "/v1.49/containers/c/attach", source)
+				r := httptest.NewRequest(http.MethodPost, "/v1.49/containers/c/attach", source)
 				op := neutral.Operation{Action: neutral.ContainerAttach, Extra: map[string]string{extraDetachKeys: c.keys},
 					Attach: &neutral.AttachOptions{Stdin: true, Stdout: true, Stream: true, TTY: c.tty}}
 				s := Dialect{}.Session(op, httptest.NewRecorder(), r)
@@ -254,7 +254,7 @@ func (o oneByte) Read(p []byte) (int, error) { return o.Reader.Read(p[:1]) }
 
 func TestSessionWithoutStdin(t *testing.T) {
 	t.Parallel()
-	r := httptest.NewRequest("POST", "/v1.49/containers/c/attach", strings.NewReader("typed"))
+	r := httptest.NewRequest(http.MethodPost, "/v1.49/containers/c/attach", strings.NewReader("typed"))
 	op := neutral.Operation{Action: neutral.ContainerAttach, Attach: &neutral.AttachOptions{Stdout: true, Stream: true}}
 	if s := (Dialect{}).Session(op, httptest.NewRecorder(), r); s.Stdin() != nil {
 		t.Error("stdin is carried though the caller did not attach it")
@@ -278,7 +278,7 @@ func TestSessionFlushesAtOnce(t *testing.T) {
 	t.Cleanup(server.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "POST", server.URL+"/v1.49/containers/c/wait", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/v1.49/containers/c/wait", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

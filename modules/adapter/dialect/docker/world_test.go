@@ -285,6 +285,7 @@ func (w *world) drive(op neutral.Operation, s dialect.Session) (neutral.Result, 
 			return result, err
 		}
 		return result, echo(s)
+	default:
 	}
 	w.mu.Lock()
 	found, err := w.find(op.Ref)
@@ -312,6 +313,7 @@ func (w *world) drive(op neutral.Operation, s dialect.Session) (neutral.Result, 
 			return result, err
 		}
 		return result, echo(s)
+	default:
 	}
 	switch {
 	case strings.HasPrefix(c.Name, "broken"):

@@ -20,8 +20,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-// credentialsAge is how long credentials are used before their files are read again. Projected service account tokens
-// are renewed minutes before they expire.
+// credentialsAge is how long credentials are used before they are looked at again. client-go reads a token's file once a
+// minute; projected service account tokens are renewed minutes before they expire.
 const credentialsAge = 10 * time.Second
 
 // rootFiles are where systems keep the CAs that everybody trusts; the first that exists is used. Envoy wants them as
@@ -62,6 +62,8 @@ type access struct {
 	log     *slog.Logger
 	plain   http.RoundTripper // HTTP/2 where the server speaks it
 	upgrade http.RoundTripper // HTTP/1.1, for requests that leave HTTP
+	// dressing sets what the API server authenticates, and sends nothing.
+	dressing http.RoundTripper
 
 	mu   sync.Mutex
 	last neutral.Upstream
@@ -94,6 +96,9 @@ func newAccess(config *rest.Config, log *slog.Logger) (*access, error) {
 	h1.NextProtos = []string{"http/1.1"}
 	if a.upgrade, err = rest.TransportFor(h1); err != nil {
 		return nil, fmt.Errorf("kubernetes transport: %w", err)
+	}
+	if a.dressing, err = rest.HTTPWrappersForConfig(config, nowhere{}); err != nil {
+		return nil, fmt.Errorf("kubernetes credentials: %w", err)
 	}
 	if a.last, err = a.load(); err != nil {
 		return nil, err
@@ -158,27 +163,26 @@ func (a *access) load() (neutral.Upstream, error) {
 // token asks client-go for the bearer token by letting it dress a request that goes nowhere: that covers tokens in the
 // configuration, in files, and those of credential plugins, with client-go's own caching and renewal.
 func (a *access) token() (string, error) {
-	var authorization string
-	dressed, err := rest.HTTPWrappersForConfig(a.config, roundTrip(func(r *http.Request) (*http.Response, error) {
-		authorization = r.Header.Get("Authorization")
-		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
-	}))
-	if err != nil {
-		return "", err
-	}
-	req := &http.Request{Method: http.MethodGet, URL: a.base, Header: http.Header{}}
-	resp, err := dressed.RoundTrip(req)
+	resp, err := a.dressing.RoundTrip(&http.Request{Method: http.MethodGet, URL: a.base, Header: http.Header{}})
 	if err != nil {
 		return "", err
 	}
 	if err := resp.Body.Close(); err != nil {
 		return "", err
 	}
+	authorization := resp.Request.Header.Get("Authorization")
 	scheme, token, _ := strings.Cut(authorization, " ")
 	if authorization != "" && !strings.EqualFold(scheme, "Bearer") {
 		return "", errors.New("only bearer tokens and certificates are supported")
 	}
-	return token, nil
+	return strings.TrimSpace(token), nil
+}
+
+// nowhere answers a request with itself.
+type nowhere struct{}
+
+func (nowhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 }
 
 // RoundTrip sends a request to the API whatever host it names. The caller's own credentials do not go along.
@@ -197,10 +201,6 @@ func (a *access) close() {
 		closeIdle(rt)
 	}
 }
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // closeIdle finds the transport under client-go's wrappers and closes what it keeps.
 func closeIdle(rt http.RoundTripper) {

@@ -49,7 +49,7 @@ func connect(t *testing.T, kubeconfig string) *Cluster {
 	return c.(*Cluster)
 }
 
-func TestUpstreamFollowsItsTokenFile(t *testing.T) {
+func TestUpstreamKeepsItsToken(t *testing.T) {
 	t.Parallel()
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	defer s.Close()

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -143,7 +144,7 @@ func (p *published) until(want ...neutral.Service) {
 	}
 }
 
-var equal = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(neutral.ServicePort{}.Endpoints)}
+var equal = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.AddrPort{})}
 
 func newService(name string, ports ...corev1.ServicePort) *corev1.Service {
 	return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name}, Spec: corev1.ServiceSpec{Ports: ports}}

@@ -118,16 +118,7 @@ func legalName(name string, legal func(string) []string, limit int) (changed str
 	if len(name) <= limit && len(legal(name)) == 0 {
 		return name, true
 	}
-	var b strings.Builder
-	for _, r := range strings.ToLower(name) {
-		switch {
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-':
-			b.WriteRune(r)
-		default:
-			b.WriteByte('-')
-		}
-	}
-	base := strings.Trim(b.String(), "-")
+	base := strings.Trim(strings.Map(legalRune, name), "-")
 	if base == "" || base[0] >= '0' && base[0] <= '9' {
 		base = "c" + base
 	}
@@ -135,6 +126,17 @@ func legalName(name string, legal func(string) []string, limit int) (changed str
 		base = strings.TrimRight(base[:room], "-")
 	}
 	return base + "-" + digest(name)[:8], false
+}
+
+// legalRune is the character of a DNS label that takes another's place.
+func legalRune(r rune) rune {
+	switch {
+	case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-':
+		return r
+	case r >= 'A' && r <= 'Z':
+		return r - 'A' + 'a'
+	}
+	return '-'
 }
 
 // podName is the Pod's name for a caller's container name.

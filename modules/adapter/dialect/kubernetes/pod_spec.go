@@ -233,7 +233,10 @@ func (t *podTemplate) hostname() error {
 		t.lose("Domainname", "dropped", "a Pod's domain is the cluster's")
 	}
 	if len(validation.IsDNS1123Label(host)) > 0 {
-		legal, _ := legalName(host, validation.IsDNS1123Label, validation.DNS1123LabelMaxLength)
+		legal := strings.Trim(strings.Map(legalRune, host), "-")
+		if legal = legal[:min(len(legal), validation.DNS1123LabelMaxLength)]; len(validation.IsDNS1123Label(legal)) > 0 {
+			return invalid("Hostname", "invalid hostname: %q", t.in.Hostname)
+		}
 		t.lose("Hostname", legal, "Kubernetes takes lower-case letters, digits and '-'")
 		host = legal
 	}

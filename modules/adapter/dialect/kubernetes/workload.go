@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -34,6 +35,7 @@ type nativeWorkload struct {
 	done     int
 	updating string
 	message  string
+	current  func(ctx context.Context, c *Cluster) (func(*corev1.Pod) bool, error)
 	save     func(ctx context.Context, c *Cluster) error
 }
 
@@ -45,7 +47,7 @@ func workloadFromDeployment(d *appsv1.Deployment) *nativeWorkload {
 	case d.Spec.Paused:
 		w.updating = "paused"
 	case d.Status.ObservedGeneration < d.Generation, int(d.Status.UpdatedReplicas) < w.desired, d.Status.Replicas > d.Status.UpdatedReplicas:
-		if rolledBefore {
+		if d.Generation > 1 { // a new workload is not an update
 			w.updating = "updating"
 		}
 	case rolledBefore:
@@ -55,6 +57,9 @@ func workloadFromDeployment(d *appsv1.Deployment) *nativeWorkload {
 		if condition.Type == appsv1.DeploymentProgressing {
 			w.message = condition.Message
 		}
+	}
+	w.current = func(ctx context.Context, c *Cluster) (func(*corev1.Pod) bool, error) {
+		return c.currentOfDeployment(ctx, d)
 	}
 	w.save = func(ctx context.Context, c *Cluster) error {
 		_, err := c.client.AppsV1().Deployments(d.Namespace).Update(ctx, d, metav1.UpdateOptions{FieldManager: fieldManager})
@@ -72,6 +77,7 @@ func workloadFromDaemonSet(d *appsv1.DaemonSet) *nativeWorkload {
 			w.updating = "updating"
 		}
 	}
+	w.current = labelled("pod-template-generation", d.Annotations[appsv1.DeprecatedTemplateGeneration])
 	w.save = func(ctx context.Context, c *Cluster) error {
 		_, err := c.client.AppsV1().DaemonSets(d.Namespace).Update(ctx, d, metav1.UpdateOptions{FieldManager: fieldManager})
 		return err
@@ -85,6 +91,7 @@ func workloadFromStatefulSet(s *appsv1.StatefulSet) *nativeWorkload {
 	if s.Status.UpdateRevision != s.Status.CurrentRevision {
 		w.updating = "updating"
 	}
+	w.current = labelled(appsv1.ControllerRevisionHashLabelKey, s.Status.UpdateRevision)
 	w.save = func(ctx context.Context, c *Cluster) error {
 		_, err := c.client.AppsV1().StatefulSets(s.Namespace).Update(ctx, s, metav1.UpdateOptions{FieldManager: fieldManager})
 		return err
@@ -95,10 +102,42 @@ func workloadFromStatefulSet(s *appsv1.StatefulSet) *nativeWorkload {
 func workloadFromJob(j *batchv1.Job) *nativeWorkload {
 	w := &nativeWorkload{kind: "Job", mode: neutral.ModeJob, meta: &j.ObjectMeta, template: &j.Spec.Template,
 		replicas: &j.Spec.Completions, running: int(j.Status.Active), desired: replicasOf(j.Spec.Completions), done: int(j.Status.Succeeded)}
+	w.current = labelled("", "")
 	w.save = func(context.Context, *Cluster) error {
 		return fault.New(fault.Unsupported, "a Job of Kubernetes cannot be changed; remove it and create it anew")
 	}
 	return w
+}
+
+// labelled takes the Pods with a label as those of the newest template; no label takes all.
+func labelled(key, value string) func(context.Context, *Cluster) (func(*corev1.Pod) bool, error) {
+	return func(context.Context, *Cluster) (func(*corev1.Pod) bool, error) {
+		return func(pod *corev1.Pod) bool { return key == "" || pod.Labels[key] == value }, nil
+	}
+}
+
+// currentOfDeployment finds the ReplicaSet of the Deployment's newest template, as the Deployment's controller does. As
+// long as that has not made it, no Pod is current.
+func (c *Cluster) currentOfDeployment(ctx context.Context, d *appsv1.Deployment) (func(*corev1.Pod) bool, error) {
+	list, err := c.client.AppsV1().ReplicaSets(d.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, nativeFault(err)
+	}
+	hash := ""
+	for i := range list.Items {
+		set := &list.Items[i]
+		if !metav1.IsControlledBy(set, d) {
+			continue
+		}
+		template := set.Spec.Template.DeepCopy()
+		delete(template.Labels, appsv1.DefaultDeploymentUniqueLabelKey)
+		if equality.Semantic.DeepEqual(template, &d.Spec.Template) {
+			hash = set.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
+		}
+	}
+	return func(pod *corev1.Pod) bool {
+		return hash != "" && pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey] == hash
+	}, nil
 }
 
 func replicasOf(n *int32) int {

@@ -78,7 +78,7 @@ func taskState(pod *corev1.Pod, c *neutral.Container) (state, message string) {
 }
 
 // tasksOf gives the tasks of workloads, each with its Pod. Slots are counted from the oldest that still has a claim
-// to run; those that ended keep none of their own.
+// to run; those that ended have no slot of their own.
 func (a *action) tasksOf(ctx context.Context, workloads []locatedWorkload) ([]neutral.Task, map[string]*corev1.Pod, error) {
 	list, err := a.client.CoreV1().Pods(a.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -90,8 +90,14 @@ func (a *action) tasksOf(ctx context.Context, workloads []locatedWorkload) ([]ne
 	for i := range workloads {
 		w := &workloads[i]
 		var own []*corev1.Pod
+		wanted := func(*corev1.Pod) bool { return true }
+		if a.op.Filter.Current {
+			if wanted, err = w.native.current(ctx, a.Cluster); err != nil {
+				return nil, nil, err
+			}
+		}
 		for j := range list.Items {
-			if belongsTo(&list.Items[j], w) {
+			if belongsTo(&list.Items[j], w) && wanted(&list.Items[j]) {
 				own = append(own, &list.Items[j])
 			}
 		}
@@ -102,6 +108,9 @@ func (a *action) tasksOf(ctx context.Context, workloads []locatedWorkload) ([]ne
 			return strings.Compare(x.Name, y.Name)
 		})
 		for slot, pod := range slots(own) {
+			if terminal(pod) || pod.DeletionTimestamp != nil { // as Swarm shows them: the slot's former tasks
+				slot %= max(w.Desired, 1)
+			}
 			t := taskFromPod(a.cluster, &w.Workload, pod, slot+1, now)
 			tasks, pods[t.ID] = append(tasks, t), pod
 		}
