@@ -272,6 +272,12 @@ func TestExchangeFaults(t *testing.T) {
 	if got := answers[2].GetImmediateResponse().GetStatus().GetCode(); got != 503 {
 		t.Errorf("an ill orchestrator: %d", got)
 	}
+	// Envoy's own answer in place of a body that it could not hold passes as it is.
+	answers = talk(t, client, requestHeaders(false), responseHeaders(false, ":status", "413"),
+		&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{ResponseBody: &extprocv3.HttpBody{Body: []byte("too large")}}})
+	if response := answers[2].GetResponseBody().GetResponse(); response == nil || response.GetBodyMutation() != nil {
+		t.Errorf("Envoy's own answer is rewritten: %v", answers[2])
+	}
 	// A body that nobody asked for is refused, not let through.
 	client = serve(t, func(context.Context, *modules.Request) (modules.Verdict, error) {
 		return modules.Verdict{Route: &modules.Route{Upstream: names.Bridge}}, nil

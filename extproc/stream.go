@@ -27,6 +27,7 @@ type stream struct {
 	request  *modules.Request
 	module   modules.Module
 	exchange modules.Exchange
+	sent     bool           // the native request is on its way
 	native   modules.Answer // as read so far
 	decided  bool
 }
@@ -146,6 +147,7 @@ func (s *stream) rewrite(body []byte) (rewrite modules.Rewrite, response *extpro
 	case other != nil:
 		return rewrite, s.say(*other)
 	}
+	s.sent = true
 	return rewrite, nil
 }
 
@@ -190,8 +192,9 @@ func (s *stream) responseBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespon
 		ResponseBody: &extprocv3.BodyResponse{Response: common}}}
 }
 
-// translates tells whether the answer is a native one; after a change of mind (a route to the bridge) it is not.
-func (s *stream) translates() bool { return s.exchange != nil }
+// translates tells whether the answer is a native one. It is not after a change of mind (a route to the bridge), nor
+// when Envoy itself answered before the native request was made, because the body was too large to hold.
+func (s *stream) translates() bool { return s.exchange != nil && s.sent }
 
 func (s *stream) answer() (answer modules.Answer, refusal *extprocv3.ProcessingResponse) {
 	err := s.server.guarded(s.ctx, func(ctx context.Context) (err error) {

@@ -1,13 +1,17 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isthmus-mesh/isthmus/xds/snapshot"
@@ -15,65 +19,178 @@ import (
 
 // store holds the configuration that is served, and the streams that wait for it to change. It answers nothing before
 // it was first set: an Envoy that outlived the control plane keeps what it has.
+//
+// A change is served in stages, so that at no time a route leads to a cluster that Envoy does not have:
+//
+//	adding ──every Envoy has the new clusters and their endpoints──> routing
+//	routing ──every Envoy has the new listeners and routes─────────> settled: old clusters are gone
+//
+// A stage that an Envoy does not take (it refused something, or it hangs) lasts no longer than patience. A change that
+// only withdraws things begins with routing.
 type store struct {
 	mu      sync.Mutex
-	version string
-	types   map[string]map[string]snapshot.Resource // by type and name; nil before the first set
-	watches map[string]map[*watch]struct{}          // by type
+	next    *snapshot.Snapshot   // what is to be served in the end; nil before the first set
+	served  map[string]resources // by type
+	stage   stage
+	timer   *time.Timer
+	watches map[string]map[*watch]struct{} // by type
 }
 
-// watch is a stream that waits for changes of one type. It is answered once; the stream then asks again.
+type stage int
+
+const (
+	adding stage = iota
+	routing
+	settled
+)
+
+// patience is how long one stage may take.
+const patience = 2 * time.Second
+
+// resources are one type's, by name.
+type resources map[string]snapshot.Resource
+
+// watch is a stream that waits for changes of one type. It is answered once; the stream then asks again, which tells
+// that it took the answer.
 type watch struct {
 	request *cachev3.DeltaRequest
 	sub     cachev3.Subscription
-	answers chan cachev3.DeltaResponse
-	again   []string // to be sent whatever the stream has
+	answers chan cachev3.DeltaResponse // its stream's
+	again   []string                   // to be sent whatever the stream has
 }
 
 var _ cachev3.Cache = (*store)(nil)
 
-func newStore() *store { return &store{watches: map[string]map[*watch]struct{}{}} }
+func newStore() *store {
+	return &store{served: map[string]resources{}, watches: map[string]map[*watch]struct{}{}, stage: settled}
+}
 
-// set replaces the configuration and tells which types changed.
+// set replaces the configuration and tells which types change.
 func (s *store) set(next *snapshot.Snapshot) []string {
-	types := make(map[string]map[string]snapshot.Resource, len(snapshot.Types))
-	for _, typeURL := range snapshot.Types {
-		resources := next.Resources(typeURL)
-		types[typeURL] = make(map[string]snapshot.Resource, len(resources))
-		for _, r := range resources {
-			types[typeURL][r.Name] = r
-		}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var changed []string
-	first := s.types == nil
 	for _, typeURL := range snapshot.Types {
-		if first || differ(s.types[typeURL], types[typeURL]) {
+		if s.next == nil || differ(s.next.Resources(typeURL), next.Resources(typeURL)) {
 			changed = append(changed, typeURL)
 		}
 	}
-	s.types, s.version = types, next.Version
-	for _, typeURL := range changed {
-		for w := range s.watches[typeURL] {
-			if s.answer(w) {
-				delete(s.watches[typeURL], w)
-			}
-		}
-	}
+	s.next = next
+	s.enter(adding)
 	return changed
 }
 
-func differ(a, b map[string]snapshot.Resource) bool {
-	if len(a) != len(b) {
-		return true
-	}
-	for name, r := range a {
-		if other, ok := b[name]; !ok || other.Version != r.Version {
-			return true
+// enter begins a stage, and the ones after it as far as nothing needs to be waited for.
+func (s *store) enter(stage stage) {
+	s.stage = stage
+	switch stage {
+	case adding:
+		for _, typeURL := range []string{resourcev3.SecretType, resourcev3.ClusterType, resourcev3.EndpointType} {
+			// Old ones stay beside the new ones: what routes know now must not be gone before the routes are.
+			both := maps.Clone(s.served[typeURL])
+			if both == nil {
+				both = resources{}
+			}
+			maps.Copy(both, byName(s.next.Resources(typeURL)))
+			s.serve(typeURL, both)
+		}
+	case routing:
+		for _, typeURL := range []string{resourcev3.ListenerType, resourcev3.RouteType} {
+			s.serve(typeURL, byName(s.next.Resources(typeURL)))
+		}
+	case settled:
+		for _, typeURL := range []string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.SecretType} {
+			s.serve(typeURL, byName(s.next.Resources(typeURL)))
 		}
 	}
-	return false
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if stage == settled {
+		return
+	}
+	s.timer = time.AfterFunc(patience, func() { s.give(s.next, stage) })
+	s.advance()
+}
+
+// give up waiting for a stage of a configuration.
+func (s *store) give(of *snapshot.Snapshot, stage stage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == of && s.stage == stage {
+		s.enter(stage + 1)
+	}
+}
+
+// advance goes to the next stage when every stream has what this one serves.
+func (s *store) advance() {
+	types := map[stage][]string{
+		adding:  {resourcev3.ClusterType, resourcev3.EndpointType},
+		routing: {resourcev3.ListenerType, resourcev3.RouteType},
+	}[s.stage]
+	if types == nil {
+		return
+	}
+	for stream := range s.streams() {
+		for _, typeURL := range types {
+			if !s.took(stream, typeURL) {
+				return
+			}
+		}
+	}
+	s.enter(s.stage + 1)
+}
+
+// streams are the ones that are there: those that wait for clusters, or were just answered and will wait again.
+func (s *store) streams() map[chan cachev3.DeltaResponse]struct{} {
+	streams := map[chan cachev3.DeltaResponse]struct{}{}
+	for _, watches := range s.watches {
+		for w := range watches {
+			streams[w.answers] = struct{}{}
+		}
+	}
+	return streams
+}
+
+// took tells whether a stream waits for changes of a type, having what is served. Endpoints it must have asked for: it
+// does so once it knows their cluster.
+func (s *store) took(stream chan cachev3.DeltaResponse, typeURL string) bool {
+	for w := range s.watches[typeURL] {
+		if w.answers != stream {
+			continue
+		}
+		has := w.sub.ReturnedResources()
+		for name, r := range s.served[typeURL] {
+			if v, ok := has[name]; ok && v != r.Version || !ok && (w.sub.IsWildcard() || typeURL == resourcev3.EndpointType) {
+				return false
+			}
+		}
+		return true
+	}
+	return len(s.served[typeURL]) == 0
+}
+
+// serve replaces what is served of a type and answers who waits for it.
+func (s *store) serve(typeURL string, next resources) {
+	s.served[typeURL] = next
+	for w := range s.watches[typeURL] {
+		if s.answer(w) {
+			delete(s.watches[typeURL], w)
+		}
+	}
+}
+
+func byName(all []snapshot.Resource) resources {
+	named := make(resources, len(all))
+	for _, r := range all {
+		named[r.Name] = r
+	}
+	return named
+}
+
+// differ compares lists that are sorted.
+func differ(a, b []snapshot.Resource) bool {
+	return !slices.EqualFunc(a, b, func(a, b snapshot.Resource) bool { return a.Name == b.Name && a.Version == b.Version })
 }
 
 // CreateDeltaWatch answers a stream at once when it does not have what is served, else when that changes.
@@ -81,12 +198,11 @@ func (s *store) CreateDeltaWatch(request *cachev3.DeltaRequest, sub cachev3.Subs
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := &watch{request: request, sub: sub, answers: answers}
-	// What a running stream asks for by name it wants sent, though it had it once: Envoy forgets the endpoints of a
-	// cluster that changed. A new stream only tells what it has.
+	// What a running stream asks for by name it wants sent, though it had it once. A new stream only tells what it has.
 	if len(request.GetInitialResourceVersions()) == 0 {
 		w.again = request.GetResourceNamesSubscribe()
 	}
-	if s.types != nil && s.answer(w) {
+	if s.next != nil && s.answer(w) {
 		return nil, nil
 	}
 	w.again = nil
@@ -95,6 +211,7 @@ func (s *store) CreateDeltaWatch(request *cachev3.DeltaRequest, sub cachev3.Subs
 		s.watches[typeURL] = map[*watch]struct{}{}
 	}
 	s.watches[typeURL][w] = struct{}{}
+	s.advance()
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -106,11 +223,11 @@ func (s *store) CreateDeltaWatch(request *cachev3.DeltaRequest, sub cachev3.Subs
 // makes it larger than the number of watches of a stream.
 func (s *store) answer(w *watch) bool {
 	typeURL := w.request.GetTypeUrl()
-	resources := s.types[typeURL]
+	served := s.served[typeURL]
 	has := w.sub.ReturnedResources()
-	d := &delta{request: w.request, version: s.version, returned: make(map[string]string, len(has))}
+	d := &delta{request: w.request, version: s.next.Version, returned: make(map[string]string, len(has))}
 	consider := func(name string) {
-		if r, ok := resources[name]; ok {
+		if r, ok := served[name]; ok {
 			d.returned[name] = r.Version
 			if has[name] != r.Version || slices.Contains(w.again, name) {
 				d.updated = append(d.updated, r)
@@ -120,11 +237,11 @@ func (s *store) answer(w *watch) bool {
 		}
 	}
 	if w.sub.IsWildcard() {
-		for name := range resources {
+		for name := range served {
 			consider(name)
 		}
 		for name := range has {
-			if _, ok := resources[name]; !ok {
+			if _, ok := served[name]; !ok {
 				consider(name)
 			}
 		}
@@ -141,6 +258,8 @@ func (s *store) answer(w *watch) bool {
 	if len(d.updated)+len(d.removed) == 0 {
 		return false
 	}
+	slices.SortFunc(d.updated, func(a, b snapshot.Resource) int { return cmp.Compare(a.Name, b.Name) })
+	slices.Sort(d.removed)
 	w.answers <- d
 	return true
 }

@@ -1,15 +1,14 @@
 package front
 
 import (
-	"bytes"
+	"bufio"
 	"context"
-	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -17,86 +16,67 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/hijack"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/hijack/hijacktest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// fakeEnvoy stands for both Envoys and the far gateway: HTTP/2 without TLS on a Unix socket. Sessions go to
-// hijack.Serve as the far bridge does it, everything else to the engine.
-type fakeEnvoy struct {
-	socket string
-	server *http.Server
-}
-
-func newFakeEnvoy(t *testing.T, handler http.Handler) *fakeEnvoy {
+// newFakeEnvoy stands for both Envoys: HTTP/2 without TLS on a Unix socket, in front of handler. It gives the socket and
+// a function that kills it.
+func newFakeEnvoy(t *testing.T, handler http.Handler) (socket string, kill func()) {
 	t.Helper()
-	socket := filepath.Join(socketDir(t), "edge.sock")
+	socket = filepath.Join(hijacktest.SocketDir(t), "edge.sock")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	e := &fakeEnvoy{socket: socket, server: &http.Server{
-		Handler: handler, Protocols: protocols, ReadHeaderTimeout: time.Minute,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-	}}
+	server := &http.Server{Handler: handler, Protocols: protocols, ReadHeaderTimeout: time.Minute, ErrorLog: quiet()}
 	ended := make(chan struct{})
 	go func() {
-		_ = e.server.Serve(listener)
+		_ = server.Serve(listener)
 		close(ended)
 	}()
-	t.Cleanup(func() {
-		_ = e.server.Close()
+	kill = func() {
+		_ = server.Close()
 		<-ended
-	})
-	return e
-}
-
-// socketDir is short: a Unix socket's path has 108 bytes.
-func socketDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "front")
-	if err != nil {
-		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
+	t.Cleanup(kill)
+	return socket, kill
 }
 
-// engineHandler is the far gateway in front of an engine.
-func engineHandler(upstream neutral.Upstream) http.Handler {
+func quiet() *log.Logger { return slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) }
+
+// farGateway is the far gateway in front of an engine: sessions are hijacked, everything else passes through.
+func farGateway(t *testing.T, upstream neutral.Upstream) http.Handler {
+	t.Helper()
+	transport := &http.Transport{DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return hijack.Dial(ctx, upstream)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "docker", "docker"
 		},
-		Transport: &http.Transport{DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return hijack.Dial(ctx, upstream)
-		}},
-		FlushInterval: -1,
-		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		Transport: transport, FlushInterval: -1, ErrorLog: quiet(),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get(names.HeaderSession) != "" {
-			if err := hijack.Serve(w, r, upstream); err != nil {
-				refuse(w, http.StatusServiceUnavailable, err.Error())
-			}
+		if r.Header.Get(names.HeaderSession) == "" {
+			proxy.ServeHTTP(w, r)
 			return
 		}
-		proxy.ServeHTTP(w, r)
+		if err := hijack.Serve(w, r, upstream); err != nil {
+			refuse(w, http.StatusServiceUnavailable, err.Error())
+		}
 	})
 }
 
-// serveFront starts an edge in front of an Envoy's socket and gives its own.
-func serveFront(t *testing.T, config Config) string {
+// serveFront starts an edge in front of an Envoy's socket. stop ends it and waits.
+func serveFront(t *testing.T, config Config) (socket string, stop func()) {
 	t.Helper()
-	if config.Peer == "" {
-		config.Peer, config.Authority = "east", "api.east.isthmus.internal"
-	}
-	if config.Log == nil {
-		config.Log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
-	socket := filepath.Join(socketDir(t), "east.sock")
+	config.Peer, config.Authority = "east", "api.east.isthmus.internal"
+	socket = filepath.Join(hijacktest.SocketDir(t), "east.sock")
 	listener, err := Listen(socket)
 	if err != nil {
 		t.Fatal(err)
@@ -104,87 +84,37 @@ func serveFront(t *testing.T, config Config) string {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- New(config).Serve(ctx, listener) }()
-	t.Cleanup(func() {
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-	})
-	return socket
-}
-
-type testWriter struct{ t *testing.T }
-
-func (w testWriter) Write(p []byte) (int, error) {
-	w.t.Log(strings.TrimSpace(string(p)))
-	return len(p), nil
-}
-
-// fakeEngine is a server of raw connections that reads a request's head and body itself.
-func fakeEngine(t *testing.T, serve func(conn *net.UnixConn, r *http.Request, reader io.Reader)) neutral.Upstream {
-	t.Helper()
-	socket := filepath.Join(socketDir(t), "engine.sock")
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := listener.AcceptUnix()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = conn.Close() }()
-				serveEngine(conn, serve)
-			}()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = listener.Close()
-		<-done
-	})
-	return neutral.Upstream{Socket: socket}
+	t.Cleanup(stop)
+	return socket, stop
 }
 
-// leakCheck fails the test when goroutines of this project outlive it. It runs after every other cleanup.
-func leakCheck(t *testing.T) {
+// chain is an edge, a fake Envoy, a far gateway and a fake engine.
+func chain(t *testing.T, config Config, serve func(hijacktest.Connection)) (socket string, kill func()) {
 	t.Helper()
-	t.Cleanup(func() {
-		deadline := time.Now().Add(5 * time.Second)
-		for {
-			stacks := ownGoroutines()
-			if len(stacks) == 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Errorf("%d goroutines outlive the test:\n%s", len(stacks), strings.Join(stacks, "\n\n"))
-				return
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	})
+	config.Edge, kill = newFakeEnvoy(t, farGateway(t, hijacktest.Engine(t, serve)))
+	socket, _ = serveFront(t, config)
+	return socket, kill
 }
 
-// ownGoroutines are those that run this module's code outside of tests that still run.
-func ownGoroutines() []string {
-	buffer := make([]byte, 4<<20)
-	buffer = buffer[:runtime.Stack(buffer, true)]
-	var own []string
-	for _, stack := range strings.Split(string(buffer), "\n\n") {
-		if strings.Contains(stack, "isthmus/modules/adapter") && !strings.Contains(stack, "testing.tRunner") {
-			own = append(own, stack)
-		}
-	}
-	return own
+// client is a docker client's connection with its raw bytes.
+type client struct {
+	*net.UnixConn
+	reader *bufio.Reader
 }
 
-var errEmpty = errors.New("empty")
-
-// request writes a raw request and gives the connection back.
-func request(t *testing.T, socket, head string) *net.UnixConn {
+// dial opens a connection and sends head.
+func dial(t *testing.T, socket, head string) client {
 	t.Helper()
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
 	if err != nil {
@@ -194,8 +124,71 @@ func request(t *testing.T, socket, head string) *net.UnixConn {
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(conn, bytes.NewReader([]byte(head))); err != nil {
+	if _, err := io.WriteString(conn, head); err != nil {
 		t.Fatal(err)
 	}
-	return conn
+	return client{UnixConn: conn, reader: bufio.NewReader(conn)}
+}
+
+// answer reads the head of an answer.
+func (c client) answer(t *testing.T) *http.Response {
+	t.Helper()
+	answer, err := http.ReadResponse(c.reader, &http.Request{Method: http.MethodPost})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = answer.Body.Close() })
+	return answer
+}
+
+// body reads an answer's body and its end.
+func body(t *testing.T, answer *http.Response) string {
+	t.Helper()
+	raw, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// httpClient is an ordinary client of an edge.
+func httpClient(t *testing.T, socket string) *http.Client {
+	t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+}
+
+// waitReleased fails the test when goroutines that serve sessions outlive it.
+func waitReleased(t *testing.T) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		left := servingGoroutines()
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// servingGoroutines are those inside a request or a session, of any edge.
+func servingGoroutines() []string {
+	buffer := make([]byte, 4<<20)
+	buffer = buffer[:runtime.Stack(buffer, true)]
+	var left []string
+	for _, stack := range strings.Split(string(buffer), "\n\n") {
+		for _, name := range []string{"front.(*Server).serve(", "front.watch(", "front.(*input)", "hijack.Serve(", "hijack.send("} {
+			if strings.Contains(stack, name) {
+				left = append(left, stack)
+				break
+			}
+		}
+	}
+	return left
 }

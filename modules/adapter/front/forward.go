@@ -1,6 +1,7 @@
 package front
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,7 +51,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
 
 // modifyResponse strips what gateways say to each other and lets a log that breaks off say so in its own framing.
 func (s *Server) modifyResponse(response *http.Response) error {
-	stripGateway(response.Header)
+	s.unify(response)
 	if response.StatusCode != http.StatusOK || response.Request == nil {
 		return nil
 	}
@@ -63,6 +65,27 @@ func (s *Server) modifyResponse(response *http.Response) error {
 type readCloser struct {
 	io.Reader
 	io.Closer
+}
+
+// unify makes an answer one that a docker client understands: without what gateways say to each other, and with a JSON
+// body where an Envoy on the way gave up. What Envoy writes there is for its operator, and can name addresses.
+func (s *Server) unify(response *http.Response) {
+	stripGateway(response.Header)
+	if !strings.HasPrefix(response.Header.Get("Content-Type"), "text/plain") || response.Header.Get("Server") != "envoy" {
+		return
+	}
+	switch response.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	default:
+		return
+	}
+	said, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+	_ = response.Body.Close()
+	s.config.Log.Warn("the gateways could not carry a request", "status", response.StatusCode, "said", string(said))
+	body := errorBody("peer " + s.config.Peer + " is not reachable from this gateway, or its orchestrator is not")
+	response.Header.Set("Content-Type", "application/json")
+	response.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 }
 
 // stripGateway removes headers that are no business of a docker client.
@@ -98,15 +121,19 @@ func (s *Server) failure(err error) (int, string) {
 
 // refuse answers as an engine does. The type is exact: with a charset the docker CLI prints the raw JSON.
 func refuse(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(errorBody(message))
+}
+
+func errorBody(message string) []byte {
 	body, err := json.Marshal(struct {
 		Message string `json:"message"`
 	}{message})
 	if err != nil { // a string always marshals
-		status, body = http.StatusInternalServerError, nil
+		return []byte("{}")
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n'))
+	return append(body, '\n')
 }
 
 // pool lends the buffers that streams are copied through.

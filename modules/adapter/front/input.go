@@ -1,6 +1,7 @@
 package front
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"sync"
@@ -20,7 +21,7 @@ type input struct {
 
 	state sync.Mutex // guards conn and over
 	conn  net.Conn
-	over  bool
+	over  error // what Read gives once the session is over; nil until then
 }
 
 func newInput(body []byte) *input {
@@ -31,21 +32,22 @@ func newInput(body []byte) *input {
 func (in *input) attach(conn net.Conn, reader io.Reader) {
 	in.state.Lock()
 	defer in.state.Unlock()
-	if in.over {
+	if in.over != nil {
 		return
 	}
 	in.conn, in.reader = conn, reader
 	close(in.ready)
 }
 
-// end makes Read end: the session is over.
-func (in *input) end() {
+// end makes Read give err from now on: io.EOF when the far side has ended, anything else resets the stream, so that the
+// far side does not take the client for one that sends no more.
+func (in *input) end(err error) {
 	in.state.Lock()
 	defer in.state.Unlock()
-	if in.over {
+	if in.over != nil {
 		return
 	}
-	in.over = true
+	in.over = err
 	if in.conn == nil {
 		close(in.ready)
 		return
@@ -53,7 +55,7 @@ func (in *input) end() {
 	_ = in.conn.SetReadDeadline(time.Now())
 }
 
-func (in *input) isOver() bool {
+func (in *input) isOver() error {
 	in.state.Lock()
 	defer in.state.Unlock()
 	return in.over
@@ -69,28 +71,31 @@ func (in *input) Read(p []byte) (int, error) {
 	<-in.ready
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.reader == nil || in.eof || in.isOver() {
+	if err := in.isOver(); err != nil {
+		return 0, err
+	}
+	if in.eof {
 		return 0, io.EOF
 	}
 	n, err := in.reader.Read(p)
 	if err == io.EOF {
 		in.eof = true
 		close(in.ended)
-	} else if err != nil && in.isOver() {
-		err = io.EOF
+	} else if err != nil {
+		err = cmp.Or(in.isOver(), err)
 	}
 	return n, err
 }
 
 // Close is called by the transport when it reads no more.
 func (in *input) Close() error {
-	in.end()
+	in.end(io.EOF)
 	return nil
 }
 
 // drain reads what the client still sends until it closes its end, so that closing ours does not look like a failure.
 func (in *input) drain(patience time.Duration) {
-	in.end()
+	in.end(io.EOF)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.eof || in.reader == nil {

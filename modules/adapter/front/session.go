@@ -46,14 +46,14 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	in := newInput(body)
-	defer in.end()
+	defer in.end(io.EOF)
 	response, err := s.transport.RoundTrip(s.sessionRequest(ctx, r, in, len(body)))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	defer func() { _ = response.Body.Close() }()
-	stripGateway(response.Header)
+	s.unify(response)
 	if response.StatusCode != http.StatusOK {
 		passAnswer(w, control, response)
 		return
@@ -67,7 +67,7 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) {
 	defer func() { _ = conn.Close() }()
 	// The drain's end, or a client that vanished, ends whichever call is waiting; a last word still gets its moment.
 	defer context.AfterFunc(ctx, func() {
-		in.end()
+		in.end(context.Canceled)
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	})()
 	if err := accept(conn, r, response.Header.Get("Content-Type")); err != nil {

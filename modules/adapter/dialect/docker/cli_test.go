@@ -110,6 +110,8 @@ func TestClientContainers(t *testing.T) {
 	c.want([]string{"inspect", "web", "--format", "{{.State.Status}} {{.State.Running}} {{.Name}} {{.NetworkSettings.IPAddress}}|{{.HostConfig.NetworkMode}} {{(index .Mounts 0).Name}}"},
 		"running true /web |bridge data")
 	c.want([]string{"inspect", "job", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}"}, "7 true")
+	c.want([]string{"inspect", "shop", "--format", "{{.Spec.Name}}"}, "shop") // a service: all kinds before it say no
+	c.refused([]string{"inspect", "nobody"}, "No such object: nobody")
 	c.want([]string{"port", "web"}, "80/tcp -> 0.0.0.0:8080")
 	c.want([]string{"top", "web"}, "PID", "sleep 60")
 	c.want([]string{"stop", "web"}, "web")
@@ -186,6 +188,16 @@ func TestClientServices(t *testing.T) {
 	c.refused([]string{"service", "rollback", "-d", "shop"}, "rollback")
 	c.refused([]string{"service", "inspect", "nobody"}, "no such service: nobody")
 	c.want([]string{"service", "rm", "shop"}, "shop")
+}
+
+// TestClientWaitsForService follows a rollout as the client does without -d: it polls tasks until all run for a while.
+func TestClientWaitsForService(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the client watches for five seconds")
+	}
+	c := newCLI(t)
+	c.want([]string{"service", "scale", "shop=1"}, "overall progress: 1 out of 1 tasks", "Service shop converged")
 }
 
 // TestClientVersions asks with the API versions of old and new clients.

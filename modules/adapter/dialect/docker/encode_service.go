@@ -3,7 +3,6 @@ package docker
 import (
 	"encoding/json"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -88,37 +87,6 @@ func specToDocker(w *neutral.Workload) swarm.ServiceSpec {
 	}
 	overlaySpec(&asked, workloadFromTree(written, true), w, now)
 	return asked
-}
-
-// overlaySpec puts what is so now over what was asked, where the two differ.
-func overlaySpec(asked *swarm.ServiceSpec, was, w *neutral.Workload, now swarm.ServiceSpec) {
-	asked.Name = now.Name
-	asked.Labels = now.Labels
-	if was.Mode != w.Mode || was.Replicas != w.Replicas {
-		asked.Mode = now.Mode
-	}
-	spec, current := asked.TaskTemplate.ContainerSpec, now.TaskTemplate.ContainerSpec
-	if !sameImage(was.Template.Image, w.Template.Image) {
-		spec.Image = current.Image
-	}
-	if !slices.Equal(was.Template.Env, w.Template.Env) {
-		spec.Env = current.Env
-	}
-	if !slices.Equal(was.Template.Command, w.Template.Command) {
-		spec.Args = current.Args
-	}
-	if !slices.Equal(was.Template.Entrypoint, w.Template.Entrypoint) {
-		spec.Command = current.Command
-	}
-	if !maps.Equal(was.Template.Labels, w.Template.Labels) {
-		spec.Labels = current.Labels
-	}
-	if was.Template.Resources != w.Template.Resources {
-		asked.TaskTemplate.Resources = now.TaskTemplate.Resources
-	}
-	if was.Force != w.Force {
-		asked.TaskTemplate.ForceUpdate = now.TaskTemplate.ForceUpdate
-	}
 }
 
 // specFromNeutral renders the spec of a workload that no docker client wrote.

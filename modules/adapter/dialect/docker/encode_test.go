@@ -16,13 +16,21 @@ import (
 )
 
 // TestServiceComesBackAsItWas does what docker service scale does: inspect, change one number, send the whole back. A
-// workload that no docker client made must not change in anything else, and nothing of it is refused or lost.
+// workload must not change in anything else, whoever made and changed it, and nothing of it is refused or lost.
 func TestServiceComesBackAsItWas(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(7, 8))
-	for range 300 {
+	for i := range 600 {
 		w := someWorkload(random)
 		d := Dialect{}
+		if i%2 == 0 { // made by a docker client in another form, and changed since
+			former := someWorkload(random)
+			spec, err := json.Marshal(specToDocker(&former))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.Origin = &neutral.Origin{Dialect: neutral.Docker, Spec: spec}
+		}
 		inspect := dialect.Request{Method: "GET", Path: "/v1.49/services/shop?insertDefaults=false"}
 		op, err := d.Classify(inspect)
 		if err != nil {
@@ -53,7 +61,7 @@ func TestServiceComesBackAsItWas(t *testing.T) {
 		}
 		got := neutral.Workload{Name: op.Workload.Name, Labels: op.Workload.Labels, Mode: op.Workload.Mode, Replicas: op.Workload.Replicas,
 			Template: op.Workload.Template, Placement: op.Workload.Placement, Update: op.Workload.Update, Force: op.Workload.Force, Version: op.Version}
-		w.Losses = nil
+		w.Losses, w.Origin = nil, nil
 		if !reflect.DeepEqual(got, w) {
 			t.Fatalf("sent %s\ngot  %+v\nwant %+v", body, got, w)
 		}

@@ -176,6 +176,9 @@ func (w *world) do(op neutral.Operation, losses []neutral.Loss) (neutral.Result,
 	case neutral.ImageList:
 		r.Images = []neutral.Image{heldImage}
 	case neutral.ImageInspect:
+		if !strings.Contains(op.Image, "busybox") {
+			return r, fault.New(fault.NotFound, "No such image: %s", op.Image)
+		}
 		r.Image = &heldImage
 	case neutral.NetworkList, neutral.SecretList:
 	case neutral.VolumeList:
@@ -225,10 +228,16 @@ func (w *world) do(op neutral.Operation, losses []neutral.Loss) (neutral.Result,
 	case neutral.TaskList:
 		r.Tasks = []neutral.Task{someTask}
 	case neutral.TaskInspect:
+		if op.Ref != someTask.ID {
+			return r, fault.New(fault.NotFound, "task %s not found", op.Ref)
+		}
 		r.Task = &someTask
 	case neutral.NodeList:
 		r.Nodes = []neutral.Node{someNode}
 	case neutral.NodeInspect:
+		if op.Ref != someNode.ID && op.Ref != someNode.Name {
+			return r, fault.New(fault.NotFound, "node %s not found", op.Ref)
+		}
 		r.Node = &someNode
 	case neutral.ExecCreate:
 		if _, err := w.find(op.Ref); err != nil {

@@ -20,7 +20,7 @@ import (
 // How often the API is asked whether it has ServiceExports by now; the resource may be installed at any time.
 const (
 	exportsRetryMin = time.Second
-	exportsRetryMax = 15 * time.Second
+	exportsRetryMax = 5 * time.Second
 )
 
 // exportVersions are the versions of ServiceExport that are understood, the best first.

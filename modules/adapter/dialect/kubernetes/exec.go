@@ -9,12 +9,14 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -147,7 +149,8 @@ func (c *Cluster) run(ctx context.Context, pod *corev1.Pod, subresource string, 
 	if err != nil {
 		return 0, "", fault.Wrap(fault.Internal, err, "a stream to the orchestrator could not be made")
 	}
-	return readOutcome(executor.StreamWithContext(ctx, streams))
+	// The client logs ends of streams that are none of its business (a caller that hangs up); what matters comes back.
+	return readOutcome(executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), streams))
 }
 
 // readOutcome tells a command's own end from one that could not be started and from a broken stream.

@@ -174,6 +174,7 @@ func (c *Cluster) confirmEnd(ctx context.Context, pod *corev1.Pod, name, instanc
 // logWindow lets through the lines that a caller wants. The kubelet knows seconds; the rest is decided here.
 type logWindow struct {
 	options neutral.LogOptions
+	tty     bool
 	emit    func(neutral.Chunk) error
 	tail    []neutral.Chunk // the last lines before Until, when both are asked for
 }
@@ -182,7 +183,7 @@ func newLogWindow(options neutral.LogOptions, tty bool, emit func(neutral.Chunk)
 	if tty {
 		options.Stdout = options.Stdout || options.Stderr
 	}
-	return &logWindow{options: options, emit: emit}
+	return &logWindow{options: options, tty: tty, emit: emit}
 }
 
 func (w *logWindow) held() bool {
@@ -215,6 +216,9 @@ func (w *logWindow) line(at time.Time, data []byte) error {
 	if !w.options.Stdout {
 		return nil
 	}
+	if w.tty {
+		data = terminalLine(data)
+	}
 	chunk := neutral.Chunk{Stream: neutral.Stdout, Data: data, Time: at}
 	if !w.held() {
 		return w.emit(chunk)
@@ -225,6 +229,14 @@ func (w *logWindow) line(at time.Time, data []byte) error {
 		w.tail = w.tail[len(w.tail)-limit:]
 	}
 	return nil
+}
+
+// terminalLine ends a line as a terminal does, which container runtimes do not keep in their logs.
+func terminalLine(data []byte) []byte {
+	if line, ok := bytes.CutSuffix(data, []byte{'\n'}); ok && !bytes.HasSuffix(line, []byte{'\r'}) {
+		return append(bytes.Clone(line), '\r', '\n')
+	}
+	return data
 }
 
 func (w *logWindow) flush() error {
