@@ -69,8 +69,8 @@ func (d *Demo) Tour(ctx context.Context, w io.Writer) error {
 			{say: "It is closed again.", run: []string{"isthmus-west", "access", "close", "17070"}},
 		}},
 		{"No permission, no passage", []step{
-			{say: "East lets west do nothing outside namespace default; volumes of its own it may not make.",
-				run: []string{"docker", "volume", "create", "secrets"}, want: "no permission", code: 1},
+			{say: "West may run containers in east; east's nodes are not for west to touch.",
+				run: []string{"docker", "node", "update", "--availability", "drain", "east-node"}, want: "no permission", code: 1},
 		}},
 		{"West ends it", []step{
 			{say: "Stop and destroy.", run: []string{"docker", "rm", "-f", "ledger"}},
@@ -145,9 +145,12 @@ func (t *teller) tell(ctx context.Context, s step) error {
 	}
 }
 
+// logDelay is how long Envoy may keep a line of its access log, and a little more.
+const logDelay = 350 * time.Millisecond
+
 // gateways shows what the gateways wrote of a step.
 func (t *teller) gateways(took time.Duration) {
-	time.Sleep(150 * time.Millisecond) // Envoy writes its log after the answer
+	time.Sleep(logDelay)
 	for _, f := range t.logs {
 		for _, line := range f.lines() {
 			if told := f.tell(line); told != "" {

@@ -77,9 +77,7 @@ func workloadFromTree(t *tree, update bool) *neutral.Workload {
 	for _, item := range endpoint.get("Ports").items() {
 		w.Template.Ports = append(w.Template.Ports, servicePortFromTree(item))
 	}
-	slices.SortFunc(w.Template.Ports, func(a, b neutral.Port) int {
-		return cmp.Or(cmp.Compare(a.Published, b.Published), cmp.Compare(a.Container, b.Container), strings.Compare(a.Protocol, b.Protocol))
-	})
+	slices.SortFunc(w.Template.Ports, comparePorts)
 	return w
 }
 
@@ -269,6 +267,11 @@ func updateFromTree(t *tree) *neutral.UpdatePolicy {
 		t.fail(fault.Invalid, "UpdateConfig: Delay cannot be negative")
 	}
 	return policy
+}
+
+// comparePorts puts ports in the order in which a swarm shows them.
+func comparePorts(a, b neutral.Port) int {
+	return cmp.Or(cmp.Compare(a.Published, b.Published), cmp.Compare(a.Container, b.Container), strings.Compare(a.Protocol, b.Protocol))
 }
 
 func servicePortFromTree(t *tree) neutral.Port {

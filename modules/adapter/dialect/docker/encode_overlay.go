@@ -121,6 +121,7 @@ func overlaySpec(shown *swarm.ServiceSpec, was, is *neutral.Workload, now swarm.
 	}
 }
 
+// publishedPorts are the ports that a service's spec has, in one order.
 func publishedPorts(c *neutral.Container) []neutral.Port {
 	var ports []neutral.Port
 	for _, p := range c.Ports {
@@ -129,5 +130,6 @@ func publishedPorts(c *neutral.Container) []neutral.Port {
 			ports = append(ports, p)
 		}
 	}
+	slices.SortFunc(ports, comparePorts)
 	return ports
 }

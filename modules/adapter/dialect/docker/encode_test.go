@@ -146,3 +146,34 @@ func TestNoAddressIsShown(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkContainerList(b *testing.B) {
+	containers := make([]neutral.Container, 100)
+	for i := range containers {
+		containers[i] = neutral.Container{ID: stableID(strconv.Itoa(i)), Name: "c" + strconv.Itoa(i), Image: "busybox:1.36",
+			Command: []string{"sleep", "60"}, CreatedAt: epoch, Labels: map[string]string{"app": "web"}, Network: neutral.NetworkPod,
+			State: neutral.State{Status: neutral.StatusRunning, StartedAt: epoch}}
+	}
+	req := dialect.Request{Method: "GET", Path: "/v1.49/containers/json?all=1"}
+	for b.Loop() {
+		op, err := Dialect{}.Classify(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if op, _, err = (Dialect{}).Decode(op, req); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := (Dialect{}).Encode(op, req, neutral.Result{Containers: containers}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkClassify(b *testing.B) {
+	req := dialect.Request{Method: "GET", Path: "/v1.49/containers/web/json"}
+	for b.Loop() {
+		if _, err := (Dialect{}).Classify(req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

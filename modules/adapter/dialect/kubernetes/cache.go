@@ -164,7 +164,7 @@ func slimPod(obj any) (any, error) {
 			InitContainerStatuses: slimStatuses(pod.Status.InitContainerStatuses),
 		},
 	}
-	for _, key := range []string{annotationName, annotationPorts} {
+	for _, key := range []string{annotationName, annotationPorts, annotationLabels} {
 		if v, ok := pod.Annotations[key]; ok {
 			if slim.Annotations == nil {
 				slim.Annotations = map[string]string{}

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -72,7 +73,7 @@ func (c *Cluster) Services(ctx context.Context, publish func([]neutral.Service))
 	}{{k.services, keyOfService}, {k.slices, keyOfSlice}, {k.pods, keyOfExportedPod}} {
 		registration, err := source.informer.AddEventHandler(k.handler(source.key))
 		if err != nil {
-			return apiFault(err, "the catalogue")
+			return fmt.Errorf("kubernetes catalogue: %w", err)
 		}
 		defer func() { _ = source.informer.RemoveEventHandler(registration) }() // fails for an informer that ended
 		synced = append(synced, registration.HasSynced)

@@ -14,6 +14,7 @@ const (
 	extraVersion     = "version"     // the API version of the resource, "v1"
 	extraSubresource = "subresource" // "log", "scale"; absent for the object itself
 	extraVerb        = "verb"        // the API's own verb, "deletecollection"
+	extraContainer   = "container"   // the container of the pod, where log, exec or attach names one
 )
 
 // impersonation is the prefix of the headers by which a caller acts as somebody else. The API server would judge them
@@ -89,6 +90,9 @@ func classifyResource(head dialect.Request, t target) (neutral.Operation, error)
 	}
 	if t.subresource != "" {
 		op.Extra[extraSubresource] = t.subresource
+		if t.container != "" {
+			op.Extra[extraContainer] = t.container
+		}
 		if op.Verb, op.Action, err = subresourceVerb(kind, t, verb); err != nil {
 			return neutral.Operation{}, err
 		}

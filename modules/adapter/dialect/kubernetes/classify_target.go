@@ -17,7 +17,7 @@ type target struct {
 
 	group, version, namespace string
 	resource, name            string
-	subresource               string
+	subresource, container    string
 	watch                     bool // a watch by path or by query
 	collection                bool // no name in the path
 }
@@ -124,6 +124,10 @@ func parseTarget(method, raw string) (target, error) {
 	}
 	if t.collection && !t.watch && (method == http.MethodGet || method == http.MethodHead) {
 		t.parseQuery(q)
+	}
+	switch t.subresource {
+	case "log", "exec", "attach":
+		t.container = q.Get("container")
 	}
 	return t, nil
 }

@@ -136,7 +136,7 @@ func (c *Cluster) Close() error {
 func (c *Cluster) System(ctx context.Context) (neutral.System, error) {
 	v, err := c.version(ctx)
 	if err != nil {
-		return neutral.System{}, apiFault(err, "the version of the orchestrator")
+		return neutral.System{}, nativeFault(err)
 	}
 	system := neutral.System{
 		Name:       c.cluster,
@@ -150,7 +150,7 @@ func (c *Cluster) System(ctx context.Context) (neutral.System, error) {
 	nodes, err := c.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 	if err != nil {
 		if ctx.Err() != nil {
-			return neutral.System{}, apiFault(err, "the nodes")
+			return neutral.System{}, nativeFault(err)
 		}
 		c.log.Debug("nodes are not readable", "error", err)
 		system.Warnings = append(system.Warnings, "the gateway cannot read the nodes")

@@ -16,8 +16,9 @@ import (
 )
 
 // Locate finds the pod, or the container of a pod, that an access names. A name stands for, in this order: the pod of
-// that name; "<container>.<pod>"; "<pod>.<subdomain>" as headless Services name the pods of a StatefulSet; the pod
-// that carries the name as its caller wrote it, where Kubernetes would not allow it.
+// that name; "<container>.<pod>"; "<pod>.<container>" as docker's callers see it; "<pod>.<subdomain>" as headless
+// Services name the pods of a StatefulSet; the pod that carries the name as its caller wrote it, where Kubernetes would
+// not allow it.
 func (c *Cluster) Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Target, error) {
 	namespace := ref.Namespace
 	if namespace == "" {
@@ -60,7 +61,9 @@ func (c *Cluster) find(ctx context.Context, namespace string, ref neutral.Target
 	}
 	readings := []reading{{pod: name}}
 	if first, rest, ok := strings.Cut(name, "."); ok && container == "" && first != "" && rest != "" {
-		readings = append(readings, reading{pod: rest, container: first}, reading{pod: first, subdomain: rest})
+		last := strings.LastIndexByte(name, '.')
+		readings = append(readings, reading{pod: rest, container: first},
+			reading{pod: name[:last], container: name[last+1:]}, reading{pod: first, subdomain: rest})
 	}
 	for _, r := range readings {
 		if p := c.pods.get(namespace, r.pod); p != nil && r.fits(p) {
@@ -93,7 +96,7 @@ func (c *Cluster) ask(ctx context.Context, namespace, name string) (*corev1.Pod,
 		c.pods.missed(namespace, name)
 		return nil, noPod(namespace, name)
 	case err != nil:
-		return nil, apiFault(err, "the container")
+		return nil, nativeFault(err)
 	}
 	return p, nil
 }
@@ -107,7 +110,7 @@ func targetOf(pod *corev1.Pod, container string) (neutral.Target, error) {
 	t := neutral.Target{
 		Object: neutral.Object{
 			Kind: neutral.KindContainer, Resource: coreGroup + "/pods",
-			Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels,
+			Namespace: pod.Namespace, Name: pod.Name, Labels: labelsFromMeta(pod.ObjectMeta),
 		},
 		Network: neutral.NetworkPod,
 		Node:    pod.Spec.NodeName,

@@ -50,6 +50,7 @@ func TestLocateInFakeCluster(t *testing.T) {
 		{"container", neutral.TargetRef{Namespace: "a", Pod: "two", Container: "main"}, "two 10.0.0.2 pod true", 0, false},
 		{"container that does not run", neutral.TargetRef{Namespace: "a", Pod: "two", Container: "sidecar"}, "two invalid IP pod false", 0, false},
 		{"container.pod", neutral.TargetRef{Namespace: "a", Container: "main.two"}, "two 10.0.0.2 pod true", 0, false},
+		{"pod.container", neutral.TargetRef{Namespace: "a", Container: "two.main"}, "two 10.0.0.2 pod true", 0, false},
 		{"no such container", neutral.TargetRef{Namespace: "a", Pod: "two", Container: "none"}, "", fault.NotFound, true},
 		{"no such container.pod", neutral.TargetRef{Namespace: "a", Container: "none.two"}, "", fault.NotFound, true},
 		{"stateful set", neutral.TargetRef{Namespace: "a", Pod: "db-0"}, "db-0 10.0.0.3 pod true", 0, false},

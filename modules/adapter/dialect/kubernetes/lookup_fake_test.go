@@ -78,35 +78,3 @@ func TestLookupInFakeCluster(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
-
-// TestFaultsHideWhatTheFakeAPISays holds that no text of the API, addresses included, reaches a caller.
-func TestFaultsHideWhatTheFakeAPISays(t *testing.T) {
-	t.Parallel()
-	pods := schema.GroupResource{Resource: "pods"}
-	unreachable := &url.Error{Op: "Get", URL: "https://10.9.8.7:6443/api", Err: &net.OpError{Op: "dial", Err: errors.New("10.9.8.7 refused")}}
-	for _, c := range []struct {
-		err  error
-		want fault.Kind
-	}{
-		{apierrors.NewNotFound(pods, "10.9.8.7"), fault.NotFound},
-		{apierrors.NewForbidden(pods, "x", errors.New("10.9.8.7")), fault.Denied},
-		{apierrors.NewUnauthorized("10.9.8.7"), fault.Unavailable},
-		{apierrors.NewConflict(pods, "x", errors.New("10.9.8.7")), fault.Conflict},
-		{apierrors.NewAlreadyExists(pods, "10.9.8.7"), fault.Conflict},
-		{apierrors.NewTooManyRequests("10.9.8.7", 1), fault.Exhausted},
-		{apierrors.NewServiceUnavailable("10.9.8.7"), fault.Unavailable},
-		{apierrors.NewTimeoutError("10.9.8.7", 1), fault.Timeout},
-		{apierrors.NewInternalError(errors.New("10.9.8.7")), fault.Internal},
-		{unreachable, fault.Unavailable},
-	} {
-		f := newFakeCluster(t)
-		f.client.PrependReactor("get", "pods", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, c.err })
-		_, err := f.Locate(t.Context(), neutral.TargetRef{Namespace: "b", Pod: "x"})
-		if !fault.Is(err, c.want) {
-			t.Errorf("%v becomes %v, want %s", c.err, fault.Of(err).Kind, c.want)
-		}
-		if resp := (Dialect{}).Refuse(dialect.Request{Path: "/api/v1/namespaces/a/pods/x"}, err); strings.Contains(string(resp.Body), "10.9.8.7") {
-			t.Errorf("%v leaks: %s", c.err, resp.Body)
-		}
-	}
-}
