@@ -107,6 +107,9 @@ func scripts(t *testing.T, folder string) {
 			"in":         in,
 			"curl":       curl,
 			"scrape":     scrape,
+			"process":    process,
+			"write":      write,
+			"restore":    restore,
 		},
 	})
 }
@@ -131,6 +134,7 @@ func setup(env *testscript.Env) error {
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
 		"NORTH_EAST":        "http://" + gateway("north").APIs["east"],
 		"EDGE_WEST":         gateway("west").Edge,
+		"ADMIN_EAST":        gateway("east").Admin,
 		"EDGE_EAST":         gateway("east").Edge,
 		"SERVICE":           running.Service,
 		"ACCESS":            running.Access,
@@ -236,6 +240,35 @@ func curl(ts *testscript.TestScript, neg bool, args []string) {
 // scrape GATEWAY: reads its metrics.
 func scrape(ts *testscript.TestScript, neg bool, args []string) {
 	check(ts, neg, ts.Exec("curl", "-sS", "http://"+running.Mesh.Gateway(args[0]).Admin+"/metrics"))
+}
+
+// process stop|continue CLUSTER NAME: holds a process of a cluster, or lets it go on.
+func process(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: process stop|continue CLUSTER NAME")
+	}
+	p := running.Bed.Process(args[1], args[2])
+	if p == nil {
+		ts.Fatalf("cluster %s has no process %s", args[1], args[2])
+	}
+	signal := syscall.SIGSTOP
+	if args[0] == "continue" {
+		signal = syscall.SIGCONT
+	}
+	check(ts, neg, p.Kill(signal))
+}
+
+// write GATEWAY NAME FILE: puts the file in the place of one of the gateway's documents.
+func write(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: write GATEWAY NAME FILE")
+	}
+	check(ts, neg, running.Mesh.Gateway(args[0]).Write(args[1], ts.ReadFile(args[2])))
+}
+
+// restore GATEWAY NAME: puts the policies of the demo back.
+func restore(ts *testscript.TestScript, neg bool, args []string) {
+	check(ts, neg, running.Mesh.Gateway(args[0]).Write(args[1], demo.Policies[args[0]]))
 }
 
 func check(ts *testscript.TestScript, neg bool, err error) {

@@ -87,7 +87,6 @@ func TestDecidedUpstreams(t *testing.T) {
 			r.Header.Set(names.HeaderNode, "node-1")
 			r.Header.Set(names.HeaderPeer, "spiffe://evil.test/cluster/evil")
 			a := call(t, west.edge(), r)
-			t.Logf("%d %v\n%s", a.code, a.header, a.body)
 			if a.code != http.StatusOK || !strings.HasPrefix(a.body, "POST ") {
 				t.Fatalf("%d %s", a.code, a.body)
 			}
@@ -141,7 +140,6 @@ func TestDecisionFailsClosed(t *testing.T) {
 			defer kill()
 			before := reached
 			a := ask()
-			t.Logf("%d %s", a.code, a.body)
 			if strings.HasPrefix(phase, "request") {
 				refusal(t, a, http.StatusServiceUnavailable, "no decision")
 				if reached != before {
@@ -182,7 +180,6 @@ func TestDecisionFailsClosed(t *testing.T) {
 			})
 			kill = stop
 			a := ask()
-			t.Logf("%d %s", a.code, a.body)
 			refusal(t, a, code, "the gateway")
 			if strings.Contains(a.body, "native") {
 				t.Error("the native answer crossed")

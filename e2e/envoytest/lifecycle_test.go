@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -331,6 +332,10 @@ func TestDrain(t *testing.T) {
 	// A connection that is used shows Envoy draining: it is told to close.
 	client := clientTo(t, "unix", g.socket(names.EdgeSocket), false)
 	call(t, client, request(t, http.MethodGet, "http://nobody/", nil))
+	stats, err := s.Stats(t.Context())
+	if err != nil || !strings.Contains(string(stats), "envoy_server_live") || !strings.Contains(string(stats), "envoy_http_downstream_rq") {
+		t.Errorf("%v %.2000s", err, stats)
+	}
 	began := time.Now()
 	client.CloseIdleConnections()
 	stop()
@@ -341,7 +346,7 @@ func TestDrain(t *testing.T) {
 
 func envoyConfig(dir, path string) envoy.Config {
 	return envoy.Config{
-		Options: envoy.Options{Node: "west", Cluster: "west", RunDir: dir, Concurrency: 1}, Binary: path,
+		Options: envoy.Options{Node: "west", Cluster: "west", RunDir: dir, Concurrency: 1, MaxMemory: 1 << 30}, Binary: path,
 		Drain: 100 * time.Millisecond, Log: discard(),
 	}
 }

@@ -44,12 +44,22 @@ func newAuthority(t *testing.T, domain string) *authority {
 // issue makes a certificate for SPIFFE ids.
 func (a *authority) issue(ids ...string) (certificate, key []byte) {
 	a.t.Helper()
+	return a.sign(&x509.Certificate{URIs: uris(a.t, ids...)})
+}
+
+// issueDNS makes a certificate for a DNS name.
+func (a *authority) issueDNS(name string) (certificate, key []byte) {
+	a.t.Helper()
+	return a.sign(&x509.Certificate{DNSNames: []string{name}})
+}
+
+func (a *authority) sign(template *x509.Certificate) (certificate, key []byte) {
+	a.t.Helper()
 	private := newKey(a.t)
-	template := &x509.Certificate{
-		SerialNumber: serial(a.t), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(12 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, URIs: uris(a.t, ids...),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
+	template.SerialNumber = serial(a.t)
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(12*time.Hour)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, private.Public(), a.key)
 	if err != nil {
 		a.t.Fatal(err)

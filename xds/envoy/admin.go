@@ -94,7 +94,7 @@ func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
 		return nil, fmt.Errorf("envoy admin: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 32<<20))
 	if err != nil {
 		return nil, fmt.Errorf("envoy admin: %w", err)
 	}

@@ -13,9 +13,11 @@ import (
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	downstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
+	fixedheapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -30,6 +32,7 @@ type Options struct {
 	Concurrency    int    // worker threads; 0 is one a CPU
 	LogLevel       string // trace, debug, info, warning, error, critical; "" is warning
 	MaxConnections int64  // of all callers together; 0 is 50000
+	MaxMemory      int64  // bytes of heap; near it Envoy sheds load rather than grow; 0 is no limit
 }
 
 func (o Options) validate() error {
@@ -38,7 +41,7 @@ func (o Options) validate() error {
 		return errors.New("envoy: node and cluster must be given")
 	case !filepath.IsAbs(o.RunDir):
 		return fmt.Errorf("envoy: run directory %q is not an absolute path", o.RunDir)
-	case o.Concurrency < 0 || o.MaxConnections < 0:
+	case o.Concurrency < 0 || o.MaxConnections < 0 || o.MaxMemory < 0:
 		return errors.New("envoy: a negative limit")
 	}
 	return nil
@@ -68,9 +71,9 @@ func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 	if connections == 0 {
 		connections = 50_000
 	}
-	limit, err := anypb.New(&downstreamv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: connections})
+	overload, err := overloadManager(connections, o.MaxMemory)
 	if err != nil {
-		return nil, fmt.Errorf("envoy bootstrap: %w", err)
+		return nil, err
 	}
 	xds, err := xdsCluster(filepath.Join(o.RunDir, names.XDSSocket))
 	if err != nil {
@@ -99,13 +102,55 @@ func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 		ClusterManager:      &bootstrapv3.ClusterManager{EnableDeferredClusterCreation: true},
 		StatsConfig:         stats(),
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
-		OverloadManager: &overloadv3.OverloadManager{
-			ResourceMonitors: []*overloadv3.ResourceMonitor{{
-				Name:       "envoy.resource_monitors.global_downstream_max_connections",
-				ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: limit},
-			}},
-		},
+		OverloadManager:     overload,
 	}, nil
+}
+
+// overloadManager sets the limits at which Envoy refuses more rather than fail all.
+func overloadManager(connections, memory int64) (*overloadv3.OverloadManager, error) {
+	m := &overloadv3.OverloadManager{}
+	monitor := func(name string, config proto.Message) error {
+		packed, err := anypb.New(config)
+		if err != nil {
+			return fmt.Errorf("envoy bootstrap: %w", err)
+		}
+		m.ResourceMonitors = append(m.ResourceMonitors, &overloadv3.ResourceMonitor{
+			Name: name, ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: packed},
+		})
+		return nil
+	}
+	if err := monitor("envoy.resource_monitors.global_downstream_max_connections",
+		&downstreamv3.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: connections}); err != nil {
+		return nil, err
+	}
+	if memory == 0 {
+		return m, nil
+	}
+	const heap = "envoy.resource_monitors.fixed_heap"
+	if err := monitor(heap, &fixedheapv3.FixedHeapConfig{MaxHeapSizeBytes: uint64(memory)}); err != nil {
+		return nil, err
+	}
+	for _, action := range []struct {
+		name string
+		at   float64
+	}{
+		{"envoy.overload_actions.shrink_heap", 0.90},
+		{"envoy.overload_actions.reset_high_memory_stream", 0.93}, // readers that stopped go first
+		{"envoy.overload_actions.stop_accepting_requests", 0.96},
+		{"envoy.overload_actions.stop_accepting_connections", 0.98},
+	} {
+		trigger := &overloadv3.Trigger{Name: heap, TriggerOneof: &overloadv3.Trigger_Threshold{
+			Threshold: &overloadv3.ThresholdTrigger{Value: action.at},
+		}}
+		if action.name == "envoy.overload_actions.reset_high_memory_stream" {
+			trigger.TriggerOneof = &overloadv3.Trigger_Scaled{
+				Scaled: &overloadv3.ScaledTrigger{ScalingThreshold: action.at, SaturationThreshold: 0.98},
+			}
+		}
+		m.Actions = append(m.Actions, &overloadv3.OverloadAction{Name: action.name, Triggers: []*overloadv3.Trigger{trigger}})
+	}
+	m.BufferFactoryConfig = &overloadv3.BufferFactoryConfig{MinimumAccountToTrackPowerOfTwo: 20} // 1 MiB
+	return m, nil
 }
 
 // stats keeps what is looked at: a cluster has a hundred of them otherwise, and there are as many clusters as services.

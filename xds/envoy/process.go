@@ -215,11 +215,15 @@ func startTicks(pid int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The command in parentheses may contain anything; field 22 counts from after it.
-	_, rest, ok := bytes.Cut(b[max(bytes.LastIndexByte(b, ')'), 0):], []byte(") "))
-	fields := bytes.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0, fmt.Errorf("process %d: stat has another form", pid)
+	return parseStart(b)
+}
+
+// parseStart reads field 22 of a process's stat. The command in parentheses may contain anything, so fields count from
+// after it.
+func parseStart(stat []byte) (uint64, error) {
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 20 {
+		return 0, errors.New("a process's stat has another form")
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -242,6 +243,11 @@ func (s *Supervisor) Ready(ctx context.Context) error {
 
 // ReopenLogs makes Envoy open its access logs anew, after they were moved away.
 func (s *Supervisor) ReopenLogs(ctx context.Context) error { return s.admin.post(ctx, "/reopen_logs") }
+
+// Stats are Envoy's own counters, in Prometheus' text format.
+func (s *Supervisor) Stats(ctx context.Context) ([]byte, error) {
+	return s.admin.do(ctx, http.MethodGet, "/stats/prometheus?usedonly")
+}
 
 // Status tells how it is with Envoy.
 func (s *Supervisor) Status() Status {

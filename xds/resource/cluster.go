@@ -29,7 +29,9 @@ const connectTimeout = 5 * time.Second
 
 // PeerCluster leads to another gateway.
 func PeerCluster(g Gateway, peer Peer) *clusterv3.Cluster {
-	c := cluster(names.PeerCluster(peer.Name), http2Protocol(nil, peerHTTP2()))
+	protocol := http2Protocol(nil, peerHTTP2())
+	protocol.CommonHttpProtocolOptions.IdleTimeout = duration(time.Hour) // a handshake over a distance costs
+	c := cluster(names.PeerCluster(peer.Name), protocol)
 	located(c, peer.Addresses)
 	c.TransportSocket = toPeer(peer, g.suffix())
 	c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: keepalive()}
@@ -170,5 +172,5 @@ func explicit(filters []*hcmv3.HttpFilter, config *upstreamhttpv3.HttpProtocolOp
 
 // upstreamStrip removes what gateways say to each other, at the last moment before a request leaves.
 func upstreamStrip(more ...*mutationv3.HeaderMutation) *hcmv3.HttpFilter {
-	return filter(filterStrip, withoutGatewayHeaders(more...))
+	return filter(filterUpstreamStrip, withoutGatewayHeaders(more...))
 }

@@ -8,6 +8,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rbacconfigv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	customresponsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/custom_response/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
@@ -23,13 +24,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// Names of filters, by which routes configure them.
+// Names of filters, by which routes configure them; a cluster's filters among them, so theirs are others.
 const (
 	filterRBAC    = "envoy.filters.http.rbac"
 	filterExtProc = "envoy.filters.http.ext_proc"
 	filterProof   = "envoy.filters.http.custom_response"
-	filterStrip   = "envoy.filters.http.header_mutation"
+	filterStrip   = "isthmus.strip"
 	filterRouter  = "envoy.filters.http.router"
+
+	filterUpstreamStrip = "isthmus.upstream_strip"
 )
 
 // decisionTimeout is how long Envoy waits for one message of external processing; the server's own deadline is
@@ -65,9 +68,11 @@ func extProc() *hcmv3.HttpFilter {
 	})
 }
 
-// withoutExtProc is for routes that decide by themselves.
-func withoutExtProc() *anypb.Any {
-	return pack(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true}})
+// decidedByRoute is for routes that decide by themselves: the filters that are for external processing's decisions are
+// not even made for such a request.
+func decidedByRoute() perFilter {
+	off := pack(&routev3.FilterConfig{Disabled: true})
+	return perFilter{filterExtProc: off, filterProof: off, filterStrip: off}
 }
 
 // rbac allows everything where a route does not say otherwise.

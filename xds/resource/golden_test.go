@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -40,8 +41,7 @@ var (
 		{Name: "grpc", Number: 9090, Protocol: "tcp", App: neutral.GRPC},
 		{Name: "db", Number: 5432, Protocol: "tcp", App: neutral.TCP},
 	}}
-	services = []Service{{Service: web, Peers: []string{west.ID, north.ID}}}
-	remote   = neutral.Upstream{
+	remote = neutral.Upstream{
 		Address: "10.0.0.1:6443", CA: []byte("CA"), Cert: []byte("certificate"), Key: []byte("key"),
 		ServerName: "kubernetes.default.svc", Token: "token", Host: "kubernetes.default.svc",
 	}
@@ -51,6 +51,12 @@ var (
 		Caller: "100% ci", Node: "node-1", NetworkMode: "host",
 	}
 )
+
+// hosts are what peers may query.
+func hosts() []*routev3.VirtualHost {
+	return ServiceHosts(gateway, Service{Service: web, Peers: []string{west.ID, north.ID, "spiffe://unknown"}},
+		map[string]string{west.ID: west.Name, north.ID: north.Name})
+}
 
 // goldens are the resources as they are sent.
 func goldens() map[string]proto.Message {
@@ -64,8 +70,8 @@ func goldens() map[string]proto.Message {
 		"listener_local":           LocalListener(gateway),
 		"listener_api":             PeerAPIListener(gateway, west),
 		"listener_access":          ContainerListener(gateway, access),
-		"routes_peer":              PeerRoutes(gateway, peers, services, remote),
-		"routes_peer_nothing":      PeerRoutes(gateway, peers, nil, neutral.Upstream{}),
+		"routes_peer":              PeerRoutes(gateway, hosts(), remote),
+		"routes_peer_nothing":      PeerRoutes(gateway, nil, neutral.Upstream{}),
 		"routes_edge":              EdgeRoutes(gateway, peers),
 		"routes_local":             LocalRoutes(gateway, peers),
 		"routes_api":               PeerAPIRoutes(gateway, west),

@@ -115,7 +115,7 @@ func TestKeepOnly(t *testing.T) {
 func TestEveryRouteToServiceIsGuarded(t *testing.T) {
 	t.Parallel()
 	found := 0
-	for _, host := range PeerRoutes(gateway, peers, services, socket).GetVirtualHosts() {
+	for _, host := range PeerRoutes(gateway, hosts(), socket).GetVirtualHosts() {
 		for _, r := range host.GetRoutes() {
 			cluster := r.GetRoute().GetCluster()
 			byPeer, byRoute := false, false

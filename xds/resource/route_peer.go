@@ -10,16 +10,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// PeerRoutes are the routes of the peer listener. A request's HeaderPeer is what the certificate proved.
-func PeerRoutes(g Gateway, peers []Peer, services []Service, orchestrator neutral.Upstream) *routev3.RouteConfiguration {
-	peerNames := make(map[string]string, len(peers))
-	for _, p := range peers {
-		peerNames[p.ID] = p.Name
-	}
-	hosts := []*routev3.VirtualHost{peeringHost(g)}
-	for _, s := range services {
-		hosts = append(hosts, serviceHosts(g, s, peerNames)...)
-	}
+// PeerRoutes are the routes of the peer listener: services' are those that ServiceHosts made. A request's HeaderPeer is
+// what the certificate proved.
+func PeerRoutes(g Gateway, services []*routev3.VirtualHost, orchestrator neutral.Upstream) *routev3.RouteConfiguration {
+	hosts := make([]*routev3.VirtualHost, 0, len(services)+2)
+	hosts = append(hosts, peeringHost(g))
+	hosts = append(hosts, services...)
 	hosts = append(hosts, decidedHost(orchestrator))
 	return &routev3.RouteConfiguration{
 		Name: ListenerPeer, VirtualHosts: hosts,
@@ -31,16 +27,16 @@ func PeerRoutes(g Gateway, peers []Peer, services []Service, orchestrator neutra
 // peeringHost leads peers to the peering service, which decides by HeaderPeer itself.
 func peeringHost(g Gateway) *routev3.VirtualHost {
 	route := forward(anyPath(), to(names.Peering, 0))
-	route.TypedPerFilterConfig = perFilter{filterExtProc: withoutExtProc()}
+	route.TypedPerFilterConfig = decidedByRoute()
 	route.Metadata = decision{kind: "peering", decision: "allow"}.metadata()
 	return &routev3.VirtualHost{
 		Name: names.Peering, Domains: domain(names.PeeringHost(g.Cluster, g.suffix())), Routes: []*routev3.Route{route},
 	}
 }
 
-// serviceHosts are the names of a service: the first port's is the bare name as well. Peers that may not query it fall
-// to external processing, which refuses in words.
-func serviceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.VirtualHost {
+// ServiceHosts are the names of a service: the first port's is the bare name as well. Peers that may not query it fall
+// to external processing, which refuses in words. The map gives peers' names by their SPIFFE ids.
+func ServiceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.VirtualHost {
 	host := names.ServiceHost(s.Name, s.Namespace, g.Cluster, g.suffix())
 	var hosts []*routev3.VirtualHost
 	for i, port := range s.Ports {
@@ -73,7 +69,8 @@ func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer 
 		action.RetryPolicy = again()
 		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
 	}
-	route.TypedPerFilterConfig = perFilter{filterExtProc: withoutExtProc(), filterRBAC: onlyPeer(id)}
+	route.TypedPerFilterConfig = decidedByRoute()
+	route.TypedPerFilterConfig[filterRBAC] = onlyPeer(id)
 	route.Metadata = decision{
 		kind: kindQuery, peer: peer, verb: string(neutral.Query), decision: "allow",
 		object: string(neutral.KindService) + " " + s.Namespace + "/" + s.Name,

@@ -38,8 +38,20 @@ type Model struct {
 // label is a DNS label, of which names are made.
 var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// serviceName is what service names and namespaces of all orchestrators fit into; Swarm's have dots and underscores.
-var serviceName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,251}[a-zA-Z0-9])?$`)
+// isServiceName tells whether a service's name or namespace can be part of a host name; Swarm's have dots and
+// underscores.
+func isServiceName(s string) bool {
+	alphanumeric := func(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' }
+	if s == "" || len(s) > 253 || !alphanumeric(s[0]) || !alphanumeric(s[len(s)-1]) {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
 
 // accessName is what a listener's name is made of.
 var accessName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._/-]{0,251}[a-zA-Z0-9])?$`)
@@ -150,35 +162,46 @@ func CheckID(id, domain string) error {
 // usable sorts the services that can have a route and tells why others cannot. What runs in a cluster names its own
 // services, so a bad one must not take the others with it.
 func (m Model) usable() ([]Service, []error) {
-	sorted := slices.SortedStableFunc(slices.Values(m.Services), func(a, b Service) int {
-		return cmp.Compare(strings.ToLower(a.ID()), strings.ToLower(b.ID()))
-	})
 	known := make(map[string]bool, len(m.Peers))
 	for _, p := range m.Peers {
 		known[p.ID] = true
 	}
+	type named struct {
+		id string // lower case, as names of hosts compare
+		Service
+	}
+	sorted := make([]named, len(m.Services))
+	for i, s := range m.Services {
+		sorted[i] = named{strings.ToLower(s.ID()), s}
+	}
+	slices.SortStableFunc(sorted, func(a, b named) int {
+		// Of two that differ by case alone the one in lower case comes first, and stays.
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(b.Name, a.Name), cmp.Compare(b.Namespace, a.Namespace))
+	})
 	var errs []error
-	var services []Service
-	for i, s := range sorted {
+	services := make([]Service, 0, len(sorted))
+	last := ""
+	for _, s := range sorted {
 		switch {
 		case !slices.ContainsFunc(s.Peers, func(id string) bool { return known[id] }):
 			continue // nobody who may query it can come in
-		case !serviceName.MatchString(s.Name) || !serviceName.MatchString(s.Namespace):
-			errs = append(errs, fmt.Errorf("service %q cannot be part of a host name", s.ID()))
+		case !isServiceName(s.Name) || !isServiceName(s.Namespace):
+			errs = append(errs, fmt.Errorf("service %q cannot be part of a host name", s.Service.ID()))
 			continue
-		case i > 0 && strings.EqualFold(sorted[i-1].ID(), s.ID()):
-			errs = append(errs, fmt.Errorf("service %q is there twice", s.ID()))
+		case s.id == last:
+			errs = append(errs, fmt.Errorf("service %q is there twice", s.Service.ID()))
 			continue
 		}
-		ports := s.Ports
-		s.Ports = nil
-		for _, p := range ports {
+		last = s.id
+		ports := make([]neutral.ServicePort, 0, len(s.Ports))
+		for _, p := range s.Ports {
 			if resource.Served(p) && p.Number != 0 &&
-				!slices.ContainsFunc(s.Ports, func(q neutral.ServicePort) bool { return q.Number == p.Number }) {
-				s.Ports = append(s.Ports, p)
+				!slices.ContainsFunc(ports, func(q neutral.ServicePort) bool { return q.Number == p.Number }) {
+				ports = append(ports, p)
 			}
 		}
-		services = append(services, s)
+		s.Ports = ports
+		services = append(services, s.Service)
 	}
 	return services, errs
 }

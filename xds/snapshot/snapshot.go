@@ -7,13 +7,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"slices"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -45,138 +42,108 @@ type Snapshot struct {
 func (s *Snapshot) Resources(typeURL string) []Resource { return s.resources[typeURL] }
 
 // Build makes the snapshot of a model that is valid.
-func Build(m Model) (*Snapshot, error) {
-	if err := m.Validate(); err != nil {
-		return nil, err
-	}
-	services, rejected := m.usable()
-	b := builder{}
-	b.edges(m)
-	b.target(m, services)
-	s, err := b.snapshot()
-	if err != nil {
-		return nil, err
-	}
-	s.Rejected = rejected
-	return s, nil
+func Build(m Model) (*Snapshot, error) { return new(Builder).Build(m) }
+
+// draft gathers resources by type.
+type draft struct {
+	resources map[string][]Resource
+	err       error
 }
 
-// builder gathers resources by type.
-type builder map[string][]proto.Message
-
-func (b builder) clusters(c ...*clusterv3.Cluster) { add(b, resourcev3.ClusterType, c) }
-func (b builder) endpoints(e ...*endpointv3.ClusterLoadAssignment) {
-	add(b, resourcev3.EndpointType, e)
-}
-func (b builder) listeners(l ...*listenerv3.Listener)     { add(b, resourcev3.ListenerType, l) }
-func (b builder) routes(r ...*routev3.RouteConfiguration) { add(b, resourcev3.RouteType, r) }
-func (b builder) secrets(s ...*tlsv3.Secret)              { add(b, resourcev3.SecretType, s) }
-func add[M proto.Message](b builder, typeURL string, messages []M) {
+// add encodes a message.
+func (d *draft) add(typeURL string, messages ...proto.Message) {
 	for _, m := range messages {
-		b[typeURL] = append(b[typeURL], m)
+		r, err := encode(typeURL, m)
+		if err != nil {
+			d.err = err
+			return
+		}
+		d.put(typeURL, r)
 	}
+}
+
+func (d *draft) put(typeURL string, r ...Resource) {
+	d.resources[typeURL] = append(d.resources[typeURL], r...)
+}
+
+func encode(typeURL string, m proto.Message) (Resource, error) {
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return Resource{}, fmt.Errorf("encode %s: %w", nameOf(m), err)
+	}
+	hash := sha256.Sum256(body)
+	return Resource{
+		Name: nameOf(m), Version: hex.EncodeToString(hash[:8]), Body: &anypb.Any{TypeUrl: typeURL, Value: body},
+	}, nil
 }
 
 // edges are for callers of this cluster.
-func (b builder) edges(m Model) {
+func (d *draft) edges(m Model) {
 	g := m.Gateway
-	b.listeners(resource.LocalListener(g))
-	b.routes(resource.LocalRoutes(g, m.Peers))
+	d.add(resourcev3.ListenerType, resource.LocalListener(g))
+	d.add(resourcev3.RouteType, resource.LocalRoutes(g, m.Peers))
 	if g.Edge != "" {
-		b.listeners(resource.EdgeListener(g))
-		b.routes(resource.EdgeRoutes(g, m.Peers))
+		d.add(resourcev3.ListenerType, resource.EdgeListener(g))
+		d.add(resourcev3.RouteType, resource.EdgeRoutes(g, m.Peers))
 	}
 	if len(m.Peers) > 0 {
-		b.secrets(resource.Certificate(resource.SecretIdentity, m.Identity.Certificate, m.Identity.Key))
+		d.add(resourcev3.SecretType, resource.Certificate(resource.SecretIdentity, m.Identity.Certificate, m.Identity.Key))
 	}
 	for _, p := range m.Peers {
-		b.clusters(resource.PeerCluster(g, p))
-		b.secrets(resource.Trust(resource.PeerSecret(p.Name), []Peer{p}))
+		d.add(resourcev3.ClusterType, resource.PeerCluster(g, p))
+		d.add(resourcev3.SecretType, resource.Trust(resource.PeerSecret(p.Name), []Peer{p}))
 		if p.API != "" {
-			b.listeners(resource.PeerAPIListener(g, p))
-			b.routes(resource.PeerAPIRoutes(g, p))
+			d.add(resourcev3.ListenerType, resource.PeerAPIListener(g, p))
+			d.add(resourcev3.RouteType, resource.PeerAPIRoutes(g, p))
 		}
 	}
 	for _, a := range m.Accesses {
-		b.listeners(resource.ContainerListener(g, a))
+		d.add(resourcev3.ListenerType, resource.ContainerListener(g, a))
 	}
 	if g.Tracing.Collector != "" {
-		b.clusters(resource.TracingCluster(g))
+		d.add(resourcev3.ClusterType, resource.TracingCluster(g))
 	}
 }
 
-// target is for what peers ask of this cluster. Without a peer nobody may come in, so there is no listener.
-func (b builder) target(m Model, services []Service) {
+// target is for what peers ask of this cluster, services aside.
+func (d *draft) target(m Model, peers []Peer) {
 	g := m.Gateway
-	if g.Peer == "" || len(m.Peers) == 0 {
-		return
+	d.add(resourcev3.ListenerType, resource.PeerListener(g))
+	d.add(resourcev3.SecretType, resource.Trust(resource.SecretPeers, peers))
+	for _, s := range resource.OrchestratorSecrets(m.Upstream) {
+		d.add(resourcev3.SecretType, s)
 	}
-	peers := slices.SortedFunc(slices.Values(m.Peers), func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
-	b.listeners(resource.PeerListener(g))
-	b.routes(resource.PeerRoutes(g, peers, services, m.Upstream))
-	b.secrets(resource.Trust(resource.SecretPeers, peers))
-	b.secrets(resource.OrchestratorSecrets(m.Upstream)...)
-	b.clusters(
+	d.add(resourcev3.ClusterType,
 		resource.LocalCluster(g, names.ExtProc, names.ExtProcSocket),
 		resource.LocalCluster(g, names.Bridge, names.BridgeSocket),
 		resource.LocalCluster(g, names.Peering, names.PeeringSocket),
 		resource.AccessCluster(),
 	)
 	if m.Upstream.Socket != "" || m.Upstream.Address != "" {
-		b.clusters(resource.OrchestratorCluster(m.Upstream))
-	}
-	for _, s := range services {
-		for _, p := range s.Ports {
-			b.clusters(resource.ServiceCluster(s.Service, p))
-			b.endpoints(resource.Endpoints(s.Service, p))
-		}
+		d.add(resourcev3.ClusterType, resource.OrchestratorCluster(m.Upstream))
 	}
 }
 
-func (b builder) snapshot() (*Snapshot, error) {
-	s := &Snapshot{resources: make(map[string][]Resource, len(Types))}
+func (d *draft) snapshot() (*Snapshot, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	s := &Snapshot{resources: d.resources}
 	whole := sha256.New()
 	for _, typeURL := range Types {
-		resources := make([]Resource, 0, len(b[typeURL]))
-		for _, m := range b[typeURL] {
-			body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-			if err != nil {
-				return nil, fmt.Errorf("encode %s: %w", nameOf(m), err)
-			}
-			hash := sha256.Sum256(body)
-			resources = append(resources, Resource{
-				Name: nameOf(m), Version: hex.EncodeToString(hash[:8]), Body: &anypb.Any{TypeUrl: typeURL, Value: body},
-			})
-		}
+		resources := s.resources[typeURL]
 		slices.SortFunc(resources, func(a, b Resource) int { return cmp.Compare(a.Name, b.Name) })
 		for i, r := range resources {
 			if i > 0 && resources[i-1].Name == r.Name {
 				return nil, fmt.Errorf("two resources of type %s have the name %q", typeURL, r.Name)
 			}
-		}
-		s.resources[typeURL] = resources
-	}
-	s.follow()
-	for _, typeURL := range Types {
-		for _, r := range s.resources[typeURL] {
-			fmt.Fprintf(whole, "%s %s %s\n", typeURL, r.Name, r.Version)
+			for _, part := range [...]string{typeURL, " ", r.Name, " ", r.Version, "\n"} {
+				_, _ = io.WriteString(whole, part)
+			}
 		}
 	}
 	s.Version = hex.EncodeToString(whole.Sum(nil)[:8])
 	return s, nil
-}
-
-// follow makes the version of endpoints that of their cluster as well. A cluster that changed waits for its endpoints,
-// and Envoy does not ask again for some that it has: they are to be sent again.
-func (s *Snapshot) follow() {
-	versions := make(map[string]string, len(s.resources[resourcev3.ClusterType]))
-	for _, c := range s.resources[resourcev3.ClusterType] {
-		versions[c.Name] = c.Version
-	}
-	endpoints := s.resources[resourcev3.EndpointType]
-	for i, e := range endpoints {
-		endpoints[i].Version = e.Version + versions[e.Name]
-	}
 }
 
 func nameOf(m proto.Message) string {

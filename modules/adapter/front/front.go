@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -38,6 +37,7 @@ const (
 	headerDeadline = 10 * time.Second // of a client to send its request's head
 	idleDeadline   = 5 * time.Minute  // of a kept-alive connection without a request
 	defaultDrain   = 10 * time.Second
+	afterword      = 500 * time.Millisecond // of a client to ask what came of its session
 )
 
 // Server is the edge of one peer. Serve owns everything that it starts.
@@ -46,7 +46,7 @@ type Server struct {
 	server    *http.Server
 	transport *http.Transport
 	proxy     *httputil.ReverseProxy
-	sessions  sync.WaitGroup     // hijacked connections, which http.Server does not know any more
+	sessions  *sessions
 	cancel    context.CancelFunc // breaks what is left when the drain time is over
 }
 
@@ -60,7 +60,7 @@ func New(config Config) *Server {
 	}
 	config.Log = config.Log.With("peer", config.Peer)
 	base, cancel := context.WithCancel(context.Background())
-	s := &Server{config: config, cancel: cancel, transport: newTransport(config.Edge)}
+	s := &Server{config: config, cancel: cancel, transport: newTransport(config.Edge), sessions: newSessions()}
 	s.proxy = s.newProxy()
 	s.server = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
@@ -112,31 +112,38 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return err
 }
 
-// Shutdown takes no more connections and waits for what runs; when ctx ends first it breaks the rest and says so.
+// Shutdown lets sessions end, then takes no more connections and waits for what runs; when ctx ends first it breaks the
+// rest. A session's client is still served meanwhile: what it ran has an exit code, and that is a request of its own.
 func (s *Server) Shutdown(ctx context.Context) error {
 	defer s.release()
-	err := s.server.Shutdown(ctx)
-	drained := make(chan struct{})
-	go func() {
-		s.sessions.Wait()
-		close(drained)
-	}()
+	running, idle := s.sessions.drain()
 	select {
-	case <-drained:
+	case <-idle:
+		if running > 0 {
+			sleep(ctx, afterword)
+		}
 	case <-ctx.Done():
-		err = ctx.Err()
-		s.config.Log.Warn("streams were broken at the end of the drain time")
-		s.cancel()
-		<-drained
 	}
-	return err
+	if err := s.server.Shutdown(ctx); err != nil {
+		s.config.Log.Warn("streams were broken at the end of the drain time")
+		return err
+	}
+	return ctx.Err()
 }
 
-// release breaks requests that are left and gives back connections.
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// release breaks what is left, and gives back connections.
 func (s *Server) release() {
 	s.cancel()
 	_ = s.server.Close()
-	s.sessions.Wait()
+	_, idle := s.sessions.drain()
+	<-idle
 	s.transport.CloseIdleConnections()
 }
 

@@ -41,8 +41,11 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) {
 		s.forward(w, r)
 		return
 	}
-	s.sessions.Add(1)
-	defer s.sessions.Done()
+	if !s.sessions.begin() {
+		refuse(w, http.StatusServiceUnavailable, "the gateway is shutting down")
+		return
+	}
+	defer s.sessions.end()
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	in := newInput(body)

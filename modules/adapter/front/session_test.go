@@ -301,6 +301,10 @@ func TestDrain(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	edge, _ := newFakeEnvoy(t, farGateway(t, hijacktest.Engine(t, func(c hijacktest.Connection) {
+		if c.Request.Method == http.MethodGet {
+			c.Answer(http.StatusTeapot, "application/json", "{}")
+			return
+		}
 		c.Accept(hijacktest.MultiplexedStream)
 		c.Say(1, "begun")
 		if strings.Contains(c.Request.URL.Path, "short") {
@@ -310,7 +314,7 @@ func TestDrain(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, c.Reader)
 	})))
-	socket, stop := serveFront(t, Config{Edge: edge, Drain: 500 * time.Millisecond})
+	socket, stop := serveFront(t, Config{Edge: edge, Drain: 2 * time.Second})
 	short, long := dial(t, socket, strings.Replace(attach, "/c/", "/short/", 1)), dial(t, socket, attach)
 	for _, c := range []client{short, long} {
 		c.answer(t)
@@ -323,7 +327,19 @@ func TestDrain(t *testing.T) {
 		stop()
 		close(stopped)
 	}()
-	time.Sleep(50 * time.Millisecond)
+	// New sessions are refused, ordinary requests are not: the short one's client will ask for its exit code.
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		answer := dial(t, socket, attach).answer(t)
+		if answer.StatusCode == http.StatusServiceUnavailable {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a new session in the drain: answer %d", answer.StatusCode)
+		}
+	}
+	if answer := dial(t, socket, "GET /v1.41/exec/e/json HTTP/1.1\r\nHost: docker\r\n\r\n").answer(t); answer.StatusCode != http.StatusTeapot {
+		t.Errorf("an ordinary request in the drain: answer %d", answer.StatusCode)
+	}
 	close(release)
 	if said, err := io.ReadAll(short.reader); err != nil || strings.Join(split(t, said), " ") != "1:begun 1:done" {
 		t.Errorf("the short one read %q, error %v", said, err)

@@ -24,7 +24,7 @@ func (m *machine) configureReceived(e ConfigureReceived) {
 	pair := Pair{Mine: msg.To, Theirs: msg.From}
 	m.LastSeen = m.now
 	answer := ConfigureAnswer{Sequence: msg.Sequence, Outcome: Accepted, From: msg.To, To: msg.From}
-	fresh := msg.To == m.mine() && !m.superseded(msg.From)
+	fresh := msg.To == m.mine()
 	if !fresh && (m.Phase != Joined || pair != m.Pair) {
 		answer.Outcome = Stale
 		m.do(AnswerConfigure{Call: e.Call, Answer: answer})
@@ -53,11 +53,6 @@ func (m *machine) configureReceived(e ConfigureReceived) {
 	if fresh {
 		m.took(9)
 	}
-}
-
-// superseded tells whether an epoch is one that the peer has spent on a session before the one held.
-func (m *machine) superseded(e Epoch) bool {
-	return m.Phase == Joined && e.Boot == m.Pair.Theirs.Boot && e.Number < m.Pair.Theirs.Number
 }
 
 func (m *machine) heartbeatReceived(e HeartbeatReceived) {

@@ -31,6 +31,8 @@ type side struct {
 	boots int
 	// said is which type each boot said at each revision.
 	said map[string]neutral.Orchestrator
+	// newest is the newest boot of the peer that this boot was in session with.
+	newest string
 }
 
 // packet is a message in flight.
@@ -68,6 +70,8 @@ type model struct {
 	stray bool
 	// fairly is while a good network runs, where nothing is compared.
 	fairly bool
+	// hostile is a peer that lies about its boots.
+	hostile bool
 }
 
 func newModel(t testing.TB) model {
@@ -100,6 +104,7 @@ func (m model) boot(w world, i int, o neutral.Orchestrator) world {
 	s := &w.sides[i]
 	remembered := s.state.Peer
 	s.boots++
+	s.newest = ""
 	s.state = New(fmt.Sprintf("%s-%d", modelNames[i], s.boots), modelConfiguration(i, o), remembered)
 	s.note()
 	return m.step(w, i, Started{})
@@ -139,6 +144,9 @@ func (m model) stepFor(w world, i int, e Event, caller string) world {
 	var actions []Action
 	s.state, actions = Step(m.rules[i], s.state, now, e)
 	m.check(before, *s, now, e)
+	if s.state.Phase == Joined {
+		s.newest = s.state.Pair.Theirs.Boot
+	}
 	if s.state.Local.Revision != before.Local.Revision {
 		s.note()
 	}
@@ -190,14 +198,24 @@ func (m model) check(before State, s side, now time.Time, e Event) {
 	if (a.Pair != Pair{}) != (a.Phase == Joined) {
 		fail("phase %d with session %+v", a.Phase, a.Pair)
 	}
-	if a.Pair != before.Pair && a.Phase == Joined && (a.Pair.Mine.Boot != a.Boot || a.Pair.Mine.Number < before.Offered) {
-		fail("an epoch is used twice")
-	}
 	if a.Offered < before.Offered {
 		fail("an epoch is offered again")
 	}
-	if a.Phase == Joined && a.Peer.Revision < 1 {
-		fail("joined without a configuration")
+	if a.Phase == Joined {
+		switch {
+		case a.Pair.Mine.Boot != a.Boot, a.Pair.Mine.Number >= a.Offered:
+			fail("the session's epoch is still on offer")
+		case a.Pair != before.Pair && a.Pair.Mine.Number < before.Offered:
+			fail("an epoch is used twice")
+		case a.Peer.Revision < 1:
+			fail("joined without a configuration")
+		case before.Phase == Joined && a.Peer.Revision < before.Peer.Revision &&
+			(a.Pair == before.Pair || !m.hostile && a.Pair.Theirs.Boot == before.Pair.Theirs.Boot):
+			fail("an older configuration took a newer one's place")
+		// Boots are west-1, west-2 ...; the walks do not get to west-10.
+		case !m.hostile && a.Pair.Theirs.Boot < s.newest:
+			fail("an earlier boot took the place of a later one")
+		}
 	}
 	if wake := a.Wake(m.rulesOf(a)); !wake.IsZero() && !wake.After(now) {
 		fail("it wants to wake at %s, which is over: it would spin", wake)
@@ -288,10 +306,14 @@ func (m model) moves(w world) []move {
 			}
 		}
 		if w.left.changes > 0 {
-			moves = append(moves, move{modelNames[i] + " becomes rancher", func() world {
+			o := neutral.Rancher
+			if s.state.Local.Orchestrator.Type == o {
+				o = modelTypes[i]
+			}
+			moves = append(moves, move{fmt.Sprintf("%s becomes %s", modelNames[i], o), func() world {
 				next := w
 				next.left.changes--
-				return m.step(next, i, LocalChanged{Configuration: modelConfiguration(i, neutral.Rancher)})
+				return m.step(next, i, LocalChanged{Configuration: modelConfiguration(i, o)})
 			}})
 		}
 		if w.left.goodbyes > 0 && s.state.Phase == Joined {
@@ -441,6 +463,7 @@ func (m model) key(w world) string {
 		for _, t := range []time.Time{x.Awaited.Until, x.Next, x.Alive, x.Changed} {
 			at(t)
 		}
+		text(s.newest)
 		for _, is := range []bool{x.Remembered, x.Stale, x.Pull, x.Lost, x.Departed, x.Refusal != ""} {
 			if is {
 				b = append(b, 1)

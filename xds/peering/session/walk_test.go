@@ -9,6 +9,9 @@ import (
 // deeper adds to the depth of every walk; 2 visits about a million worlds and takes minutes.
 var deeper = flag.Int("deeper", 0, "how many moves deeper than usual the model is walked")
 
+// raceShallower is how many moves less are walked with the race detector.
+var raceShallower int
+
 func TestModel(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -44,8 +47,9 @@ func TestModel(t *testing.T) {
 			if c.joined {
 				first = m.join(first)
 			}
-			n := m.walk(first, c.depth+*deeper)
-			t.Logf("%d worlds, %d moves deep, in %s", n, c.depth+*deeper, time.Since(begin).Round(time.Millisecond))
+			depth := c.depth + *deeper - raceShallower
+			n := m.walk(first, depth)
+			t.Logf("%d worlds, %d moves deep, in %s", n, depth, time.Since(begin).Round(time.Millisecond))
 		})
 	}
 }

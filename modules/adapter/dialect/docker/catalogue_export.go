@@ -57,9 +57,15 @@ func compile(exports []export, complain func(about, message string)) []neutral.S
 			complain(written.namespace+"/"+written.name, "an exported service has a name that cannot stand in a host name")
 			continue
 		}
-		if holder, held := taken[label]; held && (holder == label || written != label) {
-			complain(written.namespace+"/"+written.name, "an exported service's name is taken by another one")
-			continue
+		if holder, held := taken[label]; held {
+			loser := written
+			if written == label {
+				loser = holder
+			}
+			complain(loser.namespace+"/"+loser.name, "an exported service's name is taken by another one")
+			if loser == written {
+				continue
+			}
 		}
 		taken[label] = written
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -29,7 +30,7 @@ func (d Dialect) Session(op neutral.Operation, w http.ResponseWriter, r *http.Re
 	if version, _, err := splitVersion(r.URL.Path); err == nil {
 		s.version = version
 	}
-	s.terminal = op.Attach != nil && op.Attach.TTY || op.Exec != nil && op.Exec.TTY
+	s.terminal.Store(op.Attach != nil && op.Attach.TTY || op.Exec != nil && op.Exec.TTY)
 	s.stdin = s.newStdin()
 	return s
 }
@@ -45,8 +46,9 @@ type session struct {
 	version    apiVersion
 	stdin      *stdinReader
 
+	terminal atomic.Bool
+
 	mu       sync.Mutex // guards what follows, and writing to w
-	terminal bool
 	accepted bool
 	closed   bool
 }
@@ -54,11 +56,7 @@ type session struct {
 var _ dialect.Session = (*session)(nil)
 
 // Terminal tells that the container has a terminal; see neutral.Terminal.
-func (s *session) Terminal() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.terminal = true
-}
+func (s *session) Terminal() { s.terminal.Store(true) }
 
 // Accept answers with a status and headers at once: clients wait for them before they go on.
 func (s *session) Accept() error {
@@ -103,7 +101,7 @@ func (s *session) mediaType() string {
 		}
 	default:
 	}
-	if s.terminal || s.version.less(apiVersion{1, 42}) {
+	if s.terminal.Load() || s.version.less(apiVersion{1, 42}) {
 		return mediaRaw
 	}
 	return mediaMultiplexed
@@ -158,7 +156,7 @@ func (s *session) Output(chunk neutral.Chunk) error {
 	if s.op.Logs != nil {
 		payload = append(linePrefix(s.op, chunk), chunk.Data...)
 	}
-	if !s.terminal {
+	if !s.terminal.Load() {
 		payload = frame(streamByte(chunk.Stream), payload)
 	}
 	return s.write(payload)
@@ -275,14 +273,14 @@ func (s *session) fail(f *fault.Error) error {
 		s.cut()
 		return nil
 	case neutral.ContainerAttach, neutral.ExecStart:
-		if s.terminal {
+		if s.terminal.Load() {
 			// A terminal shows whatever comes; a connection that is cut shows nothing.
 			err := s.write([]byte("\r\n" + message + "\r\n"))
 			s.cut()
 			return err
 		}
 	default:
-		if s.terminal {
+		if s.terminal.Load() {
 			s.cut()
 			return nil
 		}

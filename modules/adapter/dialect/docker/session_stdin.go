@@ -67,7 +67,7 @@ func (r *stdinReader) Read(p []byte) (int, error) {
 		}
 		buffer := make([]byte, len(p))
 		n, err := r.source.Read(buffer)
-		if !r.onTerminal() {
+		if !r.session.terminal.Load() {
 			n = copy(p, buffer[:n])
 			return n, err
 		}
@@ -80,12 +80,6 @@ func (r *stdinReader) Read(p []byte) (int, error) {
 			}
 		}
 	}
-}
-
-func (r *stdinReader) onTerminal() bool {
-	r.session.mu.Lock()
-	defer r.session.mu.Unlock()
-	return r.session.terminal
 }
 
 // scan moves input to pending and holds back what may be the detach keys.

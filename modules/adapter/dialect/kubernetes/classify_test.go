@@ -160,3 +160,13 @@ func normalize(raw string) string {
 	}
 	return p
 }
+
+func BenchmarkClassify(b *testing.B) {
+	head := dialect.Request{Method: http.MethodGet, Path: "/api/v1/namespaces/team-a/pods/web/log?container=main&follow=true", Header: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := (Dialect{}).Classify(head); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

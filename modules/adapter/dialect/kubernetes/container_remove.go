@@ -44,13 +44,13 @@ func (a *action) removeContainer(ctx context.Context) (neutral.Result, error) {
 		result.Losses = append(result.Losses, neutral.Loss{Field: "containers", Change: "removed with it: the rest of the Pod " + found.Pod,
 			Reason: "the containers of a Pod live and end together"})
 	}
-	running := alive(found.pod)
+	running := found.State.Status == neutral.StatusRunning || found.State.Status == neutral.StatusRestarting
 	if running && !options.Force {
 		return neutral.Result{}, fault.New(fault.Conflict, "You cannot remove a running container %s. "+
 			"Stop the container before attempting removal or force remove", found.ID)
 	}
 	grace := int64(0)
-	if running {
+	if alive(found.pod) {
 		grace = 1
 	}
 	if err := a.deletePod(ctx, found.pod, grace); err != nil {

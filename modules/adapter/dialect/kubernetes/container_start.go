@@ -54,7 +54,7 @@ func (a *action) start(ctx context.Context, found *located) (neutral.Result, err
 		if !found.State.StartedAt.IsZero() {
 			result.Losses = append(result.Losses, newLayer)
 		}
-		if err := a.replacePod(ctx, found.pod, 0); err != nil {
+		if err := a.replacePod(ctx, found.pod, successor(found.pod), 0); err != nil {
 			return neutral.Result{}, err
 		}
 	case gated(found.pod):
@@ -139,9 +139,27 @@ func (a *action) undoStart(ctx context.Context, found *located, why *fault.Error
 		}
 		return
 	}
-	if err := a.endPod(ctx, found.pod, map[string]any{annotationError: why.Message}); err != nil {
+	if err := a.keepStill(ctx, found.pod, map[string]any{annotationError: why.Message}, why.Message); err != nil {
 		a.log.Warn("a container that could not be started goes on trying", "container", found.Name, "err", err)
 	}
+}
+
+// keepStill keeps a Pod that never ran from running: by its deadline when a node has it, by a successor when none has.
+func (c *Cluster) keepStill(ctx context.Context, pod *corev1.Pod, notes map[string]any, why string) error {
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	now, err := c.client.CoreV1().Pods(pod.Namespace).Get(call, pod.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return nativeFault(err)
+	case now.UID != pod.UID && now.Annotations[annotationNonce] != pod.Annotations[annotationNonce]:
+		return nil // another's by now
+	case now.Spec.NodeName == "":
+		return c.replacePod(ctx, now, unstarted(now, why), 0)
+	}
+	return c.endPod(ctx, now, notes)
 }
 
 // unschedulable is why no node wants a Pod, "" when one does or nobody knows yet.
@@ -167,8 +185,8 @@ func startOutcome(pod *corev1.Pod, name string) (done bool, err error) {
 			}
 		}
 		if waiting := status.State.Waiting; waiting != nil {
-			if err := waitingFault(waiting, status.Image, pod, name); err != nil {
-				return true, err
+			if failure := waitingFault(waiting, status.Image); failure != nil {
+				return true, failure
 			}
 		}
 	}
@@ -188,7 +206,7 @@ func terminationFault(t *corev1.ContainerStateTerminated) error {
 
 // runtimeFault carries the runtime's own words, by which docker's clients know a command that does not exist (exit
 // code 127) from one that cannot be executed (126).
-func runtimeFault(message string) error {
+func runtimeFault(message string) *fault.Error {
 	message = kubeletMessage(message)
 	kind := fault.Internal
 	if startExitCode(message) != exitNoStart {
@@ -199,14 +217,7 @@ func runtimeFault(message string) error {
 
 // waitingFault reads why a container waits; nil means that it may still start. The kubelet's words about images name
 // registries and their addresses, so they stay in the cause.
-func waitingFault(waiting *corev1.ContainerStateWaiting, image string, pod *corev1.Pod, name string) error {
-	if image == "" {
-		for _, c := range pod.Spec.Containers {
-			if c.Name == name {
-				image = c.Image
-			}
-		}
-	}
+func waitingFault(waiting *corev1.ContainerStateWaiting, image string) *fault.Error {
 	cause := errors.New(waiting.Message)
 	switch waiting.Reason {
 	case "ErrImageNeverPull":

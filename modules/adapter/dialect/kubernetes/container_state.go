@@ -114,7 +114,10 @@ func readStatus(state *neutral.State, pod *corev1.Pod, status *corev1.ContainerS
 	default:
 		state.Reason, state.Error = pendingReason(pod)
 		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "" {
-			state.Reason, state.Error = waiting.Reason, kubeletMessage(waiting.Message)
+			state.Reason, state.Error = waiting.Reason, ""
+			if failure := waitingFault(waiting, status.Image); failure != nil {
+				state.Error = failure.Message
+			}
 		}
 		if terminal(pod) {
 			state.ExitCode = exitNoStart

@@ -80,8 +80,11 @@ func gracePeriod(pod *corev1.Pod) time.Duration {
 
 // endAndWait ends a Pod and waits until its node says that it has.
 func (a *action) endAndWait(ctx context.Context, found *located, grace time.Duration) error {
-	err := a.endPod(ctx, found.pod, map[string]any{annotationStopped: time.Now().UTC().Format(time.RFC3339Nano)})
-	if err != nil {
+	notes := map[string]any{annotationStopped: time.Now().UTC().Format(time.RFC3339Nano)}
+	if found.pod.Spec.NodeName == "" {
+		return a.keepStill(ctx, found.pod, notes, "")
+	}
+	if err := a.endPod(ctx, found.pod, notes); err != nil {
 		return err
 	}
 	if err := a.awaitEnd(ctx, found, grace+endMargin); err != nil {
@@ -219,7 +222,7 @@ func (a *action) restartContainer(ctx context.Context) (neutral.Result, error) {
 			}
 		}
 	}
-	if err := a.replacePod(ctx, found.pod, max(grace, 1)); err != nil {
+	if err := a.replacePod(ctx, found.pod, successor(found.pod), max(grace, 1)); err != nil {
 		return neutral.Result{}, err
 	}
 	return neutral.Result{ID: found.ID, Losses: []neutral.Loss{newLayer}}, a.awaitStart(ctx, found)

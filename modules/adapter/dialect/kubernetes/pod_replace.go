@@ -26,7 +26,7 @@ const (
 	journalPrefix   = "isthmus-replace-"
 	journalKey      = "pod.json"
 	journalReplace  = "replace"
-	journalAge      = 2 * time.Minute // older ones have lost their writer
+	journalAge      = 30 * time.Second // older ones have lost their writer
 	replacePatience = 45 * time.Second
 )
 
@@ -88,9 +88,19 @@ func dropTokens(spec *corev1.PodSpec) {
 	}
 }
 
-// replacePod ends the Pod with a grace period and makes its successor.
-func (c *Cluster) replacePod(ctx context.Context, pod *corev1.Pod, grace int64) error {
+// unstarted is the successor of a Pod whose start came to nothing: it waits for its start again. Kubernetes gives a gate
+// back to no Pod, and a deadline ends none that has no node.
+func unstarted(pod *corev1.Pod, why string) *corev1.Pod {
 	next := successor(pod)
+	next.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: gateNotStarted}}
+	if why != "" {
+		next.Annotations[annotationError] = why
+	}
+	return next
+}
+
+// replacePod ends the Pod with a grace period and makes its successor.
+func (c *Cluster) replacePod(ctx context.Context, pod, next *corev1.Pod, grace int64) error {
 	if err := c.writeJournal(ctx, next); err != nil {
 		return err
 	}

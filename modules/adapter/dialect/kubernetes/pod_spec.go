@@ -193,6 +193,12 @@ func (t *podTemplate) environment() error {
 func (t *podTemplate) labels() error {
 	legal, illegal := splitLabels(t.in.Labels)
 	t.out.Labels = legal
+	if ports := t.in.Labels[annotationPorts]; ports != "" {
+		if _, err := parsePorts(ports); err != nil {
+			return invalid("Labels."+annotationPorts, "the label %s is not valid: %v", annotationPorts, err)
+		}
+		t.out.Annotations[annotationPorts] = ports // where the catalogue looks for it
+	}
 	if len(illegal) == 0 {
 		return nil
 	}

@@ -36,6 +36,7 @@ type nativeWorkload struct {
 	updating string
 	message  string
 	current  func(ctx context.Context, c *Cluster) (func(*corev1.Pod) bool, error)
+	roll     func(rollout) // nil where the cluster has no such strategy
 	save     func(ctx context.Context, c *Cluster) error
 }
 
@@ -76,6 +77,11 @@ func workloadFromDaemonSet(d *appsv1.DaemonSet) *nativeWorkload {
 		if d.Status.ObservedGeneration < d.Generation || d.Status.UpdatedNumberScheduled < d.Status.DesiredNumberScheduled {
 			w.updating = "updating"
 		}
+	}
+	w.roll = func(r rollout) {
+		d.Spec.MinReadySeconds = r.ready
+		d.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType,
+			RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxSurge: &r.surge, MaxUnavailable: &r.unavailable}}
 	}
 	w.current = labelled("pod-template-generation", d.Annotations[appsv1.DeprecatedTemplateGeneration])
 	w.save = func(ctx context.Context, c *Cluster) error {
@@ -156,8 +162,8 @@ func workloadFromNative(cluster string, n *nativeWorkload) neutral.Workload {
 		Completed: n.done, Updating: n.updating, UpdateMessage: n.message,
 		Version:   strconv.FormatInt(max(meta.Generation, 1), 10),
 		CreatedAt: meta.CreationTimestamp.Time, UpdatedAt: updatedAt(meta),
-		Placement: placementFromSpec(&n.template.Spec),
-		Origin:    originFromMeta(meta), Losses: lossesFromMeta(meta),
+		Placement: placementFromSpec(&n.template.Spec), Update: policyFromMeta(meta),
+		Origin: originFromMeta(meta), Losses: lossesFromMeta(meta),
 		Exported: meta.Labels[labelExport] == "true",
 	}
 	if original := meta.Annotations[annotationName]; original != "" {

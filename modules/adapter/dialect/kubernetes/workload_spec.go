@@ -19,6 +19,9 @@ import (
 // annotationPublished keeps the ports that a caller published, JSON; the Service is made from it.
 const annotationPublished = "isthmus.io/published"
 
+// annotationUpdate keeps how a caller wants a workload to change, JSON; the strategy is made from it.
+const annotationUpdate = "isthmus.io/update"
+
 // workloadName is the object's name for a caller's name. It names a Service too, which may not begin with a digit.
 func workloadName(name string) (legal string, kept bool) {
 	return legalName(name, validation.IsDNS1035Label, validation.DNS1035LabelMaxLength)
@@ -135,7 +138,9 @@ func deploymentFromWorkload(w *neutral.Workload, namespace string) (*appsv1.Depl
 	d := &appsv1.Deployment{TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		Spec: appsv1.DeploymentSpec{Replicas: &replicas, Selector: b.selector()}}
 	if w.Update != nil {
-		d.Spec.Strategy, d.Spec.MinReadySeconds = b.strategy(w.Update)
+		if err := applyUpdate(workloadFromDeployment(d), &b.meta, w.Update, &b.losses); err != nil {
+			return nil, nil, err
+		}
 	}
 	if err := keepBeside(&b.meta, w.Origin, append(slices.Clone(w.Losses), b.losses...)); err != nil {
 		return nil, nil, err
@@ -144,24 +149,57 @@ func deploymentFromWorkload(w *neutral.Workload, namespace string) (*appsv1.Depl
 	return d, b, nil
 }
 
-// strategy writes how many containers change at a time, and in which order.
-func (b *builtWorkload) strategy(u *neutral.UpdatePolicy) (appsv1.DeploymentStrategy, int32) {
+// rollout is how many containers change at a time, and in which order.
+type rollout struct {
+	surge, unavailable intstr.IntOrString
+	ready              int32 // seconds
+}
+
+// rolloutFromPolicy writes a caller's policy.
+func rolloutFromPolicy(u *neutral.UpdatePolicy) (rollout, []neutral.Loss) {
 	step, none := intstr.FromString("100%"), intstr.FromInt32(0)
 	if u.Parallelism > 0 {
 		step = intstr.FromInt32(int32(min(u.Parallelism, 1<<20)))
 	}
-	rolling := &appsv1.RollingUpdateDeployment{MaxSurge: &none, MaxUnavailable: &step}
+	r := rollout{surge: none, unavailable: step, ready: int32(min(u.Delay.Seconds(), 1<<20))}
 	if u.Order == "start-first" {
-		rolling.MaxSurge, rolling.MaxUnavailable = &step, &none
+		r.surge, r.unavailable = step, none
 	}
+	var losses []neutral.Loss
 	if u.OnFailure == "rollback" {
-		b.lose("UpdateConfig.FailureAction", "pause", "a Deployment that cannot roll out stops there")
+		losses = append(losses, neutral.Loss{Field: "UpdateConfig.FailureAction", Change: "pause",
+			Reason: "a Deployment that cannot roll out stops there"})
 	}
-	seconds := int32(min(u.Delay.Seconds(), 1<<20))
-	if seconds > 0 {
-		b.lose("UpdateConfig.Delay", "the time that a new container must be ready", "a Deployment waits for its containers, not between them")
+	if r.ready > 0 {
+		losses = append(losses, neutral.Loss{Field: "UpdateConfig.Delay", Change: "the time that a new container must be ready",
+			Reason: "a Deployment waits for its containers, not between them"})
 	}
-	return appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: rolling}, seconds
+	return r, losses
+}
+
+// applyUpdate sets a workload's strategy and keeps the policy that it was made from.
+func applyUpdate(n *nativeWorkload, meta *metav1.ObjectMeta, policy *neutral.UpdatePolicy, losses *[]neutral.Loss) error {
+	if n.roll == nil {
+		return fault.New(fault.Unsupported, "the update policy of a %s is not changed from outside the cluster", n.kind)
+	}
+	text, err := json.Marshal(policy)
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "an update policy cannot be written")
+	}
+	r, lost := rolloutFromPolicy(policy)
+	n.roll(r)
+	meta.Annotations[annotationUpdate] = string(text)
+	*losses = append(*losses, lost...)
+	return nil
+}
+
+// policyFromMeta gives the policy of a caller; nil for a workload that no caller gave one.
+func policyFromMeta(meta metav1.ObjectMeta) *neutral.UpdatePolicy {
+	var policy neutral.UpdatePolicy
+	if text := meta.Annotations[annotationUpdate]; text == "" || json.Unmarshal([]byte(text), &policy) != nil {
+		return nil
+	}
+	return &policy
 }
 
 func daemonSetFromWorkload(w *neutral.Workload, namespace string) (*appsv1.DaemonSet, *builtWorkload, error) {
@@ -175,10 +213,9 @@ func daemonSetFromWorkload(w *neutral.Workload, namespace string) (*appsv1.Daemo
 	d := &appsv1.DaemonSet{TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "DaemonSet"},
 		Spec: appsv1.DaemonSetSpec{Selector: b.selector()}}
 	if w.Update != nil {
-		strategy, seconds := b.strategy(w.Update)
-		d.Spec.MinReadySeconds = seconds
-		d.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType,
-			RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxSurge: strategy.RollingUpdate.MaxSurge, MaxUnavailable: strategy.RollingUpdate.MaxUnavailable}}
+		if err := applyUpdate(workloadFromDaemonSet(d), &b.meta, w.Update, &b.losses); err != nil {
+			return nil, nil, err
+		}
 	}
 	if err := keepBeside(&b.meta, w.Origin, append(slices.Clone(w.Losses), b.losses...)); err != nil {
 		return nil, nil, err

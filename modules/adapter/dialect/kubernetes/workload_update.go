@@ -327,6 +327,15 @@ func changeWorkload(n *nativeWorkload, was, is *neutral.Workload) ([]neutral.Los
 	if err != nil {
 		return nil, err
 	}
+	if is.Template.Restart.Mode == neutral.RestartNo && was.Template.Restart.Mode != neutral.RestartNo {
+		return nil, refuse("TaskTemplate.RestartPolicy.Condition",
+			"a service of Kubernetes starts its containers again always; a replicated job does not")
+	}
+	if is.Update != nil && !reflect.DeepEqual(was.Update, is.Update) {
+		if err := applyUpdate(n, n.meta, is.Update, &losses); err != nil {
+			return nil, err
+		}
+	}
 	if !sameList(hostPorts(was.Template.Ports), hostPorts(ports)) {
 		if len(n.template.Spec.Containers) != 1 {
 			return nil, fault.New(fault.Conflict, "the ports cannot be published on nodes: its Pods have several containers")
