@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(root)
 	binary, err := binary()
 	if err == nil {
-		running, err = demo.Up(ctx, root, binary, log)
+		running, err = demo.Up(ctx, root, binary, collectorAddress, log)
 	}
 	code := 1
 	if err != nil {

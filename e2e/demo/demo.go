@@ -83,14 +83,15 @@ type Demo struct {
 	Access  string // host:port on this machine that leads to a container of east
 }
 
-// Up starts everything under root and writes root/env.
-func Up(ctx context.Context, root, binary string, log *slog.Logger) (*Demo, error) {
+// Up starts everything under root and writes root/env. The gateways send traces to collector, an address in their own
+// namespaces; "" for nowhere.
+func Up(ctx context.Context, root, binary, collector string, log *slog.Logger) (*Demo, error) {
 	bed, err := testbed.Up(ctx, Clusters(root, log))
 	if err != nil {
 		return nil, err
 	}
 	d := &Demo{Bed: bed}
-	if d.Mesh, err = mesh.Up(ctx, mesh.Options{Bed: bed, Binary: binary, Log: log, Policies: Policies}); err != nil {
+	if d.Mesh, err = mesh.Up(ctx, mesh.Options{Bed: bed, Binary: binary, Log: log, Policies: Policies, Collector: collector}); err != nil {
 		return d, err
 	}
 	return d, d.example(ctx, log)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,10 +117,10 @@ func TestDecidedUpstreams(t *testing.T) {
 func TestDecisionFailsClosed(t *testing.T) {
 	t.Parallel()
 	native := `{"native": "10.1.2.3"}`
-	var reached int
+	var reached atomic.Int32
 	west, east := pair(t, func(east *gateway) {
-		east.orchestrator(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			reached++
+		east.orchestrator(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			reached.Add(1)
 			_, _ = fmt.Fprint(w, native)
 		}))
 	})
@@ -138,11 +139,11 @@ func TestDecisionFailsClosed(t *testing.T) {
 				return rewritten(m)
 			})
 			defer kill()
-			before := reached
+			before := reached.Load()
 			a := ask()
 			if strings.HasPrefix(phase, "request") {
 				refusal(t, a, http.StatusServiceUnavailable, "no decision")
-				if reached != before {
+				if reached.Load() != before {
 					t.Error("the request reached the orchestrator")
 				}
 			} else {

@@ -29,10 +29,15 @@ func binary(t *testing.T) string {
 		return path
 	}
 	if cache, err := os.UserCacheDir(); err == nil {
-		found, _ := filepath.Glob(filepath.Join(cache, "isthmus", "envoy-*", "lib", "python*", "site-packages", "envoy", "_bin", "envoy"))
-		if len(found) > 0 {
-			slices.Sort(found)
-			return found[len(found)-1]
+		for _, pattern := range []string{
+			filepath.Join("testbed", "envoy-*", "envoy", "_bin", "envoy"),
+			filepath.Join("envoy-*", "lib", "python*", "site-packages", "envoy", "_bin", "envoy"),
+		} {
+			found, _ := filepath.Glob(filepath.Join(cache, "isthmus", pattern)) // the patterns are well-formed
+			if len(found) > 0 {
+				slices.Sort(found)
+				return found[len(found)-1]
+			}
 		}
 	}
 	if os.Getenv("CI") != "" {

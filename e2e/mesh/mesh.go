@@ -29,8 +29,8 @@ type Options struct {
 	Log    *slog.Logger
 	// Policies are AccessPolicy documents by cluster; a cluster without one allows nothing.
 	Policies map[string]string
-	// Envs are added to the gateways' environment.
-	Env []string
+	// Collector is where the gateways send traces, host:port within their namespaces; "" for nowhere.
+	Collector string
 }
 
 // Mesh is a bed with a running gateway for each cluster.
@@ -168,6 +168,10 @@ func (g *Gateway) document() string {
 		orchestrator = fmt.Sprintf("type: kubernetes\n    kubernetes: {kubeconfig: %s, namespace: default}",
 			g.mesh.options.Bed.Kubernetes(g.Name).Kubeconfig)
 	}
+	tracing := ""
+	if c := g.mesh.options.Collector; c != "" {
+		tracing = fmt.Sprintf("  tracing: {otlp: %q}\n", c)
+	}
 	return fmt.Sprintf(`apiVersion: isthmus.io/v1alpha1
 kind: Gateway
 metadata: {name: %s}
@@ -182,7 +186,7 @@ spec:
     admin: 127.0.0.1:15000
   envoy: {path: %s, concurrency: 1}
 `, g.Name, filepath.Join(g.Dir, "state"), filepath.Join(g.Dir, "run"), orchestrator, g.mesh.options.Bed.PeerPort,
-		g.mesh.options.Bed.Tools().Envoy)
+		g.mesh.options.Bed.Tools().Envoy) + tracing
 }
 
 func dockerSocket(g *Gateway) string {
@@ -230,7 +234,7 @@ func (g *Gateway) CLI(ctx context.Context, arguments ...string) (string, error) 
 // Start starts the gateway, and what makes it reachable from this machine unless that is there.
 func (g *Gateway) Start(ctx context.Context) error {
 	process, err := g.Cluster.Start(ctx, testbed.Command{
-		Name: "isthmus", Argv: []string{g.mesh.options.Binary, "gateway", "--config", g.Config()}, Env: g.mesh.options.Env,
+		Name: "isthmus", Argv: []string{g.mesh.options.Binary, "gateway", "--config", g.Config()},
 	})
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ import (
 
 // echo is an API server that has nothing and takes everything: what is created comes back as it was sent.
 func echo(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 	body, err := io.ReadAll(r.Body)
 	if r.Method == http.MethodPost && err == nil {
 		w.WriteHeader(http.StatusCreated)

@@ -94,7 +94,7 @@ func TestFind(t *testing.T) {
 	if p := find(dir); p != nil {
 		t.Fatalf("found %d", p.pid)
 	}
-	cmd := exec.Command("sleep", "60") //nolint:noctx // killed below
+	cmd := exec.Command("sleep", "60")
 	cmd.Args = []string{"sleep", "60"}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestFind(t *testing.T) {
 func TestAdoptedEnd(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cmd := exec.Command("/bin/sh", "-c", "exec sleep 60 # ") //nolint:noctx // ended below
+	cmd := exec.Command("/bin/sh", "-c", "exec sleep 60 # ")
 	cmd.Args = []string{"/bin/sh", "-c", "while :; do sleep 1; done", "--config-path", bootstrapFile(dir)}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

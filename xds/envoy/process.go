@@ -90,7 +90,7 @@ func start(c Config, bootstrap []byte) (*process, error) {
 	}()
 	if err := p.remember(c.RunDir); err != nil {
 		// It is found by its arguments all the same.
-		return p, nil //nolint:nilerr // a record is a shortcut
+		return p, nil
 	}
 	return p, nil
 }

@@ -165,7 +165,8 @@ func explicit(filters []*hcmv3.HttpFilter, config *upstreamhttpv3.HttpProtocolOp
 		},
 	}
 	if len(filters) > 0 {
-		o.HttpFilters = append(filters, filter("envoy.filters.http.upstream_codec", &codecv3.UpstreamCodec{}))
+		codec := filter("envoy.filters.http.upstream_codec", &codecv3.UpstreamCodec{})
+		o.HttpFilters = slices.Concat(filters, []*hcmv3.HttpFilter{codec})
 	}
 	return o
 }

@@ -15,7 +15,7 @@ import (
 	"net"
 	"time"
 
-	discoverygrpcv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/config"
 	xdsserverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
@@ -62,7 +62,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.MaxRecvMsgSize(64<<20), // an Envoy that comes back names all it has
 	)
-	discoverygrpcv3.RegisterAggregatedDiscoveryServiceServer(g, ads)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, ads)
 	stop := context.AfterFunc(ctx, g.Stop)
 	defer stop()
 	if err := g.Serve(l); err != nil && ctx.Err() == nil {

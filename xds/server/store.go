@@ -69,6 +69,9 @@ func newStore() *store {
 func (s *store) set(next *snapshot.Snapshot) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.next != nil && s.next.Version == next.Version {
+		return nil
+	}
 	var changed []string
 	for _, typeURL := range snapshot.Types {
 		if s.next == nil || differ(s.next.Resources(typeURL), next.Resources(typeURL)) {
@@ -103,23 +106,31 @@ func (s *store) enter(stage stage) {
 			s.serve(typeURL, byName(s.next.Resources(typeURL)))
 		}
 	}
-	if s.timer != nil {
-		s.timer.Stop()
-	}
 	if stage == settled {
+		if s.timer != nil {
+			s.timer.Stop()
+			s.timer = nil
+		}
 		return
 	}
-	s.timer = time.AfterFunc(patience, func() { s.give(s.next, stage) })
+	if s.timer == nil {
+		// It runs on when another change comes, so that a stream of changes cannot hold one up.
+		var timer *time.Timer
+		timer = time.AfterFunc(patience, func() { s.impatient(&timer) })
+		s.timer = timer
+	}
 	s.advance()
 }
 
-// give up waiting for a stage of a configuration.
-func (s *store) give(of *snapshot.Snapshot, stage stage) {
+// impatient goes on without the streams that did not take a stage.
+func (s *store) impatient(timer **time.Timer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.next == of && s.stage == stage {
-		s.enter(stage + 1)
+	if s.timer != *timer || s.stage == settled {
+		return
 	}
+	s.timer = nil
+	s.enter(s.stage + 1)
 }
 
 // advance goes to the next stage when every stream has what this one serves.

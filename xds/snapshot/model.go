@@ -15,14 +15,20 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/resource"
 )
 
-// The parts of a Model; package resource documents their fields.
+// The parts of a Model.
 type (
-	Gateway  = resource.Gateway
-	Tracing  = resource.Tracing
+	// Gateway is this cluster's gateway.
+	Gateway = resource.Gateway
+	// Tracing sends Envoy's spans to a collector.
+	Tracing = resource.Tracing
+	// Identity is what this gateway shows to its peers.
 	Identity = resource.Identity
-	Peer     = resource.Peer
-	Service  = resource.Service
-	Access   = resource.Access
+	// Peer is another cluster's gateway.
+	Peer = resource.Peer
+	// Service is an exported service with the peers that may query it.
+	Service = resource.Service
+	// Access is a listener of raw TCP to a container or service of a peer.
+	Access = resource.Access
 )
 
 // Model is all that Envoy's configuration is made of.
@@ -186,10 +192,10 @@ func (m Model) usable() ([]Service, []error) {
 		case !slices.ContainsFunc(s.Peers, func(id string) bool { return known[id] }):
 			continue // nobody who may query it can come in
 		case !isServiceName(s.Name) || !isServiceName(s.Namespace):
-			errs = append(errs, fmt.Errorf("service %q cannot be part of a host name", s.Service.ID()))
+			errs = append(errs, fmt.Errorf("service %q cannot be part of a host name", s.ID()))
 			continue
 		case s.id == last:
-			errs = append(errs, fmt.Errorf("service %q is there twice", s.Service.ID()))
+			errs = append(errs, fmt.Errorf("service %q is there twice", s.ID()))
 			continue
 		}
 		last = s.id

@@ -77,7 +77,7 @@ func serveFront(t *testing.T, config Config) (socket string, stop func()) {
 	t.Helper()
 	config.Peer, config.Authority = "east", "api.east.isthmus.internal"
 	socket = filepath.Join(hijacktest.SocketDir(t), "east.sock")
-	listener, err := Listen(socket)
+	listener, err := Listen(t.Context(), socket)
 	if err != nil {
 		t.Fatal(err)
 	}

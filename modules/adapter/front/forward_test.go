@@ -192,7 +192,7 @@ func TestForwardEnvoyGaveUp(t *testing.T) {
 
 func TestUnservedUpgrades(t *testing.T) {
 	t.Parallel()
-	edge, _ := newFakeEnvoy(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	edge, _ := newFakeEnvoy(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/info" || r.Header.Get("Upgrade") != "" {
 			t.Errorf("asked %s with upgrade %q", r.URL, r.Header.Get("Upgrade"))
 		}

@@ -2,6 +2,7 @@ package front
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 )
 
@@ -128,7 +129,7 @@ func (f *frames) plausible() bool {
 // end adds what the stream's end needs.
 func (f *frames) end(err error) {
 	f.err = err
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		f.room = append(f.room, f.held...)
 		f.held = f.held[:0]
 		return

@@ -2,6 +2,7 @@ package front
 
 import (
 	"cmp"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -78,7 +79,7 @@ func (in *input) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := in.reader.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		in.eof = true
 		close(in.ended)
 	} else if err != nil {

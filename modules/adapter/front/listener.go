@@ -1,6 +1,7 @@
 package front
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -16,9 +17,8 @@ const SocketMode = 0o660
 
 // Listen opens the Unix socket of an edge. What a gateway that died left in its place is replaced; a socket that
 // somebody serves is not. The socket is in place only once its mode is set.
-func Listen(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = conn.Close()
+func Listen(ctx context.Context, path string) (net.Listener, error) {
+	if isServed(ctx, path) {
 		return nil, fmt.Errorf("socket %s is served by another process", path)
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
@@ -35,6 +35,16 @@ func Listen(path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("open the edge's socket: %w", err), listener.Close(), os.Remove(temporary))
 	}
 	return &socketListener{UnixListener: listener, path: path}, nil
+}
+
+// isServed tells whether a process answers on a socket.
+func isServed(ctx context.Context, path string) bool {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }
 
 // socketListener removes its socket when it is closed.

@@ -12,7 +12,7 @@ import (
 func TestListen(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(hijacktest.SocketDir(t), "east.sock")
-	listener, err := Listen(path)
+	listener, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func TestListen(t *testing.T) {
 	if err != nil || info.Mode().Perm() != SocketMode || info.Mode()&os.ModeSocket == 0 {
 		t.Errorf("socket %v, error %v", info, err)
 	}
-	if second, err := Listen(path); err == nil {
+	if second, err := Listen(t.Context(), path); err == nil {
 		_ = second.Close()
 		t.Error("a socket that is served was taken over")
 	}
@@ -43,7 +43,7 @@ func TestListenOverWhatIsThere(t *testing.T) {
 	}
 	dead.SetUnlinkOnClose(false)
 	_ = dead.Close()
-	listener, err := Listen(stale)
+	listener, err := Listen(t.Context(), stale)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,10 +58,10 @@ func TestListenOverWhatIsThere(t *testing.T) {
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(file); err == nil {
+	if _, err := Listen(t.Context(), file); err == nil {
 		t.Error("a file was replaced")
 	}
-	if _, err := Listen(filepath.Join(dir, "no", "such", "dir.sock")); err == nil {
+	if _, err := Listen(t.Context(), filepath.Join(dir, "no", "such", "dir.sock")); err == nil {
 		t.Error("a directory that is not there was served")
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) != 0 {

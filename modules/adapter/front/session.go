@@ -191,7 +191,7 @@ func (s *Server) deliver(conn net.Conn, in *input, stream io.Reader) {
 				return
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -288,7 +288,7 @@ func TestSessionsAreReleased(t *testing.T) {
 
 func TestSessionBodyTooLarge(t *testing.T) {
 	t.Parallel()
-	socket, _ := chain(t, Config{}, func(c hijacktest.Connection) { t.Error("the engine was asked") })
+	socket, _ := chain(t, Config{}, func(hijacktest.Connection) { t.Error("the engine was asked") })
 	c := dial(t, socket, "POST /exec/e/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2000000\r\n\r\n")
 	go func() { _, _ = c.Write(bytes.Repeat([]byte(" "), 2000000)) }()
 	if answer := c.answer(t); answer.StatusCode != http.StatusRequestEntityTooLarge {

@@ -1,9 +1,11 @@
 package stream_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -340,6 +342,16 @@ func pairOf(t *testing.T) (west, east *gateway) {
 }
 
 func serve(proxy *httputil.ReverseProxy, w http.ResponseWriter, r *http.Request, f fate) {
+	if f.twice {
+		body, err := io.ReadAll(r.Body) // a call of one message, whose end comes with it
+		if err != nil {
+			return
+		}
+		first := r.Clone(r.Context())
+		first.Body = io.NopCloser(bytes.NewReader(body))
+		proxy.ServeHTTP(nowhere{http.Header{}}, first)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
 	if f.lostComing {
 		proxy.ServeHTTP(nowhere{http.Header{}}, r)
 		<-r.Context().Done()

@@ -17,13 +17,12 @@ import (
 )
 
 const (
-	coalescing    = 20 * time.Millisecond  // of a burst of events into one listing
-	settling      = time.Second            // after it, once more: an engine reports some changes before it lists them
-	resync        = 30 * time.Second       // a listing even without an event
-	swarmResync   = 2 * time.Second        // the same, when tasks on other nodes count: their events do not come here
-	backoffMin    = 200 * time.Millisecond // between attempts to follow an engine that is not there
-	backoffMax    = 10 * time.Second
-	backoffHealth = time.Minute // following that long makes the next attempt a first one
+	coalescing  = 20 * time.Millisecond  // of a burst of events into one listing
+	settling    = time.Second            // after it, once more: an engine reports some changes before it lists them
+	resync      = 30 * time.Second       // a listing even without an event
+	swarmResync = 2 * time.Second        // the same, when tasks on other nodes count: their events do not come here
+	backoffMin  = 100 * time.Millisecond // between attempts to follow an engine that is not there
+	backoffMax  = 3 * time.Second
 )
 
 // followed are the events that can change the catalogue. Execs, and with them probes, are left out at the engine.
@@ -40,16 +39,18 @@ func (c *Cluster) Services(ctx context.Context, publish func([]neutral.Service))
 	f := &follower{cluster: c, publish: publish, inventory: newInventory(c.log), log: c.log}
 	backoff := backoffMin
 	for {
-		begun := time.Now()
-		err := f.follow(ctx)
+		cause := f.follow(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if time.Since(begun) > backoffHealth {
-			backoff = backoffMin
-		}
 		// What was published stays: containers outlive their engine, and Envoy sees by itself those that do not.
-		c.log.Warn("the engine is not followed; trying again", "err", err, "in", backoff)
+		if f.following {
+			f.following, backoff = false, backoffMin
+		}
+		if text := cause.Error(); text != f.said {
+			c.log.Warn("the engine is not followed; trying again and again", "err", cause)
+			f.said = text
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -66,7 +67,9 @@ type follower struct {
 	inventory *inventory
 	log       *slog.Logger
 	published []neutral.Service
-	known     bool // published holds a complete catalogue
+	known     bool   // published holds a complete catalogue
+	following bool   // the engine was listed since the last attempt began
+	said      string // why it is not, as it was logged last
 }
 
 // follow lists once the engine sends events, so that nothing happens unseen between the two, and then on every event
@@ -80,16 +83,24 @@ func (f *follower) follow(ctx context.Context) error {
 		return err
 	default:
 	}
+	f.cluster.self.Store(nil)
 	clear(f.inventory.dead) // what happened while nobody listened is in the list
 	if err := f.list(ctx); err != nil {
 		return err
 	}
+	if f.said != "" {
+		f.log.Info("the engine is followed again")
+	}
+	f.following, f.said = true, ""
 	timer := time.NewTimer(f.inventory.resync())
 	defer timer.Stop()
 	dirty := false
 	for {
 		select {
 		case message := <-stream.Messages:
+			if message.Type == events.NodeEventType { // perhaps a swarm that this engine now manages
+				f.cluster.self.Store(nil)
+			}
 			if f.inventory.apply(message) {
 				f.offer()
 			}

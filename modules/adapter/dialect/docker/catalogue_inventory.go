@@ -125,7 +125,7 @@ func (i *inventory) read(ctx context.Context, c *Cluster) error {
 	if err != nil {
 		return err
 	}
-	i.exports, i.remote, i.exposed = append(exports, services...), swarm.remote(), reading.exposed
+	i.exports, i.remote, i.exposed = slices.Concat(exports, services), swarm.remote(), reading.exposed
 	return nil
 }
 
@@ -161,12 +161,13 @@ func (r reading) container(ctx context.Context, summary container.Summary) (expo
 	name := containerName(summary)
 	namespace := namespaceOf(summary.Labels)
 	about := namespace + "/" + name
-	ports, app, err := portsFromLabels(summary.Labels)
-	if err != nil {
-		r.inventory.complain(about, "an exported container's ports cannot be read: "+err.Error())
+	ports, app, refusal := portsFromLabels(summary.Labels)
+	if refusal != nil {
+		r.inventory.complain(about, "an exported container's ports cannot be read: "+refusal.Error())
 		return export{}, false, nil
 	}
 	if ports == nil {
+		var err error
 		if ports, err = r.exposedPorts(ctx, summary, app); err != nil {
 			return export{}, false, err
 		}

@@ -21,25 +21,25 @@ type swarmReading struct {
 	self       string                // this node's id
 }
 
-// readSwarm asks for the exported services. An engine that manages no swarm has none.
+// readSwarm asks for the exported services. An engine that manages no swarm has none; a manager that cannot answer now
+// (its swarm has no leader) is an error, for its services run on.
 func readSwarm(ctx context.Context, c *Cluster) (swarmReading, error) {
-	list, err := c.api.ServiceList(ctx, client.ServiceListOptions{Filters: exported})
-	if cerrdefs.IsUnavailable(err) { // "This node is not a swarm manager"
-		return swarmReading{}, nil
+	self, err := c.node(ctx)
+	if err != nil || !self.manager {
+		return swarmReading{}, err
 	}
+	list, err := c.api.ServiceList(ctx, client.ServiceListOptions{Filters: exported})
 	if err != nil {
+		if self, nodeErr := c.readNode(ctx); cerrdefs.IsUnavailable(err) && nodeErr == nil && !self.manager {
+			return swarmReading{}, nil // not any more
+		}
 		return swarmReading{}, err
 	}
 	r := swarmReading{services: list.Items, tasks: map[string][]swarm.Task{}, containers: map[string]container.Summary{},
-		nodes: map[string]netip.Addr{}}
+		nodes: map[string]netip.Addr{}, self: self.id}
 	if len(r.services) == 0 {
 		return r, nil
 	}
-	info, err := c.api.Info(ctx, client.InfoOptions{})
-	if err != nil {
-		return swarmReading{}, err
-	}
-	r.self = info.Info.Swarm.NodeID
 	filter := make(client.Filters).Add("desired-state", string(swarm.TaskStateRunning))
 	for _, s := range r.services {
 		filter.Add("service", s.ID)
@@ -123,9 +123,9 @@ func (r reading) swarmService(ctx context.Context, s swarmReading, service swarm
 		e.name = name
 	}
 	about := e.namespace + "/" + e.name
-	ports, app, err := portsFromLabels(labels)
-	if err != nil {
-		r.inventory.complain(about, "an exported service's ports cannot be read: "+err.Error())
+	ports, app, refusal := portsFromLabels(labels)
+	if refusal != nil {
+		r.inventory.complain(about, "an exported service's ports cannot be read: "+refusal.Error())
 		return export{}, false, nil
 	}
 	if e.ports = ports; ports == nil {

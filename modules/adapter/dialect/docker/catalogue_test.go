@@ -213,6 +213,21 @@ func TestCatalogueOutlivesItsEngine(t *testing.T) {
 	expect(t, published, "one.default 80=80/tcp/http[172.17.0.77:80]")
 }
 
+// A manager whose swarm has no leader withdraws nothing.
+func TestCatalogueOutlivesItsLeader(t *testing.T) {
+	t.Parallel()
+	e := newFakeEngine(t)
+	e.services = []object{{"ID": "s", "Spec": object{"Name": "idle", "Labels": map[string]string{labelExport: "true", labelPorts: "9090/grpc"}}}}
+	e.start()
+	published := catalogue(t, e.connect())
+	expect(t, published, "idle.default 9090=9090/tcp/grpc[]")
+	e.set(func() { e.leaderless = true })
+	e.tell("service", "update", "s")
+	expectNothing(t, published, 300*time.Millisecond)
+	e.set(func() { e.leaderless, e.services = false, []object{} })
+	expect(t, published)
+}
+
 func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
@@ -232,7 +247,7 @@ func TestCompileKeepsNamesApart(t *testing.T) {
 	var complaints []string
 	got := describe(compile([]export{at("default", "a_b", "10.0.0.1"), at("default", "a-b", "10.0.0.2"), at("default", "A.B", "10.0.0.3"),
 		at("default", "a-b", "10.0.0.4"), at("default", "...", "10.0.0.5"), at("ns_1", "a_b", "10.0.0.6")},
-		func(about, message string) { complaints = append(complaints, about) }))
+		func(about, _ string) { complaints = append(complaints, about) }))
 	want := []string{"a-b.default 80=80/tcp/http[10.0.0.2:80 10.0.0.4:80]", "a-b.ns-1 80=80/tcp/http[10.0.0.6:80]"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("catalogue (-want +got):\n%s", diff)
@@ -262,7 +277,7 @@ func TestParsePorts(t *testing.T) {
 	tests := map[string]string{
 		"8080/http,9090/grpc":          "8080=8080/tcp/http 9090=9090/tcp/grpc",
 		"80":                           "80=80/tcp/h2c",
-		" db=5432/tcp , 53/udp ":       "db=5432/tcp/tcp 53-udp=53/udp/tcp",
+		"db=5432/tcp , 53/udp":         "db=5432/tcp/tcp 53-udp=53/udp/tcp",
 		"80/tcp/http":                  "80=80/tcp/http",
 		"8443/https":                   "8443=8443/tcp/tcp",
 		"80,80/udp":                    "80=80/tcp/h2c 80-udp=80/udp/tcp",

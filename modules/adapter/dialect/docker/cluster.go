@@ -54,7 +54,7 @@ func (Dialect) Connect(_ context.Context, config dialect.Config) (dialect.Cluste
 	}
 	transport := transportTo(upstream)
 	// WithHost sets up its own transport, so ours comes after it.
-	api, err := client.New(client.WithHost("tcp://"+apiHost+":2375"), client.WithScheme("http"), client.WithUserAgent("isthmus"),
+	api, err := client.New(client.WithHost(dockerHost(upstream)), client.WithScheme("http"), client.WithUserAgent("isthmus"),
 		client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}))
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "the Docker client could not be made")

@@ -28,6 +28,7 @@ type fakeEngine struct {
 	containers []object // as the list has them; "inspect" holds what only inspect shows
 	networks   []object
 	services   []object // nil: not a swarm manager
+	leaderless bool
 	tasks      []object
 	nodes      []object
 	others     map[string]object // by path without version
@@ -176,6 +177,9 @@ func (e *fakeEngine) answer(path string, r *http.Request) (int, any) {
 	case "/services":
 		if e.services == nil {
 			return http.StatusServiceUnavailable, object{"message": "This node is not a swarm manager."}
+		}
+		if e.leaderless {
+			return http.StatusServiceUnavailable, object{"message": "The swarm does not have a leader."}
 		}
 		return http.StatusOK, withLabels(e.services, r, "Spec", "Labels")
 	case "/tasks":

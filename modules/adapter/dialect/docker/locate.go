@@ -79,9 +79,10 @@ func joinName(name, rest string) string {
 
 // node is the machine that an engine runs on.
 type node struct {
-	name string
-	id   string // in its swarm
-	read time.Time
+	name    string
+	id      string // in its swarm
+	manager bool   // it answers for its swarm
+	read    time.Time
 }
 
 func (n node) is(name string) bool {
@@ -89,18 +90,22 @@ func (n node) is(name string) bool {
 }
 
 // nodeAge bounds how long a node's identity is taken for granted: it changes when a host is renamed or joins a swarm.
-const nodeAge = time.Minute
+const nodeAge = 30 * time.Second
 
 // node asks the engine for its machine, which is the slow part of a location.
 func (c *Cluster) node(ctx context.Context) (node, error) {
 	if known := c.self.Load(); known != nil && time.Since(known.read) < nodeAge {
 		return *known, nil
 	}
+	return c.readNode(ctx)
+}
+
+func (c *Cluster) readNode(ctx context.Context) (node, error) {
 	info, err := c.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
 		return node{}, err
 	}
-	self := node{name: info.Info.Name, id: info.Info.Swarm.NodeID, read: time.Now()}
+	self := node{name: info.Info.Name, id: info.Info.Swarm.NodeID, manager: managesSwarm(info.Info), read: time.Now()}
 	c.self.Store(&self)
 	return self, nil
 }

@@ -32,8 +32,7 @@ func (c *Cluster) Lookup(ctx context.Context, op neutral.Operation) (neutral.Obj
 }
 
 func (c *Cluster) lookup(ctx context.Context, op neutral.Operation, ref string) (neutral.Object, error) {
-	switch op.Action {
-	case neutral.ExecStart, neutral.ExecInspect, neutral.ExecResize:
+	if op.Action == neutral.ExecStart || op.Action == neutral.ExecInspect || op.Action == neutral.ExecResize {
 		exec, err := c.api.ExecInspect(ctx, ref, client.ExecInspectOptions{})
 		if err != nil {
 			return neutral.Object{}, err
@@ -64,8 +63,9 @@ func (c *Cluster) lookup(ctx context.Context, op neutral.Operation, ref string) 
 		return c.lookupNode(ctx, ref)
 	case neutral.KindImage:
 		return c.lookupImage(ctx, op, ref)
+	default: // nothing that an engine names and labels
+		return op.Object, nil
 	}
-	return op.Object, nil
 }
 
 func (c *Cluster) lookupContainer(ctx context.Context, ref string) (neutral.Object, error) {

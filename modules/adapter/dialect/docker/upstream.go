@@ -47,6 +47,14 @@ func upstreamFrom(endpoint string) (neutral.Upstream, error) {
 	return neutral.Upstream{}, fault.New(fault.Invalid, "the Docker endpoint's scheme is %q; unix and tcp are known", parsed.Scheme)
 }
 
+// dockerHost is an upstream as DOCKER_HOST has it.
+func dockerHost(upstream neutral.Upstream) string {
+	if upstream.Socket != "" {
+		return "unix://" + upstream.Socket
+	}
+	return "tcp://" + upstream.Address
+}
+
 // transportTo reaches an engine whatever host a request's URL names.
 func transportTo(upstream neutral.Upstream) *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout}

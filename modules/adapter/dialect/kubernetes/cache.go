@@ -9,7 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -27,6 +28,7 @@ const (
 
 // podCache follows all pods, so that an access costs no call. It keeps of each what catalogue and accesses need.
 type podCache struct {
+	*freshness
 	informer cache.SharedIndexInformer
 
 	mu     sync.Mutex
@@ -34,9 +36,19 @@ type podCache struct {
 }
 
 func newPodCache(client kubernetes.Interface, log *slog.Logger) *podCache {
-	c := &podCache{misses: map[string]time.Time{}}
-	c.informer = coreinformers.NewPodInformer(client, metav1.NamespaceAll, 0, cache.Indexers{indexCallerName: callerName})
-	follow(c.informer, slimPod, "pods", log)
+	trouble := &complaint{log: log, what: "pods"}
+	c := &podCache{freshness: newFreshness(trouble), misses: map[string]time.Time{}}
+	lw := c.observe(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			return client.CoreV1().Pods(metav1.NamespaceAll).Watch(ctx, options)
+		},
+	})
+	c.informer = cache.NewSharedIndexInformer(cache.ToListWatcherWithWatchListSemantics(lw, client), &corev1.Pod{}, 0,
+		cache.Indexers{indexCallerName: callerName})
+	follow(c.informer, slimPod, trouble)
 	return c
 }
 
@@ -70,7 +82,7 @@ func callerName(obj any) ([]string, error) {
 
 // mayExist tells whether it is worth asking the API for a pod that the cache does not hold.
 func (c *podCache) mayExist(namespace, name string) bool {
-	if !c.informer.HasSynced() {
+	if !c.informer.HasSynced() || !c.fresh() {
 		return true
 	}
 	c.mu.Lock()
@@ -112,13 +124,12 @@ func (c *podCache) count(system *neutral.System) {
 
 // follow prepares an informer: what it keeps and how it reports that it cannot follow. The reflector retries by
 // itself, with backoff. It must be called before the informer runs.
-func follow(informer cache.SharedIndexInformer, slim cache.TransformFunc, what string, log *slog.Logger) {
-	report := &complaint{log: log, what: what}
+func follow(informer cache.SharedIndexInformer, slim cache.TransformFunc, trouble *complaint) {
 	// Both fail only on an informer that runs already.
 	_ = informer.SetTransform(slim)
 	_ = informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, _ *cache.Reflector, err error) {
 		if ctx.Err() == nil {
-			report.say(err)
+			trouble.say(err)
 		}
 	})
 }

@@ -63,8 +63,8 @@ func (c *Cluster) Services(ctx context.Context, publish func([]neutral.Service))
 		problems: map[types.NamespacedName]problem{},
 	}
 	k.exports, k.statuses = newExports(c, k.mark), newStatuses(c)
-	follow(k.services, slimService, "services", c.log)
-	follow(k.slices, slimSlice, "endpoint slices", c.log)
+	follow(k.services, slimService, &complaint{log: c.log, what: "services"})
+	follow(k.slices, slimSlice, &complaint{log: c.log, what: "endpoint slices"})
 
 	synced := []cache.InformerSynced{k.exports.known}
 	for _, source := range []struct {

@@ -72,6 +72,7 @@ func familyOf(svc *corev1.Service, all []*discoveryv1.EndpointSlice) discoveryv1
 			return preferred
 		case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
 			other = slice.AddressType
+		default: // names of hosts are not followed
 		}
 	}
 	return other

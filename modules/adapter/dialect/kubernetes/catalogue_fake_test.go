@@ -57,8 +57,8 @@ func newFakeCluster(t *testing.T, objects ...runtime.Object) *fakeCluster {
 // serveExports makes the fake API have ServiceExports, or no more.
 func (f *fakeCluster) serveExports(version string) {
 	d := f.client.Discovery().(*fakediscovery.FakeDiscovery)
-	d.Fake.Lock()
-	defer d.Fake.Unlock()
+	d.Lock()
+	defer d.Unlock()
 	d.Resources = nil
 	if version != "" {
 		d.Resources = []*metav1.APIResourceList{{

@@ -50,7 +50,7 @@ func (r reading) fits(pod *corev1.Pod) bool {
 }
 
 // find gives the pod that ref names and the container in it, "" for the pod as a whole. The cache is searched for
-// every reading of the name before the API is asked for any.
+// every reading of the name before the API is asked for any; a cache that is cut off is not searched.
 func (c *Cluster) find(ctx context.Context, namespace string, ref neutral.TargetRef) (*corev1.Pod, string, error) {
 	name, container := ref.Pod, ref.Container
 	if name == "" {
@@ -65,13 +65,15 @@ func (c *Cluster) find(ctx context.Context, namespace string, ref neutral.Target
 		readings = append(readings, reading{pod: rest, container: first},
 			reading{pod: name[:last], container: name[last+1:]}, reading{pod: first, subdomain: rest})
 	}
-	for _, r := range readings {
-		if p := c.pods.get(namespace, r.pod); p != nil && r.fits(p) {
-			return p, cmp.Or(container, r.container), nil
+	if c.pods.fresh() {
+		for _, r := range readings {
+			if p := c.pods.get(namespace, r.pod); p != nil && r.fits(p) {
+				return p, cmp.Or(container, r.container), nil
+			}
 		}
-	}
-	if p := c.pods.named(namespace, name); p != nil {
-		return p, container, nil
+		if p := c.pods.named(namespace, name); p != nil {
+			return p, container, nil
+		}
 	}
 	for _, r := range readings {
 		switch p, err := c.ask(ctx, namespace, r.pod); {

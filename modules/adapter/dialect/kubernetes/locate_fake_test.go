@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	k8stesting "k8s.io/client-go/testing"
@@ -125,6 +126,30 @@ func TestLocateAsksTheFakeAPIOnlyOnAMiss(t *testing.T) {
 	}
 	if gets != 1 {
 		t.Errorf("%d calls for a pod that nobody has", gets)
+	}
+}
+
+// TestLocateDoesNotBelieveACacheThatIsCutOff holds that an access never goes by what was so before contact was lost.
+func TestLocateDoesNotBelieveACacheThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	f := newFakeCluster(t, newPod("web", "10.0.0.1"))
+	waitFor(t, f.pods.informer.HasSynced)
+	waitFor(t, func() bool { return f.pods.lost.Load() == 0 })
+	down := true
+	f.client.PrependReactor("get", "pods", func(k8stesting.Action) (bool, runtime.Object, error) {
+		return down, nil, apierrors.NewServiceUnavailable("down")
+	})
+	web := neutral.TargetRef{Namespace: "a", Pod: "web"}
+	if _, err := f.Locate(t.Context(), web); err != nil {
+		t.Fatal(err)
+	}
+	f.pods.lost.Store(time.Now().Add(-2 * staleAfter).UnixNano())
+	if _, err := f.Locate(t.Context(), web); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("error %v", err)
+	}
+	down = false
+	if got, err := f.Locate(t.Context(), web); err != nil || got.Address != netip.MustParseAddr("10.0.0.1") {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -84,15 +84,27 @@ var refused = map[neutral.Action]string{
 	neutral.ContainerCommit:  "commit is refused: Kubernetes makes no images",
 	neutral.ContainerCopyOut: "copying files out of a container of a Kubernetes cluster is not offered yet",
 	neutral.ContainerCopyIn:  "copying files into a container of a Kubernetes cluster is not offered yet",
-	neutral.ImageOther:       "images are not made, tagged or removed through a Kubernetes cluster: its nodes pull them from registries",
-	neutral.NetworkOther:     "networks of a Kubernetes cluster are not changed: every Pod is on the cluster's own",
-	neutral.VolumeOther:      "volumes of a Kubernetes cluster are not offered yet",
-	neutral.NodeUpdate:       "nodes of a Kubernetes cluster are not changed from outside it",
-	neutral.SwarmOther:       "the make-up of a Kubernetes cluster is not changed from outside it",
-	neutral.SecretOther:      "secrets of a Kubernetes cluster are not offered yet",
-	neutral.ConfigOther:      "configs of a Kubernetes cluster are not offered yet",
 	neutral.SystemUsage:      "the disk usage of a Kubernetes cluster is not known through its API",
 	neutral.SystemAuth:       "the nodes of a Kubernetes cluster log in to registries with their own credentials",
+}
+
+// refusedKinds says it of all the rest of a kind.
+var refusedKinds = map[neutral.Kind]string{
+	neutral.KindImage:   "images are not made, tagged or removed through a Kubernetes cluster: its nodes pull them from registries",
+	neutral.KindNetwork: "networks of a Kubernetes cluster are not changed: every Pod is on the cluster's own",
+	neutral.KindVolume:  "volumes of a Kubernetes cluster are not changed by another orchestrator's callers yet",
+	neutral.KindNode:    "nodes of a Kubernetes cluster are not changed from outside it",
+	neutral.KindSystem:  "the make-up of a Kubernetes cluster is not changed from outside it",
+	neutral.KindSecret:  "secrets of a Kubernetes cluster are not offered to another orchestrator's callers yet",
+	neutral.KindConfig:  "configs of a Kubernetes cluster are not offered to another orchestrator's callers yet",
+}
+
+// refusal is why an action is not done, "" for none that is known.
+func refusal(action neutral.Action) string {
+	if reason, ok := refused[action]; ok {
+		return reason
+	}
+	return refusedKinds[action.Kind()]
 }
 
 // Plan says how op is done on this cluster.
@@ -114,7 +126,7 @@ func (c *Cluster) Plan(op neutral.Operation, guard dialect.Guard) (dialect.Plan,
 	case neutral.SecretGet, neutral.ConfigGet:
 		return dialect.Plan{}, fault.New(fault.NotFound, "No such %s: %s", op.Action.Kind(), op.Ref)
 	}
-	if reason, ok := refused[op.Action]; ok {
+	if reason := refusal(op.Action); reason != "" {
 		return dialect.Plan{}, fault.New(fault.Unsupported, "%s", reason)
 	}
 	return dialect.Plan{}, fault.New(fault.Unsupported, "%s has no form in Kubernetes", op.Action)

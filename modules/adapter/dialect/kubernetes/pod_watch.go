@@ -25,13 +25,18 @@ func (c *Cluster) followPod(ctx context.Context, namespace, name string, visit f
 	selector := "metadata.name=" + name
 	return c.followPods(ctx, namespace, metav1.ListOptions{FieldSelector: selector}, podVisitor{
 		list: func(pods []corev1.Pod) (bool, error) {
-			if len(pods) == 0 {
-				return visit(nil)
+			for i := range pods {
+				if pods[i].Name == name {
+					return visit(&pods[i])
+				}
 			}
-			return visit(&pods[0])
+			return visit(nil)
 		},
 		change: func(kind watch.EventType, pod *corev1.Pod) (bool, error) {
-			if kind == watch.Deleted {
+			switch {
+			case pod.Name != name:
+				return false, nil
+			case kind == watch.Deleted:
 				pod = nil
 			}
 			return visit(pod)

@@ -67,6 +67,7 @@ func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 	case fault.Exhausted:
 		status.Details.RetryAfterSeconds = retryAfter
 		header.Set("Retry-After", strconv.Itoa(retryAfter))
+	default: // the reason says it all
 	}
 	body, merr := json.Marshal(status)
 	if merr != nil { // strings alone cannot fail to marshal

@@ -26,8 +26,6 @@ const (
 	nodePortLast  = 32767
 )
 
-var serviceExports = schema.GroupVersionResource{Group: "multicluster.x-k8s.io", Version: "v1alpha1", Resource: "serviceexports"}
-
 // notePorts keeps the published ports beside the workload.
 func notePorts(meta *metav1.ObjectMeta, ports []neutral.Port) error {
 	var published []neutral.Port
@@ -202,28 +200,32 @@ func (c *Cluster) offer(ctx context.Context, n *nativeWorkload, ports []neutral.
 // export makes or removes the ServiceExport. A cluster without the Multi-Cluster Services API has none; there the
 // Service's label says the same.
 func (c *Cluster) export(ctx context.Context, n *nativeWorkload, wanted bool) error {
-	exports := c.dynamic.Resource(serviceExports).Namespace(n.meta.Namespace)
+	for _, version := range exportVersions {
+		err := c.exportAs(ctx, version, n, wanted)
+		if !apierrors.IsNotFound(err) { // else the cluster does not have this version, or nothing to remove
+			return nativeFault(err)
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) exportAs(ctx context.Context, version schema.GroupVersionResource, n *nativeWorkload, wanted bool) error {
+	exports := c.dynamic.Resource(version).Namespace(n.meta.Namespace)
 	if !wanted {
 		there, err := exports.Get(ctx, n.meta.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) || err == nil && !metav1.IsControlledBy(there, n.meta) {
-			return nil
+		if err != nil || !metav1.IsControlledBy(there, n.meta) {
+			return err
 		}
-		if err == nil {
-			err = exports.Delete(ctx, n.meta.Name, metav1.DeleteOptions{})
-		}
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return nativeFault(err)
+		return exports.Delete(ctx, n.meta.Name, metav1.DeleteOptions{})
 	}
 	export := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": serviceExports.GroupVersion().String(), "kind": "ServiceExport",
+		"apiVersion": version.GroupVersion().String(), "kind": "ServiceExport",
 		"metadata": map[string]any{"name": n.meta.Name, "namespace": n.meta.Namespace},
 	}}
 	export.SetOwnerReferences(ownedBy(n))
 	_, err := exports.Create(ctx, export, metav1.CreateOptions{FieldManager: fieldManager})
-	if apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err) {
+	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}
-	return nativeFault(err)
+	return err
 }
