@@ -89,7 +89,8 @@ func rewriteMutation(rewrite modules.Rewrite, caller http.Header) *extprocv3.Hea
 	mutation := routeMutation(rewrite.Route)
 	for key := range caller {
 		lower := strings.ToLower(key)
-		if !kept[lower] && rewrite.Route.Set.Get(key) == "" && !(lower == headerLength && len(rewrite.Body) > 0) {
+		replaced := rewrite.Route.Set.Get(key) != "" || (lower == headerLength && len(rewrite.Body) > 0)
+		if !kept[lower] && !replaced {
 			mutation.RemoveHeaders = append(mutation.RemoveHeaders, lower)
 		}
 	}
@@ -161,7 +162,7 @@ func metadata(req *modules.Request, record modules.Record, decision string) *str
 	if record.Object.Namespace != "" || record.Object.Name != "" {
 		object += " " + record.Object.Namespace + "/" + record.Object.Name
 	}
-	text := func(s string) *structpb.Value { return structpb.NewStringValue(s) }
+	text := structpb.NewStringValue
 	return &structpb.Struct{Fields: map[string]*structpb.Value{
 		names.Metadata: structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
 			names.MetadataKind: text(string(req.Class)), names.MetadataPeer: text(req.Peer.Name),

@@ -73,11 +73,11 @@ func (s *Server) Process(envoy extprocv3.ExternalProcessor_ProcessServer) error 
 			return nil //nolint:nilerr // an ended stream is how every request ends
 		}
 		response := st.step(message)
-		if response == nil {
-			continue
-		}
 		if err := envoy.Send(response); err != nil {
 			return fmt.Errorf("say a decision to Envoy: %w", err)
+		}
+		if st.done {
+			return nil
 		}
 	}
 }

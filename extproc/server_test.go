@@ -162,7 +162,7 @@ func value(mutation *extprocv3.HeaderMutation, key string) string {
 func TestRoute(t *testing.T) {
 	t.Parallel()
 	client := serve(t, func(_ context.Context, r *modules.Request) (modules.Verdict, error) {
-		if r.Peer.Name != "west" || r.Method != "GET" || r.Path != "/x" || r.Header.Get("Accept") != "text/html" {
+		if r.Peer.Name != "west" || r.Method != http.MethodGet || r.Path != "/x" || r.Header.Get("Accept") != "text/html" {
 			return modules.Verdict{}, fault.New(fault.Internal, "read wrongly: %+v", r)
 		}
 		return modules.Verdict{Route: &modules.Route{Upstream: names.Orchestrator, Authority: "native", Remove: []string{"authorization"}}}, nil
@@ -292,16 +292,12 @@ func TestExchangeTurnsToBridge(t *testing.T) {
 	client := serve(t, func(context.Context, *modules.Request) (modules.Verdict, error) {
 		return modules.Verdict{Exchange: doubling{body: true, route: true}}, nil
 	})
+	// talk sees the stream end once the decision is said: nothing of the bridge's answer is held back for this server.
 	answers := talk(t, client, requestHeaders(false),
-		&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: &extprocv3.HttpBody{Body: []byte("x")}}},
-		responseHeaders(false, ":status", "200", "content-type", "a/b"),
-		&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{ResponseBody: &extprocv3.HttpBody{Body: []byte("bridge's own")}}})
+		&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: &extprocv3.HttpBody{Body: []byte("x")}}})
 	request := answers[1].GetRequestBody().GetResponse()
 	if value(request.GetHeaderMutation(), names.HeaderRoute) != names.Bridge || request.GetBodyMutation() != nil {
 		t.Errorf("request %v", request)
-	}
-	if response := answers[3].GetResponseBody().GetResponse(); response.GetBodyMutation() != nil || response.GetHeaderMutation() != nil {
-		t.Errorf("the bridge's answer is rewritten: %v", response)
 	}
 }
 

@@ -30,6 +30,7 @@ type stream struct {
 	sent     bool           // the native request is on its way
 	native   modules.Answer // as read so far
 	decided  bool
+	done     bool // the last word was said: nothing of the answer is for this stream
 }
 
 // step answers one message. It always answers, whatever the message: a silent phase would be taken for consent.
@@ -138,7 +139,7 @@ func (s *stream) rewrite(body []byte) (rewrite modules.Rewrite, response *extpro
 	case err != nil:
 		return rewrite, s.refuseWith(s.exchange.Record(), err)
 	case other != nil && other.Route != nil && body != nil:
-		s.exchange = nil // the answer is not a native one
+		s.exchange, s.done = nil, true // the answer is the bridge's own, and must not be held until it ends
 		return rewrite, &extprocv3.ProcessingResponse{
 			Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{
 				Response: &extprocv3.CommonResponse{HeaderMutation: routeMutation(*other.Route), ClearRouteCache: true}}},

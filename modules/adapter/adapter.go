@@ -225,7 +225,7 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 			break
 		}
 		e := &exchange{module: m, req: req, inbound: inbound, admission: a, record: record}
-		other, err := e.plan(ctx, nil)
+		other, err := e.plan(nil)
 		if err != nil {
 			return modules.Verdict{Record: e.record}, err
 		}
@@ -256,9 +256,7 @@ func (m *Module) native() *modules.Route {
 	} else {
 		route.Remove = append(route.Remove, "authorization")
 	}
-	for _, impersonation := range []string{"impersonate-user", "impersonate-group", "impersonate-uid"} {
-		route.Remove = append(route.Remove, impersonation)
-	}
+	route.Remove = append(route.Remove, "impersonate-user", "impersonate-group", "impersonate-uid")
 	return route
 }
 

@@ -29,7 +29,7 @@ func (e *exchange) NeedBody() bool { return e.admission.op.Action.Body() }
 func (e *exchange) Record() modules.Record { return e.record }
 
 // plan decodes the whole request and plans it. A verdict in place of a call says that this is not for Envoy alone.
-func (e *exchange) plan(ctx context.Context, body []byte) (*modules.Verdict, error) {
+func (e *exchange) plan(body []byte) (*modules.Verdict, error) {
 	request := e.admission.head
 	request.Body = body
 	op, losses, err := e.module.complete(e.req, e.inbound, &e.admission, request, &e.record)
@@ -59,9 +59,9 @@ func (e *exchange) plan(ctx context.Context, body []byte) (*modules.Verdict, err
 }
 
 // Request plans what was not planned at the head, and gives the native request.
-func (e *exchange) Request(ctx context.Context, body []byte) (modules.Rewrite, *modules.Verdict, error) {
+func (e *exchange) Request(_ context.Context, body []byte) (modules.Rewrite, *modules.Verdict, error) {
 	if e.call == nil {
-		other, err := e.plan(ctx, body)
+		other, err := e.plan(body)
 		if err != nil || other != nil {
 			return modules.Rewrite{}, other, err
 		}

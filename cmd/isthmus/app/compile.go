@@ -107,6 +107,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 	var bundles []trust.PeerBundle
 	var warned string
 	patient := true
+	var builder snapshot.Builder
 	for {
 		snap, catalogueChanged := g.catalogue.Changed()
 		fresh, err := g.bundles.List()
@@ -127,7 +128,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 					g.log.Warn("no trust bundle of the peer was imported, so nothing can cross (isthmus trust import)", "peer", name)
 				}
 			}
-			if built, err := snapshot.Build(model); err != nil {
+			if built, err := builder.Build(model); err != nil {
 				g.log.Error("Envoy's configuration could not be made; the one before stays", "err", err)
 			} else {
 				for _, rejected := range built.Rejected {

@@ -2,11 +2,8 @@ package app
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"net"
-	"os"
+	"strings"
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/front"
@@ -81,8 +78,14 @@ func (f *fronts) reconcile(ctx context.Context, set *manifest.Set) {
 }
 
 func (f *fronts) start(ctx context.Context, address, peer string) error {
-	network, path, _ := cut(address)
-	listener, err := listen(ctx, network, path, 0o660)
+	network, rest, _ := strings.Cut(address, ":")
+	var listener net.Listener
+	var err error
+	if network == "unix" {
+		listener, err = front.Listen(ctx, rest)
+	} else {
+		listener, err = (&net.ListenConfig{}).Listen(ctx, network, rest)
+	}
 	if err != nil {
 		return err
 	}
@@ -103,35 +106,3 @@ func (f *fronts) start(ctx context.Context, address, peer string) error {
 	return nil
 }
 
-func cut(address string) (network, rest string, ok bool) {
-	for i := range address {
-		if address[i] == ':' {
-			return address[:i], address[i+1:], true
-		}
-	}
-	return "", address, false
-}
-
-// listen opens a listener. A Unix socket that a dead process left behind is taken over, one that answers is not.
-func listen(ctx context.Context, network, address string, mode fs.FileMode) (net.Listener, error) {
-	config := net.ListenConfig{}
-	if network != "unix" {
-		return config.Listen(ctx, network, address)
-	}
-	if conn, err := (&net.Dialer{}).DialContext(ctx, "unix", address); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("%s is served by another process", address)
-	}
-	if err := os.Remove(address); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	listener, err := config.Listen(ctx, "unix", address)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(address, mode); err != nil {
-		listener.Close()
-		return nil, err
-	}
-	return listener, nil
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -46,7 +47,11 @@ func (g *gateway) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer auditLog.Close()
+	defer func() {
+		if err := auditLog.Close(); err != nil {
+			g.log.Error("the audit log could not be closed", "err", err)
+		}
+	}()
 	observer, err := telemetry.New(ctx, telemetry.Config{
 		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Registry: g.registry, Collector: spec.Tracing.OTLP,
 		Audit: auditLog, Log: g.log,
@@ -79,7 +84,7 @@ func (g *gateway) run(ctx context.Context) error {
 	intake, stopIntake := context.WithCancel(serving)
 	defer stopIntake()
 
-	if err := g.listeners(serving, group, intake, observer, auditLog, operations, bridge); err != nil {
+	if err := g.listeners(serving, intake, group, observer, auditLog, operations, bridge); err != nil {
 		return err
 	}
 	group.Go(func() error { return g.renew(serving) })
@@ -126,7 +131,7 @@ func (g *gateway) run(ctx context.Context) error {
 }
 
 // listeners opens every socket before anything is served, so that a taken one ends the start.
-func (g *gateway) listeners(serving context.Context, group *errgroup.Group, intake context.Context, observer *telemetry.Telemetry,
+func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Group, observer *telemetry.Telemetry,
 	auditLog *audit.Log, operations *adapter.Module, bridge http.Handler) error {
 	set := g.started
 	audited := func(m modules.Module) modules.Module { return telemetry.Audited{Module: m, Log: auditLog} }
@@ -142,19 +147,18 @@ func (g *gateway) listeners(serving context.Context, group *errgroup.Group, inta
 		},
 		Fallback: audited(fallback), Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
 	})
-	grpcServer := grpc.NewServer(grpc.MaxRecvMsgSize(bodyLimit+(1<<20)), grpc.NumStreamWorkers(4))
+	grpcServer := grpc.NewServer(grpc.MaxRecvMsgSize(2*bodyLimit), grpc.NumStreamWorkers(4))
 	decider.Register(grpcServer)
 
-	open := func(name string) (net.Listener, error) { return listen(serving, "unix", g.socket(name), 0o600) }
 	sockets := map[string]net.Listener{}
 	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket} {
-		listener, err := open(name)
+		listener, err := listen(serving, g.socket(name))
 		if err != nil {
 			return err
 		}
 		sockets[name] = listener
 	}
-	adminListener, err := listen(serving, "tcp", set.Gateway.Spec.Listeners.Admin.String(), 0)
+	adminListener, err := (&net.ListenConfig{}).Listen(serving, "tcp", set.Gateway.Spec.Listeners.Admin.String())
 	if err != nil {
 		return fmt.Errorf("admin interface: %w", err)
 	}
@@ -169,6 +173,27 @@ func (g *gateway) listeners(serving context.Context, group *errgroup.Group, inta
 	group.Go(func() error { return g.node.Run(intake, sockets[names.PeeringSocket]) })
 	group.Go(func() error { return g.fronts.run(intake) })
 	return nil
+}
+
+// listen opens one of the Unix sockets that only our Envoy may reach. One that a dead process left behind is taken over,
+// one that answers is not.
+func listen(ctx context.Context, path string) (net.Listener, error) {
+	if conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("%s is served by another process", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return listener, nil
 }
 
 // serveGRPC serves until ctx ends. Streams are not waited for: one that ended without a word would be taken for

@@ -38,26 +38,28 @@ var followed = make(client.Filters).
 func (c *Cluster) Services(ctx context.Context, publish func([]neutral.Service)) error {
 	f := &follower{cluster: c, publish: publish, inventory: newInventory(c.log), log: c.log}
 	backoff := backoffMin
-	for {
-		cause := f.follow(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
+	for ctx.Err() == nil {
+		f.report(ctx, f.follow(ctx))
 		// What was published stays: containers outlive their engine, and Envoy sees by itself those that do not.
 		if f.following {
 			f.following, backoff = false, backoffMin
 		}
-		if text := cause.Error(); text != f.said {
-			c.log.Warn("the engine is not followed; trying again and again", "err", cause)
-			f.said = text
-		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(backoff/2 + rand.N(backoff/2)):
 		}
 		backoff = min(2*backoff, backoffMax)
 	}
+	return nil
+}
+
+// report logs why the engine is not followed, once as long as the reason is the same.
+func (f *follower) report(ctx context.Context, err error) {
+	if ctx.Err() != nil || err.Error() == f.said {
+		return
+	}
+	f.said = err.Error()
+	f.log.Warn("the engine is not followed; trying again and again", "err", err)
 }
 
 // follower keeps one catalogue over any number of connections to the engine.

@@ -161,9 +161,8 @@ func (r reading) container(ctx context.Context, summary container.Summary) (expo
 	name := containerName(summary)
 	namespace := namespaceOf(summary.Labels)
 	about := namespace + "/" + name
-	ports, app, refusal := portsFromLabels(summary.Labels)
-	if refusal != nil {
-		r.inventory.complain(about, "an exported container's ports cannot be read: "+refusal.Error())
+	ports, app, ok := r.labelledPorts(summary.Labels, about)
+	if !ok {
 		return export{}, false, nil
 	}
 	if ports == nil {
@@ -177,6 +176,15 @@ func (r reading) container(ctx context.Context, summary container.Summary) (expo
 		return export{}, false, err
 	}
 	return export{namespace: namespace, name: name, labels: summary.Labels, ports: ports, members: []member{m}}, true, nil
+}
+
+// labelledPorts reads the labels about ports; ok false leaves the export out, and says so.
+func (r reading) labelledPorts(labels map[string]string, about string) (ports []exportPort, app neutral.AppProtocol, ok bool) {
+	ports, app, err := portsFromLabels(labels)
+	if err != nil {
+		r.inventory.complain(about, "an export's labels about ports cannot be read: "+err.Error())
+	}
+	return ports, app, err == nil
 }
 
 // member is a container as it can be reached now.

@@ -123,9 +123,8 @@ func (r reading) swarmService(ctx context.Context, s swarmReading, service swarm
 		e.name = name
 	}
 	about := e.namespace + "/" + e.name
-	ports, app, refusal := portsFromLabels(labels)
-	if refusal != nil {
-		r.inventory.complain(about, "an exported service's ports cannot be read: "+refusal.Error())
+	ports, app, ok := r.labelledPorts(labels, about)
+	if !ok {
 		return export{}, false, nil
 	}
 	if e.ports = ports; ports == nil {
