@@ -105,4 +105,3 @@ func (f *fronts) start(ctx context.Context, address, peer string) error {
 	}()
 	return nil
 }
-

@@ -110,10 +110,12 @@ type gateway struct {
 // newGateway opens what the gateway stands on; run serves.
 func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions, log *slog.Logger) (*gateway, error) {
 	spec := set.Gateway.Spec
-	for _, dir := range []string{spec.StateDir, spec.RunDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(spec.StateDir, 0o700); err != nil {
+		return nil, err
+	}
+	// Local tools reach the sockets that are for them; who may use which is each socket's own mode.
+	if err := os.MkdirAll(spec.RunDir, 0o711); err != nil {
+		return nil, err
 	}
 	g := &gateway{
 		options: options, log: log, started: set, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
