@@ -277,7 +277,7 @@ func TestImportRefusesSharedKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	template := *a.certificate
-	template.Subject = authorityName("north")
+	template.RawSubject, template.Subject = nil, authorityName("north")
 	template.URIs = []*url.URL{{Scheme: "spiffe", Host: "north.isthmus.internal"}}
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, a.key.Public(), a.key)
 	if err != nil {

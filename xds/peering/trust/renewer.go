@@ -66,7 +66,7 @@ func (r *Renewer) Run(ctx context.Context, emit func(Pair)) error {
 func (r *Renewer) next(ctx context.Context, old Pair) (Pair, error) {
 	// The wall clock is looked at now and then, since a machine that slept has a timer that slept too.
 	const glance = time.Minute
-	due := old.renewal(time.Now())
+	due := r.due(old, time.Now().Round(0))
 	for {
 		wait := min(glance, time.Until(due))
 		select {
@@ -87,8 +87,11 @@ func (r *Renewer) next(ctx context.Context, old Pair) (Pair, error) {
 	}
 }
 
-// renewal is when two thirds of what is left of a pair's life at its issue have passed.
-func (p Pair) renewal(issued time.Time) time.Time {
-	issued = issued.Round(0)
-	return issued.Add(p.NotAfter.Sub(issued) * 2 / 3)
+// due is when a pair that was issued now is to be renewed. One that ends with its authority can only be renewed to the
+// same end.
+func (r *Renewer) due(p Pair, now time.Time) time.Time {
+	if !p.NotAfter.Before(r.config.Authority.NotAfter()) {
+		return p.NotAfter
+	}
+	return now.Add(p.NotAfter.Sub(now) * 2 / 3)
 }

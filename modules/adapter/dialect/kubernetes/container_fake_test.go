@@ -10,8 +10,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -29,6 +31,12 @@ type fakeKubelet struct {
 func (f *fakeCluster) node(t *testing.T, kubelet fakeKubelet) {
 	t.Helper()
 	kubelet.t, kubelet.f = t, f
+	f.client.PrependReactor("create", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if pod, ok := action.(clienttesting.CreateAction).GetObject().(*corev1.Pod); ok && pod.UID == "" {
+			pod.UID, pod.CreationTimestamp = uuid.NewUUID(), metav1.Now()
+		}
+		return false, nil, nil
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -52,9 +60,13 @@ func (k *fakeKubelet) sync(ctx context.Context) {
 	for i := range list.Items {
 		pod := list.Items[i].DeepCopy()
 		now := metav1.Now()
+		// A fake watch does not begin where its list ended, so every Pod changes all the time and no change is missed.
+		if pod.Annotations == nil {
+			pod.Annotations = map[string]string{}
+		}
+		pod.Annotations["seen"] = now.Format(time.RFC3339Nano)
 		switch {
 		case gated(pod) || terminal(pod):
-			continue
 		case pod.Spec.ActiveDeadlineSeconds != nil && *pod.Spec.ActiveDeadlineSeconds == 1:
 			pod.Status.Phase, pod.Status.Reason = corev1.PodFailed, "DeadlineExceeded"
 			if len(pod.Status.ContainerStatuses) > 0 && pod.Status.ContainerStatuses[0].State.Running != nil {
@@ -62,7 +74,6 @@ func (k *fakeKubelet) sync(ctx context.Context) {
 					ExitCode: k.exitCode, Reason: "Error", StartedAt: now, FinishedAt: now, ContainerID: "containerd://run"}}
 			}
 		case len(pod.Status.ContainerStatuses) > 0:
-			continue
 		case k.refuse != "":
 			pod.Spec.NodeName, pod.Status.Phase = "node-a", corev1.PodPending
 			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: containerName, State: corev1.ContainerState{
@@ -350,7 +361,9 @@ func TestWaitRemoves(t *testing.T) {
 	defer timer.Stop()
 	r := &recorder{}
 	began := time.Now()
-	result, err := plan.Stream(t.Context(), r)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	result, err := plan.Stream(ctx, r)
 	if err != nil || result.ExitCode != 5 || r.accepted != 1 {
 		t.Errorf("%+v, %v", result, err)
 	}

@@ -92,12 +92,15 @@ func (a *action) pruneContainers(ctx context.Context) (neutral.Result, error) {
 	return result, nil
 }
 
-// collect takes away a container that removes itself at its end, once nobody reads its output.
-func (c *Cluster) collect(ctx context.Context, pod *corev1.Pod, id string) {
+// collect takes away a container that removes itself at its end, once nobody reads its output. It tells whether the
+// container is gone; if not, the reaper tries again.
+func (c *Cluster) collect(ctx context.Context, pod *corev1.Pod, id string) (gone bool) {
 	c.audience.wait(ctx, id, readersPatience)
 	if err := c.deletePod(context.WithoutCancel(ctx), pod, 0); err != nil {
 		c.log.Warn("a container that ended is not removed yet", "container", pod.Name, "err", err)
+		return false
 	}
+	return len(pod.Finalizers) == 0
 }
 
 const (

@@ -185,7 +185,7 @@ func startOutcome(pod *corev1.Pod, name string) (done bool, err error) {
 			}
 		}
 		if waiting := status.State.Waiting; waiting != nil {
-			if failure := waitingFault(waiting, status.Image); failure != nil {
+			if failure := waitingFault(waiting, imageOf(pod, status)); failure != nil {
 				return true, failure
 			}
 		}
@@ -238,6 +238,16 @@ func waitingFault(waiting *corev1.ContainerStateWaiting, image string) *fault.Er
 		return runtimeFault(waiting.Message)
 	}
 	return nil
+}
+
+// imageOf is the image that a container was asked to have.
+func imageOf(pod *corev1.Pod, status *corev1.ContainerStatus) string {
+	for i := range pod.Spec.Containers {
+		if pod.Spec.Containers[i].Name == status.Name {
+			return pod.Spec.Containers[i].Image
+		}
+	}
+	return status.Image
 }
 
 // deletePod deletes exactly this Pod; one that is gone already is no error.

@@ -115,7 +115,7 @@ func readStatus(state *neutral.State, pod *corev1.Pod, status *corev1.ContainerS
 		state.Reason, state.Error = pendingReason(pod)
 		if waiting := status.State.Waiting; waiting != nil && waiting.Reason != "" {
 			state.Reason, state.Error = waiting.Reason, ""
-			if failure := waitingFault(waiting, status.Image); failure != nil {
+			if failure := waitingFault(waiting, imageOf(pod, status)); failure != nil {
 				state.Error = failure.Message
 			}
 		}

@@ -86,7 +86,7 @@ func (w *waiting) see(ctx context.Context, pod *corev1.Pod) (done bool) {
 		return ended && key != w.first
 	case neutral.WaitRemoved:
 		if ended && w.found.AutoRemove && finished(pod) && pod.DeletionTimestamp == nil {
-			w.collect(ctx, pod, w.found.ID)
+			return w.collect(ctx, pod, w.found.ID)
 		}
 		return false
 	}

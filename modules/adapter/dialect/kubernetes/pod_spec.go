@@ -238,6 +238,9 @@ func (t *podTemplate) hostname() error {
 	if domain != "" {
 		t.lose("Domainname", "dropped", "a Pod's domain is the cluster's")
 	}
+	if host == "" {
+		return nil
+	}
 	if len(validation.IsDNS1123Label(host)) > 0 {
 		legal := strings.Trim(strings.Map(legalRune, host), "-")
 		if legal = legal[:min(len(legal), validation.DNS1123LabelMaxLength)]; len(validation.IsDNS1123Label(legal)) > 0 {

@@ -59,6 +59,11 @@ func workloadFromDeployment(d *appsv1.Deployment) *nativeWorkload {
 			w.message = condition.Message
 		}
 	}
+	w.roll = func(r rollout) {
+		d.Spec.MinReadySeconds = r.ready
+		d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType,
+			RollingUpdate: &appsv1.RollingUpdateDeployment{MaxSurge: &r.surge, MaxUnavailable: &r.unavailable}}
+	}
 	w.current = func(ctx context.Context, c *Cluster) (func(*corev1.Pod) bool, error) {
 		return c.currentOfDeployment(ctx, d)
 	}

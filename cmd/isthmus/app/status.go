@@ -1,0 +1,75 @@
+package app
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+)
+
+// unready lists what the gateway still waits for.
+func (g *gateway) unready() []string {
+	var why []string
+	if g.system.Load() == nil {
+		why = append(why, "the orchestrator does not answer")
+	}
+	if !g.catalogue.Snapshot().Synced {
+		why = append(why, "the catalogue is not complete yet")
+	}
+	if len(g.xds.Status().Envoys) == 0 {
+		why = append(why, "no Envoy is connected")
+	}
+	return why
+}
+
+func (g *gateway) peerStates() []PeerState {
+	states := []PeerState{}
+	for _, p := range g.set.Load().Peers {
+		state := PeerState{Name: p.Metadata.Name, State: "suspended"}
+		if status, ok := g.tracker.Peer(p.Metadata.Name); ok && !p.Spec.Suspended {
+			state.State, state.Step = string(status.Condition), fmt.Sprint(status.Step)
+			state.LastSeen = status.LastSeen
+			if status.Condition != peering.Ready { // an error that was overcome is no news
+				state.LastError = status.LastError
+			}
+			if c := status.Configuration; c != nil {
+				state.Orchestrator, state.Version = string(c.Orchestrator.Type), c.Orchestrator.Version
+				state.Software, state.Identity = c.Software, c.Identity.String()
+			}
+		}
+		states = append(states, state)
+	}
+	return states
+}
+
+func (g *gateway) entries() []CatalogueEntry {
+	set, engine := g.set.Load(), g.engine.Load()
+	entries := []CatalogueEntry{}
+	for _, s := range g.catalogue.Snapshot().Services {
+		entry := CatalogueEntry{
+			Service: names.ServiceHost(s.Name, s.Namespace, set.Gateway.Metadata.Name, set.Gateway.Spec.Suffix),
+			Peers:   slices.Clone(engine.Queries(s, set.PeerNames()).Always),
+		}
+		for _, p := range s.Ports {
+			entry.Ports = append(entry.Ports, fmt.Sprintf("%d/%s", p.Number, p.App))
+			entry.Endpoints += len(p.Endpoints)
+		}
+		entries = append(entries, entry)
+	}
+	return entries
+}
+
+// status is the whole state in one answer, for people and tests.
+func (g *gateway) status() map[string]any {
+	status := map[string]any{
+		"cluster": g.self.Cluster, "identity": g.self.String(), "version": version, "orchestrator": g.dialect.Orchestrator(),
+		"system": g.system.Load(), "unready": g.unready(), "xds": g.xds.Status(), "peers": g.peerStates(),
+		"catalogueVersion": g.catalogue.Snapshot().Version,
+	}
+	if rejected := g.rejected.Load(); rejected != nil {
+		status["rejectedDocuments"] = *rejected
+	}
+	return status
+}
+
