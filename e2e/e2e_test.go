@@ -132,6 +132,8 @@ func setup(env *testscript.Env) error {
 		"DOCKER_WEST":       running.Bed.Docker("west").Host(),
 		"DOCKER_SOUTH_WEST": "unix://" + gateway("south").Socket("west"),
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
+		"EAST_WEST":         "http://" + gateway("east").APIs["west"],
+		"EAST_WEST_ADDRESS": gateway("east").APIs["west"],
 		"NORTH_EAST":        "http://" + gateway("north").APIs["east"],
 		"EDGE_WEST":         gateway("west").Edge,
 		"ADMIN_EAST":        gateway("east").Admin,

@@ -103,6 +103,20 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 		return a, judgement.Err()
 	case a.same:
 		return m.admitObject(ctx, req, a)
+	case a.op.Object.Kind == neutral.KindSystem: // nothing more of it will be known, and no plan asks again
+		return m.admitKnown(req, a, a.op.Object)
+	}
+	return a, nil
+}
+
+// admitKnown judges an object that is known as well as it ever will be.
+func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Object) (admission, error) {
+	for _, verb := range a.verbs() {
+		judgement := m.config.Policy().Judge(subject(req), verb, object)
+		if !judgement.Allowed {
+			return a, judgement.Err()
+		}
+		a.rule = judgement.Rule
 	}
 	return a, nil
 }
@@ -151,15 +165,11 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 	if err != nil {
 		return a, err
 	}
-	for _, verb := range a.verbs() {
-		judgement := m.config.Policy().Judge(subject(req), verb, object)
-		if !judgement.Allowed {
-			return a, judgement.Err()
-		}
-		a.rule = judgement.Rule
+	a, err = m.admitKnown(req, a, object)
+	if err == nil {
+		a.op.Object = object
 	}
-	a.op.Object = object
-	return a, nil
+	return a, err
 }
 
 // place puts an object whose caller knows no namespaces into the one where such callers act.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules"
@@ -65,20 +67,62 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Peer: b.config.Peer(r.Header.Get(names.HeaderPeer)), Caller: r.Header.Get(names.HeaderCaller),
 		Method: r.Method, Authority: r.Host, Path: r.URL.RequestURI(), Header: r.Header, Start: time.Now(),
 	}
+	answer := &begun{ResponseWriter: w}
 	ctx, err := b.config.Observer.Begin(r.Context(), req)
-	record := modules.Record{Upstream: names.Bridge}
-	// A stream that must end with an error aborts its handler; the observer hears of it all the same.
-	defer func() {
-		if p := recover(); p != nil {
-			b.config.Observer.Ended(ctx, req, record, fault.New(fault.Unavailable, "the stream was cut"))
-			panic(p)
-		}
-		b.config.Observer.Ended(ctx, req, record, err)
-	}()
-	if err == nil {
-		err = b.serve(ctx, w, r, req, &record)
+	if err != nil {
+		ctx = r.Context()
 	}
+	record := modules.Record{Upstream: names.Bridge}
+	defer func() { b.ended(ctx, answer, req, record, err, recover()) }()
+	if err != nil {
+		err = b.refuse(answer, req, err)
+		return
+	}
+	err = b.serve(ctx, answer, r, req, &record)
 }
+
+// ended tells the observer how a request ended, also when its handler panicked: on purpose, because a stream must end
+// with an error (http.ErrAbortHandler), or because of a bug, which the caller hears of and the process survives.
+func (b *Bridge) ended(ctx context.Context, w *begun, req *modules.Request, record modules.Record, err error, panicked any) {
+	switch panicked {
+	case nil:
+		b.config.Observer.Ended(ctx, req, record, err)
+		return
+	case http.ErrAbortHandler:
+		b.config.Observer.Ended(ctx, req, record, fault.New(fault.Unavailable, "the stream was cut"))
+		panic(panicked)
+	}
+	b.module.config.Log.Error("an operation panicked", "id", req.ID, "panic", panicked, "stack", string(debug.Stack()))
+	err = errPanic
+	if w.began.Load() {
+		b.config.Observer.Ended(ctx, req, record, err)
+		panic(http.ErrAbortHandler)
+	}
+	b.config.Observer.Ended(ctx, req, record, b.refuse(w, req, err))
+}
+
+var errPanic = fault.New(fault.Internal, "internal error of the gateway")
+
+// begun knows whether an answer has begun.
+type begun struct {
+	http.ResponseWriter
+	began atomic.Bool
+}
+
+func (w *begun) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		w.began.Store(true)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *begun) Write(p []byte) (int, error) {
+	w.began.Store(true)
+	return w.ResponseWriter.Write(p)
+}
+
+// Unwrap gives http.ResponseController what it flushes.
+func (w *begun) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // serve writes the whole answer; the error is for the observer alone.
 func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request,
@@ -208,25 +252,30 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 	id := op.Ref
 	if op.Action == neutral.ContainerAttach {
 		id = attachID(req.Peer.Name, op.Ref)
-		b.execs.attach(req.Peer.Name, id, op)
-		defer b.execs.forget(id)
+		forget := b.execs.attach(req.Peer.Name, id, op)
+		defer forget()
 	}
 	made, resizes, err := b.execs.start(req.Peer.Name, id)
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
+	over := false // it is, whatever comes in between
+	defer func() {
+		if !over {
+			b.execs.end(id, exitUnknown)
+		}
+	}()
 	run := made
 	run.Action, run.Attach, run.Verb = op.Action, op.Attach, op.Verb
 	plan, err := b.module.config.Target.Plan(run, guard)
 	if err != nil {
-		b.execs.end(id, 126)
 		return b.refuse(w, req, err)
 	}
 	if plan.Stream == nil {
-		b.execs.end(id, 126)
 		return b.refuse(w, req, errNoPlan)
 	}
 	if op.Action == neutral.ExecStart && op.Attach != nil && op.Attach.Detach {
+		over = true
 		b.detach(id, plan.Stream, resizes)
 		response, err := inbound.Encode(op, dialect.Request{Method: r.Method, Path: req.Path, Header: r.Header}, neutral.Result{})
 		if err != nil {
@@ -239,25 +288,35 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 	result, err := plan.Stream(ctx, resizable{Session: session, resizes: resizes})
 	code := result.ExitCode
 	if err != nil {
-		code = 126
+		code = exitUnknown
 	}
-	b.execs.end(id, code)
+	over = true
+	b.execs.end(id, code) // before the stream ends: clients ask for the exit code then
 	record.Losses = append(record.Losses, result.Losses...)
 	return errors.Join(err, session.Close(result, unavailable(err)))
 }
+
+// exitUnknown is the exit code of a command that nobody saw the end of.
+const exitUnknown = 126
 
 // detach runs an exec whose caller does not wait for it.
 func (b *Bridge) detach(id string, stream dialect.Stream, resizes <-chan neutral.Size) {
 	b.detached.Add(1)
 	go func() {
 		defer b.detached.Done()
+		code := exitUnknown
+		defer func() {
+			if p := recover(); p != nil { // nobody above this goroutine would catch it
+				b.module.config.Log.Error("a detached exec panicked", "exec", id, "panic", p, "stack", string(debug.Stack()))
+			}
+			b.execs.end(id, code)
+		}()
 		result, err := stream(b.base, resizable{Session: discarded{}, resizes: resizes})
-		code := result.ExitCode
 		if err != nil {
 			b.module.config.Log.Warn("a detached exec failed", "exec", id, "err", err)
-			code = 126
+			return
 		}
-		b.execs.end(id, code)
+		code = result.ExitCode
 	}()
 }
 
@@ -305,6 +364,9 @@ func write(w http.ResponseWriter, answer modules.Answer) error {
 		header.Set("Content-Length", strconv.Itoa(len(answer.Body)))
 	}
 	w.WriteHeader(answer.Status)
+	if false && len(answer.Body) == 0 { // HTTP/2 takes even an empty write to a 204 as an error
+		return nil
+	}
 	_, err := w.Write(answer.Body)
 	return err
 }

@@ -36,10 +36,15 @@ type exec struct {
 
 // execs are the execs of all peers.
 type execs struct {
-	mu  sync.Mutex
-	all map[string]*exec
-	now func() time.Time
+	mu    sync.Mutex
+	all   map[string]*exec
+	now   func() time.Time
+	swept time.Time // when the old ones were last taken out
+	stale time.Time // before then none of them is old
 }
+
+// sweepInterval is how often old execs are taken out. In between they are not found, and make room where it is needed.
+const sweepInterval = execLife / 10
 
 func newExecs(now func() time.Time) *execs { return &execs{all: map[string]*exec{}, now: now} }
 
@@ -53,10 +58,8 @@ func (e *execs) create(peer string, op neutral.Operation) (string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
-	for key, x := range e.all {
-		if !x.running && now.Sub(x.touched) > execLife {
-			delete(e.all, key)
-		}
+	if full := len(e.all) >= execLimit; now.After(e.stale) && (full || now.Sub(e.swept) >= sweepInterval) {
+		e.sweep(now)
 	}
 	if len(e.all) >= execLimit {
 		return "", fault.New(fault.Exhausted, "too many execs at once")
@@ -64,6 +67,22 @@ func (e *execs) create(peer string, op neutral.Operation) (string, error) {
 	e.all[id] = &exec{id: id, peer: peer, op: op, touched: now, resizes: make(chan neutral.Size, 8)}
 	return id, nil
 }
+
+// sweep takes out the old ones. What is touched after it is old later than anything that it has seen.
+func (e *execs) sweep(now time.Time) {
+	e.swept, e.stale = now, now.Add(execLife)
+	for key, x := range e.all {
+		switch {
+		case x.running:
+		case x.old(now):
+			delete(e.all, key)
+		case x.touched.Add(execLife).Before(e.stale):
+			e.stale = x.touched.Add(execLife)
+		}
+	}
+}
+
+func (x *exec) old(now time.Time) bool { return !x.running && now.Sub(x.touched) > execLife }
 
 // start gives an exec's operation and takes the right to run it.
 func (e *execs) start(peer, id string) (neutral.Operation, <-chan neutral.Size, error) {
@@ -122,21 +141,24 @@ func (e *execs) resize(peer, id string, size neutral.Size) error {
 
 func (e *execs) find(peer, id string) (*exec, error) {
 	x, ok := e.all[id]
-	if !ok || x.peer != peer {
+	if !ok || x.peer != peer || x.old(e.now()) {
 		return nil, fault.New(fault.NotFound, "No such exec instance: %s", id)
 	}
 	return x, nil
 }
 
-// attach remembers an attach for the sizes of its terminal.
-func (e *execs) attach(peer, id string, op neutral.Operation) {
+// attach remembers an attach for the sizes of its terminal. Of two to one container the later one gets them. forget
+// ends it.
+func (e *execs) attach(peer, id string, op neutral.Operation) (forget func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.all[id] = &exec{id: id, peer: peer, op: op, touched: e.now(), resizes: make(chan neutral.Size, 8)}
-}
-
-func (e *execs) forget(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.all, id)
+	x := &exec{id: id, peer: peer, op: op, touched: e.now(), resizes: make(chan neutral.Size, 8)}
+	e.all[id] = x
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.all[id] == x {
+			delete(e.all, id)
+		}
+	}
 }

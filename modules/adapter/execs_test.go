@@ -61,3 +61,64 @@ func TestExecLimit(t *testing.T) {
 		t.Errorf("past the limit: %v", err)
 	}
 }
+
+// TestExecSweep holds that an old exec is gone at once for whoever asks, makes room where room is short, and that one
+// that runs is never old.
+func TestExecSweep(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	e := newExecs(func() time.Time { return now })
+	add := func() string {
+		id, err := e.create("west", neutral.Operation{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	first, running := add(), add()
+	if _, _, err := e.start("west", running); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(execLife / 2)
+	for len(e.all) < execLimit {
+		add()
+	}
+	if _, err := e.create("west", neutral.Operation{}); !fault.Is(err, fault.Exhausted) {
+		t.Errorf("past the limit: %v", err)
+	}
+	now = now.Add(execLife/2 + time.Second)
+	if _, err := e.state("west", first); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an old one is still remembered: %v", err)
+	}
+	if err := e.resize("west", first, neutral.Size{}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an old one takes a size: %v", err)
+	}
+	add() // in the place of the first
+	if _, err := e.create("west", neutral.Operation{}); !fault.Is(err, fault.Exhausted) {
+		t.Errorf("past the limit: %v", err)
+	}
+	if s, err := e.state("west", running); err != nil || !s.Running {
+		t.Errorf("one that runs is gone: %+v %v", s, err)
+	}
+	now = now.Add(2 * execLife)
+	add()
+	if len(e.all) != 2 {
+		t.Errorf("%d are remembered after all but one were old", len(e.all))
+	}
+}
+
+// TestExecAttach holds that the end of one attach does not take the terminal of another to the same container.
+func TestExecAttach(t *testing.T) {
+	t.Parallel()
+	e := newExecs(time.Now)
+	forgetFirst := e.attach("west", "attach", neutral.Operation{})
+	forgetSecond := e.attach("west", "attach", neutral.Operation{})
+	forgetFirst()
+	if err := e.resize("west", "attach", neutral.Size{Rows: 1}); err != nil {
+		t.Errorf("the second one is forgotten with the first: %v", err)
+	}
+	forgetSecond()
+	if err := e.resize("west", "attach", neutral.Size{Rows: 1}); !fault.Is(err, fault.NotFound) {
+		t.Errorf("it is not forgotten: %v", err)
+	}
+}

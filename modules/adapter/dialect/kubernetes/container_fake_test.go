@@ -3,6 +3,8 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -11,10 +13,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	fakedynamic "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -31,12 +37,6 @@ type fakeKubelet struct {
 func (f *fakeCluster) node(t *testing.T, kubelet fakeKubelet) {
 	t.Helper()
 	kubelet.t, kubelet.f = t, f
-	f.client.PrependReactor("create", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		if pod, ok := action.(clienttesting.CreateAction).GetObject().(*corev1.Pod); ok && pod.UID == "" {
-			pod.UID, pod.CreationTimestamp = uuid.NewUUID(), metav1.Now()
-		}
-		return false, nil, nil
-	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -90,6 +90,31 @@ func (k *fakeKubelet) sync(ctx context.Context) {
 	}
 }
 
+// newIdleCluster is a fake cluster that follows nothing by itself. What is made gets a uid, as an API server gives it;
+// ours tell owners and successors apart by it.
+func newIdleCluster(t *testing.T, objects ...runtime.Object) *fakeCluster {
+	t.Helper()
+	client := fake.NewClientset(objects...)
+	client.PrependReactor("create", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		if object, ok := action.(clienttesting.CreateAction).GetObject().(metav1.Object); ok && object.GetUID() == "" {
+			object.SetUID(uuid.NewUUID())
+			object.SetGeneration(1)
+			object.SetCreationTimestamp(metav1.Now())
+		}
+		return false, nil, nil
+	})
+	dynamic := fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
+		exportVersions[0]: "ServiceExportList", exportVersions[1]: "ServiceExportList"})
+	f := &fakeCluster{client: client, log: &syncLog{}}
+	f.Cluster = newCluster(client, dynamic, nil, dialect.Config{Cluster: "east"}, slog.New(slog.NewTextHandler(f.log, nil)))
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
 // create makes a container as Envoy would, by the one call of its plan.
 func (f *fakeCluster) create(t *testing.T, c neutral.Container) string {
 	t.Helper()
@@ -98,7 +123,6 @@ func (f *fakeCluster) create(t *testing.T, c neutral.Container) string {
 		t.Fatal(err)
 	}
 	pod := mustPod(t, plan.Call.Request.Body)
-	pod.UID, pod.CreationTimestamp = uuid.NewUUID(), metav1.Now()
 	made, err := f.client.CoreV1().Pods(pod.Namespace).Create(t.Context(), pod, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +168,7 @@ func (f *fakeCluster) journals(t *testing.T) int {
 // TestLife is a container's life: each verb, once where it fits and once where it does not.
 func TestLife(t *testing.T) {
 	t.Parallel()
-	f := newFakeCluster(t)
+	f := newIdleCluster(t)
 	f.node(t, fakeKubelet{exitCode: 7})
 	id := f.create(t, neutral.Container{Name: "Web_1", Image: "busybox", Env: []string{"A=1"}, Labels: map[string]string{"a": "b"}})
 	op := func(action neutral.Action) neutral.Operation { return neutral.Operation{Action: action, Ref: "Web_1"} }
@@ -211,7 +235,7 @@ func TestLife(t *testing.T) {
 
 func TestRemoveForce(t *testing.T) {
 	t.Parallel()
-	f := newFakeCluster(t)
+	f := newIdleCluster(t)
 	f.node(t, fakeKubelet{})
 	f.create(t, neutral.Container{Name: "web", Image: "busybox"})
 	if _, err := f.run(t, neutral.Operation{Action: neutral.ContainerStart, Ref: "web"}); err != nil {
@@ -228,7 +252,7 @@ func TestRemoveForce(t *testing.T) {
 // TestStartUndone holds that a container does not come to life after its caller was told that it could not.
 func TestStartUndone(t *testing.T) {
 	t.Parallel()
-	f := newFakeCluster(t)
+	f := newIdleCluster(t)
 	f.node(t, fakeKubelet{refuse: "ErrImagePull"})
 	f.create(t, neutral.Container{Name: "web", Image: "nosuch:1"})
 	_, err := f.run(t, neutral.Operation{Action: neutral.ContainerStart, Ref: "web"})
@@ -259,7 +283,7 @@ func TestOthersPods(t *testing.T) {
 		pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{Name: containerName, State: *running()}}}
 	}
 	several.Spec.Containers = append(several.Spec.Containers, corev1.Container{Name: "side"})
-	f := newFakeCluster(t, owned, several)
+	f := newIdleCluster(t, owned, several)
 	for _, verb := range []neutral.Action{neutral.ContainerStop, neutral.ContainerKill, neutral.ContainerRestart, neutral.ContainerRemove} {
 		op := neutral.Operation{Action: verb, Ref: "shop-6d5f-x", Remove: &neutral.RemoveOptions{Force: true}}
 		if _, err := f.run(t, op); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "belongs to Deployment default/shop; scale or stop the service") {
@@ -295,7 +319,7 @@ func TestRecoverJournal(t *testing.T) {
 	young.Name = "young"
 	alive := there.DeepCopy()
 	alive.Namespace = "default"
-	f := newFakeCluster(t, secret(lost, time.Hour), secret(there, time.Hour), secret(young, time.Second), alive)
+	f := newIdleCluster(t, secret(lost, time.Hour), secret(there, time.Hour), secret(young, time.Second), alive)
 	if err := f.recoverJournals(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -320,7 +344,7 @@ func TestReap(t *testing.T) {
 	}
 	busy := madePod(t, neutral.Container{Name: "busy", Image: "busybox", AutoRemove: true}, 0, running())
 	busy.Namespace = "default"
-	f := newFakeCluster(t, pod("old", time.Hour, true), pod("fresh", time.Second, true), pod("kept", time.Hour, false), &busy)
+	f := newIdleCluster(t, pod("old", time.Hour, true), pod("fresh", time.Second, true), pod("kept", time.Hour, false), &busy)
 	if err := f.reapOnce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -336,11 +360,14 @@ func TestReap(t *testing.T) {
 		t.Errorf("left after the reaper: %s", got)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { f.Reap(ctx); close(ended) }()
+	ended := make(chan error, 1)
+	go func() { ended <- f.Reap(ctx) }()
 	cancel()
 	select {
-	case <-ended:
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the reaper ends with %v", err)
+		}
 	case <-time.After(10 * time.Second):
 		t.Error("the reaper does not end")
 	}
@@ -351,7 +378,7 @@ func TestWaitRemoves(t *testing.T) {
 	t.Parallel()
 	p := madePod(t, neutral.Container{Name: "brief", Image: "busybox", AutoRemove: true}, 0, exited(5))
 	p.Namespace = "default"
-	f := newFakeCluster(t, &p)
+	f := newIdleCluster(t, &p)
 	plan, err := f.Plan(neutral.Operation{Action: neutral.ContainerWait, Ref: "brief", Wait: neutral.WaitRemoved}, allowAll)
 	if err != nil {
 		t.Fatal(err)

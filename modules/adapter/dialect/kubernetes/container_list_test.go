@@ -211,9 +211,9 @@ func TestCreateAnswers(t *testing.T) {
 		text string
 	}{
 		"taken":     {apierrors.NewAlreadyExists(pods, "web"), fault.Conflict, `Conflict. The container name "/web" is already in use`},
-		"quota":     {apierrors.NewForbidden(pods, "web", errors1("exceeded quota: small")), fault.Denied, "exceeded quota: small"},
+		"quota":     {apierrors.NewForbidden(pods, "web", textError("exceeded quota: small")), fault.Denied, "exceeded quota: small"},
 		"no access": {apierrors.NewUnauthorized("Unauthorized"), fault.Unavailable, "does not accept the gateway's credential"},
-		"broken":    {apierrors.NewInternalError(errors1("dial tcp 10.0.0.7:2379: refused")), fault.Internal, "the orchestrator refused the request (InternalError)"},
+		"broken":    {apierrors.NewInternalError(textError("dial tcp 10.0.0.7:2379: refused")), fault.Internal, "the orchestrator refused the request (InternalError)"},
 	} {
 		status := c.err.Status()
 		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
@@ -237,9 +237,9 @@ func TestCreateAnswers(t *testing.T) {
 	}
 }
 
-type errors1 string
+type textError string
 
-func (e errors1) Error() string { return string(e) }
+func (e textError) Error() string { return string(e) }
 
 func mustPod(t *testing.T, body []byte) *corev1.Pod {
 	t.Helper()

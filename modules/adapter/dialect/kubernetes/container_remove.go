@@ -111,8 +111,8 @@ const (
 
 // Reap removes containers that were to go at their end and that nobody waits for, and finishes replacements whose
 // gateway died. All it knows stands in the cluster, so it can run in several gateways and be killed at any time. It
-// ends with ctx.
-func (c *Cluster) Reap(ctx context.Context) {
+// ends with ctx, and with its error.
+func (c *Cluster) Reap(ctx context.Context) error {
 	ticker := time.NewTicker(reapInterval)
 	defer ticker.Stop()
 	failed := false
@@ -124,7 +124,7 @@ func (c *Cluster) Reap(ctx context.Context) {
 		failed = err != nil
 		select {
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		case <-ticker.C:
 		}
 	}

@@ -19,7 +19,7 @@ import (
 const (
 	logBuffer = 64 << 10
 	// endDelay is how long after its log the end of a container may become known.
-	endDelay = 20 * time.Second
+	endDelay = 10 * time.Second
 	// logTailMost bounds the lines that are held back to find the last ones before a time.
 	logTailMost = 100000
 )

@@ -254,27 +254,33 @@ func (t *podTemplate) hostname() error {
 }
 
 func (t *podTemplate) resources() error {
-	r := t.in.Resources
-	set := func(list *corev1.ResourceList, name corev1.ResourceName, quantity *resource.Quantity) {
-		if *list == nil {
-			*list = corev1.ResourceList{}
-		}
-		(*list)[name] = *quantity
-	}
-	out := &t.container.Resources
+	t.container.Resources = resourceRequirements(t.in.Resources)
+	return nil
+}
+
+// resourceRequirements leaves a reservation that is not asked for to Kubernetes, which makes it the limit.
+func resourceRequirements(r neutral.Resources) corev1.ResourceRequirements {
+	var out corev1.ResourceRequirements
 	if r.MilliCPU > 0 {
-		set(&out.Limits, corev1.ResourceCPU, resource.NewMilliQuantity(r.MilliCPU, resource.DecimalSI))
+		setResource(&out.Limits, corev1.ResourceCPU, *resource.NewMilliQuantity(r.MilliCPU, resource.DecimalSI))
 	}
 	if r.Memory > 0 {
-		set(&out.Limits, corev1.ResourceMemory, resource.NewQuantity(r.Memory, resource.BinarySI))
+		setResource(&out.Limits, corev1.ResourceMemory, *resource.NewQuantity(r.Memory, resource.BinarySI))
 	}
 	if r.MilliCPUReserved > 0 {
-		set(&out.Requests, corev1.ResourceCPU, resource.NewMilliQuantity(r.MilliCPUReserved, resource.DecimalSI))
+		setResource(&out.Requests, corev1.ResourceCPU, *resource.NewMilliQuantity(r.MilliCPUReserved, resource.DecimalSI))
 	}
 	if r.MemoryReserved > 0 {
-		set(&out.Requests, corev1.ResourceMemory, resource.NewQuantity(r.MemoryReserved, resource.BinarySI))
+		setResource(&out.Requests, corev1.ResourceMemory, *resource.NewQuantity(r.MemoryReserved, resource.BinarySI))
 	}
-	return nil
+	return out
+}
+
+func setResource(list *corev1.ResourceList, name corev1.ResourceName, quantity resource.Quantity) {
+	if *list == nil {
+		*list = corev1.ResourceList{}
+	}
+	(*list)[name] = quantity
 }
 
 // The ports that a gateway chooses from when docker would have chosen one: below the usual range of NodePorts and of

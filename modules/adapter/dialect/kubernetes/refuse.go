@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -69,6 +70,11 @@ func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 		header.Set("Retry-After", strconv.Itoa(retryAfter))
 	default: // the reason says it all
 	}
+	if isDiscovery(head.Path) && code >= http.StatusInternalServerError {
+		// kubectl reads no Status where it discovers the API: of a server's fault it shows what is plain text.
+		header.Set("Content-Type", "text/plain")
+		return dialect.Response{Status: code, Header: header, Body: []byte(f.Message)}
+	}
 	body, merr := json.Marshal(status)
 	if merr != nil { // strings alone cannot fail to marshal
 		return dialect.Response{Status: http.StatusInternalServerError, Header: header}
@@ -89,4 +95,10 @@ func (t target) subject() string {
 		s += " " + strconv.Quote(t.name)
 	}
 	return s
+}
+
+// isDiscovery tells whether a path is one that clients ask before they know the API's resources.
+func isDiscovery(path string) bool {
+	path, _, _ = strings.Cut(path, "?")
+	return path == "/api" || path == "/apis"
 }

@@ -99,3 +99,13 @@ func TestRefuseOfAnAlreadyDoneIsSuccess(t *testing.T) {
 		t.Errorf("status %d, %+v", resp.Status, status)
 	}
 }
+
+// Where kubectl discovers the API it shows plain text only.
+func TestRefuseDiscovery(t *testing.T) {
+	t.Parallel()
+	head := dialect.Request{Method: http.MethodGet, Path: "/api?timeout=32s"}
+	response := Dialect{}.Refuse(head, fault.New(fault.Unsupported, "west runs Docker"))
+	if response.Status != http.StatusNotImplemented || response.Header.Get("Content-Type") != "text/plain" || string(response.Body) != "west runs Docker" {
+		t.Errorf("%d %v %s", response.Status, response.Header, response.Body)
+	}
+}
