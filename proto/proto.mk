@@ -38,16 +38,16 @@ $(TOOL_STAMPS)/validate-rules-$(VALIDATE_VERSION):
 	@touch $@
 
 .PHONY: generate protolint protobreaking checkgenerate
-generate: $(PROTO_TOOLS) ## Generate the Go code of the protocol (proto/gen)
+generate: $(PROTO_TOOLS) ## generate the Go code of the protocol (proto/gen)
 	$(TOOLS_BIN)/buf generate
 
-protolint: $(PROTO_TOOLS) ## Lint the protocol
+protolint: $(PROTO_TOOLS) ## lint the protocol
 	$(TOOLS_BIN)/buf lint
 	$(TOOLS_BIN)/buf format --diff --exit-code proto
 
 # The base is the main branch's own protocol, laid out beside the rules file, which git does not hold. Where main has no
 # protocol yet, nothing can break.
-protobreaking: $(PROTO_TOOLS) ## Check that the protocol breaks nobody who speaks main's
+protobreaking: $(PROTO_TOOLS) ## check that the protocol breaks nobody who speaks main's
 	@base=$$(git rev-parse --verify --quiet main || git rev-parse --verify --quiet origin/main || true); \
 	if [ -z "$$base" ] || ! git cat-file -e $$base:proto/isthmus 2>/dev/null; then \
 		echo "protobreaking: main holds no protocol to compare with"; exit 0; \
@@ -57,6 +57,6 @@ protobreaking: $(PROTO_TOOLS) ## Check that the protocol breaks nobody who speak
 	cp -r $(TOOLS_DIR)/validate $(TOOLS_DIR)/base/.tools/validate && \
 	$(TOOLS_BIN)/buf breaking --against $(TOOLS_DIR)/base
 
-checkgenerate: generate ## Check that the generated code is what the protocol makes
+checkgenerate: generate ## check that the generated code is what the protocol makes
 	@test -z "$$(git status --porcelain -- proto/gen)" || { \
 		git status --short -- proto/gen; echo "checkgenerate: proto/gen differs from what buf makes: commit it"; exit 1; }

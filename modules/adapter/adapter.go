@@ -92,8 +92,10 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 		return a, fault.New(fault.Unsupported, "%s %s is not supported: %s runs %s", req.Method, op.Object.Resource,
 			m.config.Cluster, m.config.Orchestrator)
 	}
-	if op.Action == neutral.SystemPing {
-		return a, nil // says nothing of the cluster; clients cannot even report a refusal without it
+	if op.Action == neutral.SystemPing && d.Orchestrator() == neutral.Docker {
+		// It says nothing of the cluster, and docker's clients cannot even report a refusal without it. The health of a
+		// Kubernetes API is no such thing: it names the parts of the control plane.
+		return a, nil
 	}
 	judgement := m.foresee(req, a)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -44,7 +45,9 @@ type fakeAPI struct {
 func newFakeAPI(t *testing.T, files map[string][]byte, answers map[string][]string) *fakeAPI {
 	t.Helper()
 	f := &fakeAPI{t: t, files: files, answers: answers}
-	f.server = httptest.NewTLSServer(f) // a token goes over nothing less
+	f.server = httptest.NewUnstartedServer(f)
+	f.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // connections that end with the test
+	f.server.StartTLS()                                                  // a token goes over nothing less
 	t.Cleanup(f.server.Close)
 	return f
 }

@@ -30,6 +30,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
+// The gateway looks for these by assertion, so a method of another form would be missed in silence.
+var (
+	_ dialect.Connector = docker.Dialect{}
+	_ dialect.Connector = kubernetes.Dialect{}
+	_ dialect.Reaper    = (*kubernetes.Cluster)(nil)
+)
+
 // pairNow is the clock of the goldens.
 var pairNow = time.Date(2026, 11, 24, 10, 5, 0, 0, time.UTC)
 

@@ -71,13 +71,19 @@ func (c Configuration) Same(d Configuration) bool {
 		slices.Equal(c.Features, d.Features) && slices.Equal(c.GatewayAddresses, d.GatewayAddresses)
 }
 
+// SameGateway is Same, but for the catalogue.
+func (c Configuration) SameGateway(d Configuration) bool {
+	c.CatalogueVersion = d.CatalogueVersion
+	return c.Same(d)
+}
+
 // Offers tells whether the gateway offers a feature.
 func (c Configuration) Offers(feature string) bool { return slices.Contains(c.Features, feature) }
 
 // Condition is how a peer is, in one word.
 type Condition string
 
-// The conditions of a peer. Only Ready and Stale hold a session; requests may go to a peer in either of them.
+// The conditions of a peer. Only Ready and Stale hold a session.
 const (
 	Connecting Condition = "connecting" // no handshake has ended yet
 	Ready      Condition = "ready"
@@ -91,5 +97,5 @@ const (
 // Conditions lists every condition, for metrics and help.
 var Conditions = []Condition{Connecting, Ready, Stale, Down, Refused, Departed, Stopped}
 
-// InSession tells whether requests may go to a peer in this condition.
+// InSession tells whether both sides' isthmus are known to be there and to agree.
 func (c Condition) InSession() bool { return c == Ready || c == Stale }

@@ -17,11 +17,11 @@ var version = "dev"
 // Main runs one command line and gives its exit status: 0 done, 1 failed, 2 not understood.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := command()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // cobra takes nil for the process's own
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	understood := false
-	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	complete(root, &understood)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(stderr, "isthmus: %v\n", err)
 		if !understood {
@@ -42,6 +42,27 @@ func command() *cobra.Command {
 	}
 	root.AddCommand(gatewayCommand(), trustCommand(), peersCommand(), catalogueCommand(), accessCommand())
 	return root
+}
+
+// complete makes each command tell that its line was understood, flags and all, and a group of commands refuse a word
+// that is none of them.
+func complete(c *cobra.Command, understood *bool) {
+	for _, sub := range c.Commands() {
+		complete(sub, understood)
+	}
+	if run := c.RunE; run != nil {
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			*understood = true
+			return run(cmd, args)
+		}
+		return
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		}
+		return cmd.Help()
+	}
 }
 
 // adminFlag is the flag of every command that asks a running gateway.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
@@ -64,7 +65,7 @@ func check(_ context.Context, w io.Writer, set *manifest.Set) error {
 		fmt.Fprintf(w, "peer          %s %s at %v%s\n", p.Metadata.Name, id, p.Spec.Addresses, suspended(p))
 	}
 	for _, p := range set.Policies {
-		fmt.Fprintf(w, "policy        %s: %d rules for %v\n", p.Metadata.Name, len(p.Spec.Allow), p.Spec.From)
+		fmt.Fprintf(w, "policy        %s: %d rules for %s\n", p.Metadata.Name, len(p.Spec.Allow), subjects(p.Spec.From))
 	}
 	if len(model.Identity.Certificate) == 0 {
 		return nil // without a certificate there is no configuration to build
@@ -79,6 +80,18 @@ func check(_ context.Context, w io.Writer, set *manifest.Set) error {
 		}
 	}
 	return nil
+}
+
+func subjects(from []manifest.Subject) string {
+	var all []string
+	for _, s := range from {
+		text := s.Peer
+		if s.Caller != "" {
+			text += " as " + s.Caller
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, ", ")
 }
 
 func suspended(p manifest.Peer) string {

@@ -23,6 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/extproc"
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
@@ -95,7 +96,7 @@ func (g *gateway) run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return ignoreCancelled(g.target.Services(serving, g.catalogue.Publish)) })
-	if reaper, ok := g.target.(interface{ Reap(context.Context) error }); ok {
+	if reaper, ok := g.target.(dialect.Reaper); ok {
 		group.Go(func() error { return ignoreCancelled(reaper.Reap(serving)) })
 	}
 	envoyEnded, stopEnvoy, err := g.supervise(serving, group)

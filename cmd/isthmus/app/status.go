@@ -72,4 +72,3 @@ func (g *gateway) status() map[string]any {
 	}
 	return status
 }
-

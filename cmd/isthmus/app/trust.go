@@ -158,10 +158,7 @@ func configFlag(c *cobra.Command) *[]string {
 	var paths []string
 	c.PersistentFlags().StringSliceVar(&paths, "config", nil, "file or folder of documents; may be given several times (required)")
 	c.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if root := cmd.Root(); root.PersistentPreRun != nil {
-			root.PersistentPreRun(cmd, nil)
-		}
-		if len(paths) == 0 {
+		if len(paths) == 0 && !cmd.HasSubCommands() {
 			return errors.New("--config FILE is required: the gateway's documents")
 		}
 		return nil

@@ -97,6 +97,11 @@ type Cluster interface {
 	Close() error
 }
 
+// Reaper is a cluster that leaves work for later: what it finishes or takes away by itself. Reap runs until ctx ends.
+type Reaper interface {
+	Reap(ctx context.Context) error
+}
+
 // Connector opens an orchestrator.
 type Connector interface {
 	Connect(ctx context.Context, config Config) (Cluster, error)

@@ -46,7 +46,13 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }
 // that the far client sees an error and not an end.
 //
 // An answer of the engine that is no hijack (no such container, exec is gone) is handed on as it is.
+//
+// A session is a POST. What policy allowed was this request, method included: a GET that the engine got as a POST would
+// be another one (to list Pods is to create one, to get the volume named "prune" is to remove all).
 func Serve(w http.ResponseWriter, r *http.Request, upstream neutral.Upstream) error {
+	if r.Method != http.MethodPost {
+		return fault.New(fault.Invalid, "a session is a POST, this is a %s", r.Method)
+	}
 	body, stdin, err := ReadSession(r)
 	if err != nil {
 		return err
@@ -140,6 +146,7 @@ func request(r *http.Request, upstream neutral.Upstream, body []byte) *http.Requ
 	}
 	header.Set("Connection", "Upgrade")
 	header.Set("Upgrade", "tcp")
+	header.Del("Authorization") // the caller's own is its cluster's
 	if upstream.Token != "" {
 		header.Set("Authorization", "Bearer "+upstream.Token)
 	}
@@ -148,7 +155,7 @@ func request(r *http.Request, upstream neutral.Upstream, body []byte) *http.Requ
 		host = "docker"
 	}
 	req := &http.Request{
-		Method: http.MethodPost,
+		Method: r.Method,
 		URL:    &url.URL{Scheme: "http", Host: host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery},
 		Host:   host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}

@@ -96,28 +96,33 @@ type (
 	// Stopping ends the session for good.
 	Stopping struct{ Reason string }
 
-	// HelloReceived and its three fellows are calls of the peer. The stream has held the caller's certificate
+	// HelloReceived is a call of the peer, as are its three fellows. The stream has held the caller's certificate
 	// against the peer's identity before.
 	HelloReceived struct {
 		Call  Call
 		Hello Hello
 	}
+	// ConfigureReceived is a call of the peer.
 	ConfigureReceived struct {
 		Call      Call
 		Configure Configure
 	}
+	// HeartbeatReceived is a call of the peer.
 	HeartbeatReceived struct {
 		Call      Call
 		Heartbeat Heartbeat
 	}
+	// GoodbyeReceived is a call of the peer.
 	GoodbyeReceived struct {
 		Call    Call
 		Goodbye Goodbye
 	}
 
-	// HelloAnswered and its two fellows are the peer's answers to calls of this side.
-	HelloAnswered     struct{ Answer HelloAnswer }
+	// HelloAnswered is the peer's answer to a call of this side.
+	HelloAnswered struct{ Answer HelloAnswer }
+	// ConfigureAnswered is the peer's answer to a call of this side.
 	ConfigureAnswered struct{ Answer ConfigureAnswer }
+	// HeartbeatAnswered is the peer's answer to a call of this side.
 	HeartbeatAnswered struct{ Answer HeartbeatAnswer }
 	// Failed says that the call of that sequence brought no answer and never will.
 	Failed struct {
@@ -144,25 +149,31 @@ type Action interface{ action() }
 
 // The actions.
 type (
-	// SendHello and its three fellows are calls to make. Whoever makes one gives the answer, or Failed, back.
-	SendHello     struct{ Hello Hello }
+	// SendHello is a call to make. Whoever makes it gives the answer, or Failed, back; so with the next two.
+	SendHello struct{ Hello Hello }
+	// SendConfigure is a call to make.
 	SendConfigure struct{ Configure Configure }
+	// SendHeartbeat is a call to make.
 	SendHeartbeat struct{ Heartbeat Heartbeat }
-	SendGoodbye   struct{ Goodbye Goodbye }
+	// SendGoodbye is a call to make, whose answer nobody waits for.
+	SendGoodbye struct{ Goodbye Goodbye }
 
-	// AnswerHello and its fellows answer a call of the peer.
+	// AnswerHello answers a call of the peer.
 	AnswerHello struct {
 		Call   Call
 		Answer HelloAnswer
 	}
+	// AnswerConfigure answers a call of the peer.
 	AnswerConfigure struct {
 		Call   Call
 		Answer ConfigureAnswer
 	}
+	// AnswerHeartbeat answers a call of the peer.
 	AnswerHeartbeat struct {
 		Call   Call
 		Answer HeartbeatAnswer
 	}
+	// AnswerGoodbye answers a call of the peer.
 	AnswerGoodbye struct {
 		Call     Call
 		Sequence uint64

@@ -3,4 +3,4 @@
 package session
 
 // The race detector finds nothing in a pure function, and makes it ten times slower.
-func init() { raceShallower = 2 }
+func init() { raceShallower = 1 }

@@ -402,6 +402,29 @@ func TestLateAnswersCountForNothing(t *testing.T) {
 	}
 }
 
+// An answer of another session than the one that was asked for is none, and the handshake goes on.
+func TestAnswerOfAnotherSession(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*ConfigureAnswer){
+		"from": func(a *ConfigureAnswer) { a.From.Number++ },
+		"to":   func(a *ConfigureAnswer) { a.To.Boot = "west-0" },
+	} {
+		b := newBench(t)
+		hello := one[SendHello](t, b.step(Started{}))
+		sent := one[SendConfigure](t, b.step(HelloAnswered{HelloAnswer{Sequence: hello.Hello.Sequence, Outcome: Accepted,
+			From: peerEpoch, Cluster: "east", Protocol: peering.Protocol}})).Configure
+		answer := ConfigureAnswer{Sequence: sent.Sequence, Outcome: Accepted, From: peerEpoch, To: sent.From,
+			Configuration: peerConfiguration()}
+		edit(&answer)
+		actions := b.step(ConfigureAnswered{answer})
+		none[Apply](t, actions)
+		if f := one[Failure](t, actions); f.Kind != FailedMalformed || b.state.Phase != Greeting {
+			t.Errorf("%s: %+v, phase %d", name, f, b.state.Phase)
+		}
+		one[SendHello](t, b.pass(b.rules.Timing.BackoffMax))
+	}
+}
+
 func TestRestartIsNoticedAtOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -40,6 +40,7 @@ type driver struct {
 	calls   session.Call
 	flights sync.WaitGroup // this side's calls
 	failed  session.Failure
+	applied peering.Configuration
 }
 
 // inquiry is a call of the peer that waits for its answer.
@@ -165,7 +166,11 @@ func (d *driver) step(ctx context.Context, e session.Event) {
 		d.act(ctx, a)
 	}
 	if after := d.state.Condition(); after != before {
-		d.log.Info("peering: the peer's condition changed", "from", before, "to", after, "error", d.state.LastError)
+		attrs := []any{"from", before, "to", after}
+		if !after.InSession() {
+			attrs = append(attrs, "error", d.state.LastError)
+		}
+		d.log.Info("peering: the peer's condition changed", attrs...)
 	}
 	d.publish()
 }
@@ -193,7 +198,12 @@ func (d *driver) act(ctx context.Context, a session.Action) {
 	case session.Decline:
 		d.answer(a.Call, a)
 	case session.Apply:
-		d.log.Info("peering: the peer's configuration changed", "orchestrator", a.Configuration.Orchestrator.Type,
+		level := slog.LevelInfo
+		if d.applied.SameGateway(a.Configuration) { // a catalogue changes all day
+			level = slog.LevelDebug
+		}
+		d.applied = a.Configuration
+		d.log.Log(ctx, level, "peering: the peer's configuration changed", "orchestrator", a.Configuration.Orchestrator.Type,
 			"version", a.Configuration.Orchestrator.Version, "software", a.Configuration.Software,
 			"catalogue", a.Configuration.CatalogueVersion, "revision", a.Configuration.Revision)
 		d.node.saver.put(store.Record{Peer: d.peer.Name, Configuration: a.Configuration, LastSeen: time.Now()}, d.entry.Failed)

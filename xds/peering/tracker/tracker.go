@@ -29,8 +29,13 @@ type Status struct {
 	RTT           time.Duration           `json:"rtt,omitempty"` // of the last heartbeat, in nanoseconds
 }
 
-// InSession tells whether requests may go to the peer.
+// InSession tells whether both sides' isthmus are known to be there and to agree.
 func (s Status) InSession() bool { return s.Condition.InSession() }
+
+// Routable tells whether requests may go to the peer: it has said what it is, in this process or before, and neither
+// side refuses the other. That its isthmus is silent, restarted or stopped is no reason against it, since its Envoy
+// goes on with all that needs no isthmus, and answers for itself when it does not.
+func (s Status) Routable() bool { return s.Configuration != nil && s.Condition != peering.Refused }
 
 // differs tells whether a change is one that subscribers act on: not each heartbeat is.
 func (s Status) differs(t Status) bool {

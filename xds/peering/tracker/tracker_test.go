@@ -83,6 +83,23 @@ func TestTracker(t *testing.T) {
 	}
 }
 
+func TestRoutable(t *testing.T) {
+	t.Parallel()
+	for _, c := range peering.Conditions {
+		known, unknown := ready(start), Status{}
+		known.Condition, unknown.Condition = c, c
+		if got, want := known.Routable(), c != peering.Refused; got != want {
+			t.Errorf("a known peer that is %s: %v", c, got)
+		}
+		if unknown.Routable() {
+			t.Errorf("an unknown peer that is %s is routable", c)
+		}
+		if got, want := known.InSession(), c == peering.Ready || c == peering.Stale; got != want {
+			t.Errorf("%s is in session: %v", c, got)
+		}
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	tr := New()

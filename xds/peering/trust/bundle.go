@@ -43,13 +43,7 @@ const (
 )
 
 // Export is the bundle that peers import.
-func (a *Authority) Export() Bundle {
-	b, err := newBundle([]*x509.Certificate{a.certificate})
-	if err != nil {
-		panic("trust: an authority that was opened has an identity: " + err.Error())
-	}
-	return b
-}
+func (a *Authority) Export() Bundle { return a.bundle }
 
 // newBundle makes a bundle of an authority's certificates; more than one is an authority that is being renewed.
 func newBundle(certificates []*x509.Certificate) (Bundle, error) {

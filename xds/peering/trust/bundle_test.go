@@ -82,8 +82,8 @@ func TestParseBundleRefuses(t *testing.T) {
 	dir := t.TempDir()
 	a := initialize(t, dir, "", "east")
 	good := export(t, a)
-	head := good[:bytes.Index(good, []byte("-----BEGIN"))]
-	other := export(t, initialize(t, t.TempDir(), "", "west"))
+	head, _ := split(t, good)
+	otherHead, otherPEM := split(t, export(t, initialize(t, t.TempDir(), "", "west")))
 	leaf, err := a.Issue(time.Now(), time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -115,8 +115,8 @@ func TestParseBundleRefuses(t *testing.T) {
 		"a flipped letter": {flip(good), ""},
 		"more after it":    {join(good, []byte("more\n")), "no certificate"},
 		"more before it":   {join(head, []byte("more\n"), a.CertificatePEM()), "first lines"},
-		"another's head":   {join(other[:bytes.Index(other, []byte("-----BEGIN"))], a.CertificatePEM()), "changed or mixed up"},
-		"two gateways":     {join(good, other[bytes.Index(other, []byte("-----BEGIN")):]), "authorities of"},
+		"another's head":   {join(otherHead, a.CertificatePEM()), "changed or mixed up"},
+		"two gateways":     {join(good, otherPEM), "authorities of"},
 		"a leaf":           {join(head, leaf.CertificatePEM), "not an authority's"},
 		"a key":            {join(good, leaf.KeyPEM), "private key"},
 		"our own key":      {join(head, read(t, filepath.Join(dir, keyFile))), "private key"},
@@ -136,6 +136,16 @@ func TestParseBundleRefuses(t *testing.T) {
 			t.Errorf("%s: it gave certificates", name)
 		}
 	}
+}
+
+// split parts a bundle's first lines from its certificates.
+func split(t *testing.T, text []byte) (head, certificates []byte) {
+	t.Helper()
+	i := bytes.Index(text, []byte("-----BEGIN"))
+	if i < 0 {
+		t.Fatalf("no certificate in %q", text)
+	}
+	return text[:i], text[i:]
 }
 
 // flip changes one letter of the certificate's signature.

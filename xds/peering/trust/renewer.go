@@ -56,14 +56,15 @@ func (r *Renewer) Run(ctx context.Context, emit func(Pair)) error {
 	for {
 		r.current.Store(&pair)
 		emit(pair)
-		if pair, err = r.next(ctx, pair); err != nil {
+		var renewed bool
+		if pair, renewed = r.next(ctx, pair); !renewed {
 			return nil
 		}
 	}
 }
 
-// next waits until a pair is to be renewed, and renews it. The error is only ctx's.
-func (r *Renewer) next(ctx context.Context, old Pair) (Pair, error) {
+// next waits until a pair is to be renewed, and renews it; false when ctx ended before.
+func (r *Renewer) next(ctx context.Context, old Pair) (Pair, bool) {
 	// The wall clock is looked at now and then, since a machine that slept has a timer that slept too.
 	const glance = time.Minute
 	due := r.due(old, time.Now().Round(0))
@@ -71,7 +72,7 @@ func (r *Renewer) next(ctx context.Context, old Pair) (Pair, error) {
 		wait := min(glance, time.Until(due))
 		select {
 		case <-ctx.Done():
-			return Pair{}, ctx.Err()
+			return Pair{}, false
 		case <-time.After(wait):
 		}
 		now := time.Now().Round(0)
@@ -80,7 +81,7 @@ func (r *Renewer) next(ctx context.Context, old Pair) (Pair, error) {
 		}
 		pair, err := r.config.Authority.Issue(now, r.config.Lifetime)
 		if err == nil {
-			return pair, nil
+			return pair, true
 		}
 		r.config.Logger.Error("the gateway's certificate was not renewed", "until", old.NotAfter, "error", err)
 		due = now.Add(renewRetry)

@@ -44,6 +44,7 @@ var ErrNoAuthority = fmt.Errorf("no certificate authority: %w", fs.ErrNotExist)
 // Authority is a gateway's own certificate authority.
 type Authority struct {
 	identity    peering.Identity
+	bundle      Bundle
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
@@ -143,7 +144,7 @@ func newAuthority(certPEM, keyPEM []byte) (*Authority, error) {
 	if len(certificates) != 1 {
 		return nil, fmt.Errorf("%s: want one certificate, got %d", certificateFile, len(certificates))
 	}
-	identity, err := authorityIdentity(certificates[0])
+	bundle, err := newBundle(certificates)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", certificateFile, err)
 	}
@@ -162,7 +163,7 @@ func newAuthority(certPEM, keyPEM []byte) (*Authority, error) {
 	if !key.PublicKey.Equal(certificates[0].PublicKey) {
 		return nil, fmt.Errorf("%s is not the key of %s", keyFile, certificateFile)
 	}
-	return &Authority{identity: identity, certificate: certificates[0], key: key}, nil
+	return &Authority{identity: bundle.Identity, bundle: bundle, certificate: certificates[0], key: key}, nil
 }
 
 // organization marks the certificates that gateways' own authorities make.

@@ -60,6 +60,11 @@ func (a *action) planContainerInspect() (dialect.Plan, error) {
 		if err := a.guard(containerObject(found)); err != nil {
 			return neutral.Result{}, err
 		}
+		for i := range list.Items {
+			if list.Items[i].Name == found.Pod {
+				found.Origin = originFromMeta(list.Items[i].ObjectMeta)
+			}
+		}
 		return neutral.Result{Container: found}, nil
 	}), nil
 }

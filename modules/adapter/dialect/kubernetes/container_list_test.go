@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -272,6 +273,36 @@ func TestEveryAction(t *testing.T) {
 			if err != nil && !fault.Is(err, fault.Unsupported) && !fault.Is(err, fault.NotFound) {
 				t.Errorf("%s: %v", action, err)
 			}
+		}
+	}
+}
+
+// BenchmarkContainerList is the reading of a hundred Pods, as `docker ps` of a cluster costs it.
+func BenchmarkContainerList(b *testing.B) {
+	list := corev1.PodList{}
+	for i := range 100 {
+		pod, _, err := podFromContainer(&neutral.Container{Name: fmt.Sprintf("web-%d", i), Image: "nginx:1", Env: []string{"A=1", "B=$(A)"},
+			Labels: map[string]string{"app": "web"}, Ports: []neutral.Port{{Container: 80, Protocol: "tcp"}},
+			Origin: &neutral.Origin{Dialect: neutral.Docker, Spec: bytes.Repeat([]byte(`{"Image":"nginx:1"}`), 100)}}, "team", fmt.Sprint(i))
+		if err != nil {
+			b.Fatal(err)
+		}
+		pod.Spec.SchedulingGates = nil
+		pod.Status = corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{{Name: containerName, State: *running(), Ready: true}}}
+		list.Items = append(list.Items, *pod)
+	}
+	var body bytes.Buffer
+	if err := protobufCodec.Encode(&list, &body); err != nil {
+		b.Fatal(err)
+	}
+	plan, err := plainCluster().Plan(neutral.Operation{Action: neutral.ContainerList}, allowAll)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if result, err := plan.Call.Decode(dialect.Response{Status: http.StatusOK, Body: body.Bytes()}); err != nil || len(result.Containers) != 100 {
+			b.Fatal(err)
 		}
 	}
 }

@@ -15,12 +15,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-// containersFromPods reads every container of every Pod, the newest first as docker lists them.
+// containersFromPods reads every container of every Pod, the newest first as docker lists them. The callers' own
+// documents are left out: they are long, and lists show nothing of them.
 func containersFromPods(cluster string, pods []corev1.Pod, now time.Time) []neutral.Container {
 	containers := make([]neutral.Container, 0, len(pods))
 	for i := range pods {
 		for index := range pods[i].Spec.Containers {
-			containers = append(containers, containerFromPod(cluster, &pods[i], index, now))
+			containers = append(containers, listedContainer(cluster, &pods[i], index, now))
 		}
 	}
 	slices.SortStableFunc(containers, func(a, b neutral.Container) int {
@@ -34,6 +35,12 @@ func containersFromPods(cluster string, pods []corev1.Pod, now time.Time) []neut
 
 // containerFromPod reads one container of a Pod.
 func containerFromPod(cluster string, pod *corev1.Pod, index int, now time.Time) neutral.Container {
+	c := listedContainer(cluster, pod, index, now)
+	c.Origin = originFromMeta(pod.ObjectMeta)
+	return c
+}
+
+func listedContainer(cluster string, pod *corev1.Pod, index int, now time.Time) neutral.Container {
 	several := ""
 	if len(pod.Spec.Containers) > 1 {
 		several = pod.Spec.Containers[index].Name
@@ -83,7 +90,6 @@ func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) 
 		Network:    neutral.NetworkPod,
 		Security:   securityFromContainer(spec, native),
 		Health:     healthFromContainer(meta, native),
-		Origin:     originFromMeta(meta),
 		Losses:     lossesFromMeta(meta),
 	}
 	values := literalEnv(native)

@@ -150,7 +150,7 @@ func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent 
 			}
 			continue
 		}
-		if before == nil {
+		if before == nil && pod.Annotations[annotationCreated] == "" { // a successor is the container that was there before
 			add(pod.CreationTimestamp.Time, "create", nil)
 		}
 		known := map[string]containerRun{}

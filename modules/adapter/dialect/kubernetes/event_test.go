@@ -49,6 +49,7 @@ func TestPodEvents(t *testing.T) {
 		"restarted, seen":    {pod(again, nil, ""), next(pod(running(), again, "")), "start"},
 		"never began":        {pod(nil, nil, ""), pod(startError, nil, ""), ""},
 		"gone":               {pod(running(), nil, ""), nil, "destroy"},
+		"come again":         {nil, pod(nil, nil, annotationCreated), ""},
 		"gone to come again": {pod(exited(1), nil, annotationReplacing), nil, ""},
 	} {
 		var got []string

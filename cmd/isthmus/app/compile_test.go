@@ -1,0 +1,133 @@
+package app
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/modules/policy"
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
+)
+
+const peerNorth = `apiVersion: isthmus.io/v1alpha1
+kind: Peer
+metadata: {name: north}
+spec: {addresses: ["192.0.2.4:15443"]}
+`
+
+// testView is what a compilation of documents looks at, with trust in some peers.
+func testView(t *testing.T, orchestrator neutral.Orchestrator, trusted []string, more ...string) view {
+	t.Helper()
+	set := documentsOf(t, t.TempDir(), more...)
+	engine, err := policy.Compile(set.Policies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := identity(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := view{set: set, engine: engine, self: self, orchestrator: orchestrator, ready: func(peer string) bool { return peer == "east" }}
+	for _, peer := range trusted {
+		v.bundles = append(v.bundles, trust.PeerBundle{Peer: peer, Bundle: trust.Bundle{
+			Identity:        peering.Identity{TrustDomain: peer + ".isthmus.internal", Cluster: peer},
+			CertificatesPEM: []byte("the certificates of " + peer)}})
+	}
+	return v
+}
+
+// TestCompilePeers holds that only peers that are trusted, by the trust domain of their document, are served.
+func TestCompilePeers(t *testing.T) {
+	t.Parallel()
+	foreign := `apiVersion: isthmus.io/v1alpha1
+kind: Peer
+metadata: {name: foreign}
+spec: {addresses: ["192.0.2.5:15443"], trustDomain: other.example}
+`
+	v := testView(t, neutral.Kubernetes, []string{"east", "south", "foreign", "nobody"}, peerEast, peerSouth, peerNorth, foreign)
+	model, untrusted := v.compile()
+	if want := []string{"foreign", "north"}; !slices.Equal(slices.Sorted(slices.Values(untrusted)), want) {
+		t.Errorf("untrusted are %v, want %v", untrusted, want)
+	}
+	if len(model.Peers) != 1 || model.Peers[0].Name != "east" {
+		t.Fatalf("served are %+v", model.Peers)
+	}
+	east := model.Peers[0]
+	if east.ID != "spiffe://east.isthmus.internal/cluster/east" || string(east.Bundle) != "the certificates of east" || !east.Ready ||
+		east.TrustDomain != "east.isthmus.internal" || !slices.Equal(east.Addresses, []string{"192.0.2.2:15443"}) {
+		t.Errorf("east is served as %+v", east)
+	}
+}
+
+// TestCompileAPI holds that Envoy listens for a peer's API unless callers are docker's, who have their front.
+func TestCompileAPI(t *testing.T) {
+	t.Parallel()
+	for orchestrator, want := range map[neutral.Orchestrator]string{neutral.Kubernetes: "127.0.0.1:16443", neutral.Docker: ""} {
+		model, _ := testView(t, orchestrator, []string{"east"}, peerEast).compile()
+		if len(model.Peers) != 1 || model.Peers[0].API != want {
+			t.Errorf("%s: %+v, want %q", orchestrator, model.Peers, want)
+		}
+	}
+}
+
+// TestCompileServices holds that a service is granted to the peers that policy permits it to and that are trusted.
+func TestCompileServices(t *testing.T) {
+	t.Parallel()
+	everybody := `apiVersion: isthmus.io/v1alpha1
+kind: AccessPolicy
+metadata: {name: everybody}
+spec:
+  from: [{peer: "*"}]
+  allow:
+  - verbs: [query]
+    objects: [{kind: service, namespace: shop, name: open}]
+`
+	one := `apiVersion: isthmus.io/v1alpha1
+kind: AccessPolicy
+metadata: {name: one-caller}
+spec:
+  from: [{peer: east, caller: "ci-*"}]
+  allow:
+  - verbs: [query]
+    objects: [{kind: service, namespace: shop, name: for-ci}]
+`
+	v := testView(t, neutral.Docker, []string{"east", "south"}, peerEast, peerSouth, peerNorth, policyEast, everybody, one)
+	for _, name := range []string{"web", "open", "closed", "for-ci"} {
+		v.services = append(v.services, neutral.Service{Namespace: "shop", Name: name})
+	}
+	v.services = append(v.services, neutral.Service{Namespace: "other", Name: "web"})
+	model, _ := v.compile()
+	east := []string{"spiffe://east.isthmus.internal/cluster/east"}
+	for i, want := range [][]string{
+		east, // web: to east by name
+		east, // open: to everybody, of whom south is suspended and north not trusted
+		nil,  // closed: nobody
+		nil,  // for-ci: it depends on the caller, which a route cannot tell
+		nil,  // web of another namespace
+	} {
+		s := model.Services[i]
+		if !slices.Equal(s.Peers, want) {
+			t.Errorf("%s is granted to %v, want %v", s.ID(), s.Peers, want)
+		}
+	}
+}
+
+// TestCompileAccesses holds that an access leads to a container of its peer, and ends with the trust in it.
+func TestCompileAccesses(t *testing.T) {
+	t.Parallel()
+	v := testView(t, neutral.Docker, []string{"east"}, peerEast, peerNorth)
+	v.accesses = []AccessState{
+		{Name: "15432", Listen: "127.0.0.1:15432", Peer: "east", Target: "web.main.shop", Port: 5432, Node: "n1", NetworkMode: "host"},
+		{Name: "15433", Listen: "127.0.0.1:15433", Peer: "north", Target: "db.shop", Port: 5432},
+		{Name: "15434", Listen: "127.0.0.1:15434", Peer: "forgotten", Target: "db.shop", Port: 5432},
+	}
+	model, _ := v.compile()
+	if len(model.Accesses) != 1 {
+		t.Fatalf("accesses are %+v", model.Accesses)
+	}
+	a := model.Accesses[0]
+	if a.Authority != "web.main.shop.ctr.east.isthmus.internal:5432" || a.Listen != "127.0.0.1:15432" || a.Node != "n1" || a.NetworkMode != "host" {
+		t.Errorf("the access is %+v", a)
+	}
+}
