@@ -110,7 +110,11 @@ func (s *stream) requestBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespons
 	if s.exchange == nil {
 		return s.refuse(fault.New(fault.Internal, "the gateway's proxy sent a body that nobody asked for"))
 	}
-	rewrite, response := s.rewrite(m.GetBody())
+	body := m.GetBody()
+	if body == nil {
+		body = []byte{} // a body that turned out empty, not a request's head
+	}
+	rewrite, response := s.rewrite(body)
 	if response != nil {
 		return response
 	}
@@ -128,7 +132,8 @@ func (s *stream) requestBody(m *extprocv3.HttpBody) *extprocv3.ProcessingRespons
 	}
 }
 
-// rewrite asks the exchange for the native request; a response in its place is a refusal or another verdict.
+// rewrite asks the exchange for the native request; a response in its place is a refusal or another verdict. A nil body
+// is asked for at the request's head.
 func (s *stream) rewrite(body []byte) (rewrite modules.Rewrite, response *extprocv3.ProcessingResponse) {
 	var other *modules.Verdict
 	err := s.server.guarded(s.ctx, func(ctx context.Context) (err error) {

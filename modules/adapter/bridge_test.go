@@ -196,7 +196,7 @@ func TestBridgeUnrecorded(t *testing.T) {
 // TestBridgePrograms runs plans of several calls to their ends.
 func TestBridgePrograms(t *testing.T) {
 	t.Parallel()
-	policy := fakePolicy{foresee: always(open), judge: func(s modules.Subject, verb neutral.Verb, object neutral.Object) modules.Judgement {
+	policy := fakePolicy{foresee: always(open), judge: func(s modules.Subject, _ neutral.Verb, object neutral.Object) modules.Judgement {
 		if s != (modules.Subject{Peer: "west", Caller: "ci-1"}) {
 			t.Errorf("policy is asked about %+v", s)
 		}
@@ -339,7 +339,7 @@ func TestBridgeStreams(t *testing.T) {
 		}
 		text, err := io.ReadAll(response.Body)
 		response.Body.Close()
-		if response.StatusCode != 200 || string(text) != "half" || err == nil {
+		if response.StatusCode != http.StatusOK || string(text) != "half" || err == nil {
 			t.Errorf("%s: %d %q %v, want a cut stream", ref, response.StatusCode, text, err)
 		}
 		if e := r.heard(); !fault.Is(e.err, kind) {
@@ -489,6 +489,60 @@ func TestBridgeExec(t *testing.T) {
 	}
 }
 
+// TestBridgeAttach holds that the sizes of a terminal reach the attach of the peer that sent them.
+func TestBridgeAttach(t *testing.T) {
+	t.Parallel()
+	sizes := make(chan neutral.Size, 8)
+	r := newRig(t, fakePolicy{}, running(func(_ context.Context, session neutral.Session) (neutral.Result, error) {
+		if err := session.Accept(); err != nil {
+			return neutral.Result{}, err
+		}
+		size := <-session.Resizes()
+		sizes <- size
+		typed, err := io.ReadAll(session.Stdin())
+		return neutral.Result{}, errors.Join(err, session.Output(neutral.Chunk{Data: typed}))
+	}))
+	keys, keyboard := io.Pipe()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/container.attach/web", keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set(names.HeaderPeer, "west")
+	request.Header.Set(names.HeaderSession, "tcp") // a docker connection on its way, whose request has no body
+	request.Header.Set(names.HeaderSessionBody, "0")
+	response, err := r.client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if status, _ := r.ask("north", "/container.resize/web", ""); status != http.StatusOK {
+		t.Errorf("a size of another peer, who is not attached: %d", status)
+	}
+	r.heard()
+	select {
+	case <-sizes:
+		t.Error("the size of another peer came through")
+	case <-time.After(20 * time.Millisecond):
+	}
+	if status, text := r.ask("west", "/container.resize/web", ""); status != http.StatusOK {
+		t.Errorf("a size: %d %s", status, text)
+	}
+	r.heard()
+	if size := <-sizes; size.Rows != 24 {
+		t.Errorf("the size came as %+v", size)
+	}
+	if _, err := keyboard.Write([]byte("typed")); err != nil {
+		t.Fatal(err)
+	}
+	keyboard.Close()
+	if text, err := io.ReadAll(response.Body); err != nil || string(text) != "typed" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if e := r.heard(); e.err != nil || e.record.Verb != neutral.Attach {
+		t.Errorf("it is heard as %+v", e)
+	}
+}
+
 // TestBridgeExecFails holds that an exec whose stream fails is over, whatever failed.
 func TestBridgeExecFails(t *testing.T) {
 	t.Parallel()
@@ -535,7 +589,7 @@ func TestBridgeDetached(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel() // the caller goes as soon as it is answered
 		response, err := r.send(ctx, "west", "/exec.start/"+id, strings.NewReader("detach"))
-		if err != nil || response.StatusCode != 200 {
+		if err != nil || response.StatusCode != http.StatusOK {
 			t.Fatalf("a detached start: %v %v", response, err)
 		}
 		response.Body.Close()
@@ -620,7 +674,7 @@ func TestBridgeClientGone(t *testing.T) {
 // TestBridgeGoroutines holds that nothing is left of requests that ended, in any of the ways that they end. It counts the
 // process's goroutines, so it does not run beside others.
 func TestBridgeGoroutines(t *testing.T) {
-	r := newRig(t, fakePolicy{}, func(op neutral.Operation, guard dialect.Guard) (dialect.Plan, error) {
+	r := newRig(t, fakePolicy{}, func(op neutral.Operation, _ dialect.Guard) (dialect.Plan, error) {
 		return stream(func(ctx context.Context, session neutral.Session) (neutral.Result, error) {
 			err := session.Output(neutral.Chunk{Data: []byte("x")})
 			if op.Ref == "wait" {

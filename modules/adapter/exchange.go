@@ -102,6 +102,11 @@ func (m *Module) complete(req *modules.Request, inbound dialect.Inbound, a *admi
 	}
 	m.place(&op.Object)
 	if op.Verb == neutral.Create || op.Action == neutral.WorkloadUpdate {
+		if op.Action == neutral.WorkloadUpdate && op.Workload != nil {
+			// The path holds an id as a rule, and rules speak of names. What the caller calls it is held against the one
+			// that is there by the plan's guard.
+			op.Object.Name = op.Workload.Name
+		}
 		judgement := m.config.Policy().Judge(subject(req), op.Verb, op.Object)
 		if !judgement.Allowed {
 			return op, nil, judgement.Err()

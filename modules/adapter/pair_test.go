@@ -243,7 +243,7 @@ func readPolicy(t *testing.T, text []byte) fakePolicy {
 		verbs[words[1]], names[words[1]+" "+words[2]] = true, true
 	}
 	return fakePolicy{
-		foresee: func(_ modules.Subject, verb neutral.Verb, object neutral.Object) modules.Judgement {
+		foresee: func(_ modules.Subject, verb neutral.Verb, _ neutral.Object) modules.Judgement {
 			switch {
 			case names[string(verb)+" *"]:
 				return denied

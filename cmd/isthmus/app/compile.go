@@ -156,11 +156,10 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 	}
 }
 
-// inSession tells whether requests may go to a peer. One that was remembered from before a restart counts: its Envoy
-// was never gone.
+// inSession tells whether requests may go to a peer: its isthmus may be away while its Envoy serves.
 func (g *gateway) inSession(peer string) bool {
 	status, ok := g.tracker.Peer(peer)
-	return ok && (status.Condition.InSession() || (status.Remembered && status.Configuration != nil))
+	return ok && status.Routable()
 }
 
 func (g *gateway) certificate() trust.Pair {

@@ -290,7 +290,7 @@ func (g *gateway) peer(spiffe string) modules.Peer {
 		peer := modules.Peer{Name: p.Metadata.Name}
 		if status, ok := g.tracker.Peer(peer.Name); ok && status.Configuration != nil {
 			peer.Orchestrator = status.Configuration.Orchestrator.Type
-			peer.Ready = status.Condition.InSession() || status.Remembered
+			peer.Ready = status.Routable()
 		}
 		return peer
 	}

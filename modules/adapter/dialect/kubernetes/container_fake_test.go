@@ -37,12 +37,21 @@ type fakeKubelet struct {
 func (f *fakeCluster) node(t *testing.T, kubelet fakeKubelet) {
 	t.Helper()
 	kubelet.t, kubelet.f = t, f
+	// A fake client runs one action at a time. The node's work is one as well, so that nothing that a caller wrote in
+	// between is undone by what the node read before.
+	f.client.PrependReactor(verbSync, "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		kubelet.sync()
+		return true, nil, nil
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			kubelet.sync(ctx)
+			if _, err := f.client.Invokes(clienttesting.GenericActionImpl{ActionImpl: clienttesting.ActionImpl{
+				Verb: verbSync, Resource: podResource, Namespace: "default"}}, nil); err != nil {
+				t.Error(err)
+			}
 			select {
 			case <-ctx.Done():
 			case <-time.After(5 * time.Millisecond):
@@ -52,9 +61,24 @@ func (f *fakeCluster) node(t *testing.T, kubelet fakeKubelet) {
 	t.Cleanup(func() { cancel(); <-ended })
 }
 
-func (k *fakeKubelet) sync(ctx context.Context) {
-	list, err := k.f.client.CoreV1().Pods("default").List(ctx, metav1.ListOptions{})
+// verbSync is the action of a fake node that looks at its Pods.
+const verbSync = "sync"
+
+var (
+	podResource = corev1.SchemeGroupVersion.WithResource("pods")
+	podKind     = corev1.SchemeGroupVersion.WithKind("Pod")
+)
+
+func (k *fakeKubelet) sync() {
+	tracker := k.f.client.Tracker()
+	found, err := tracker.List(podResource, podKind, "default")
 	if err != nil {
+		k.t.Error(err)
+		return
+	}
+	list, ok := found.(*corev1.PodList)
+	if !ok {
+		k.t.Errorf("a list of Pods is %T", found)
 		return
 	}
 	for i := range list.Items {
@@ -83,8 +107,7 @@ func (k *fakeKubelet) sync(ctx context.Context) {
 			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: containerName, ContainerID: "containerd://run", Ready: true,
 				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}}}}
 		}
-		if _, err := k.f.client.CoreV1().Pods("default").Update(ctx, pod, metav1.UpdateOptions{}); err != nil &&
-			!apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil {
+		if err := tracker.Update(podResource, pod, pod.Namespace); err != nil {
 			k.t.Error(err)
 		}
 	}

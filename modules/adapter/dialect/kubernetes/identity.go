@@ -5,10 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"math/big"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,11 +59,15 @@ func containerID(cluster string, pod *corev1.Pod, container string) string {
 
 // digest hashes parts so that no two lists of parts meet.
 func digest(parts ...string) string {
-	h := sha256.New()
+	text := make([]byte, 0, 256)
 	for _, part := range parts {
-		_, _ = fmt.Fprintf(h, "%d:%s,", len(part), part) // a hash never fails to be written
+		text = strconv.AppendInt(text, int64(len(part)), 10)
+		text = append(text, ':')
+		text = append(text, part...)
+		text = append(text, ',')
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 // shortID is a 25-character id as Swarm's objects have.
