@@ -87,7 +87,7 @@ func TestDecidedUpstreams(t *testing.T) {
 			r.Header.Set("authorization", "Bearer of-the-caller")
 			r.Header.Set(names.HeaderNode, "node-1")
 			r.Header.Set(names.HeaderPeer, "spiffe://evil.test/cluster/evil")
-			a := call(t, west.edge(), r)
+			a := call(t, west.local(), r)
 			if a.code != http.StatusOK || !strings.HasPrefix(a.body, "POST ") {
 				t.Fatalf("%d %s", a.code, a.body)
 			}
@@ -125,7 +125,7 @@ func TestDecisionFailsClosed(t *testing.T) {
 		}))
 	})
 	ask := func() answer {
-		return call(t, west.edge(), request(t, http.MethodPost, "http://"+east.host("api")+"/x", strings.NewReader("abc")))
+		return call(t, west.local(), request(t, http.MethodPost, "http://"+east.host("api")+"/x", strings.NewReader("abc")))
 	}
 	t.Run("nobody there", func(t *testing.T) {
 		refusal(t, ask(), http.StatusServiceUnavailable, "cannot decide")
@@ -186,6 +186,37 @@ func TestDecisionFailsClosed(t *testing.T) {
 				t.Error("the native answer crossed")
 			}
 		})
+	}
+}
+
+// TestSilentOrchestrator waits for an orchestrator that takes a translated request and does not answer, whether
+// external processing is there to word that or not.
+func TestSilentOrchestrator(t *testing.T) {
+	t.Parallel()
+	west, east := pair(t, func(east *gateway) {
+		east.orchestrator(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	})
+	east.decides(func(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+		if m.GetResponseBody() == nil {
+			return rewritten(m)
+		}
+		// The answer is Envoy's; what words it here is what isthmus does with a status that it has no words for.
+		return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{
+			ResponseBody: &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{
+				HeaderMutation: mutation(map[string]string{names.HeaderExchange: "1"}),
+			}},
+		}}
+	})
+	c := west.local()
+	c.Timeout = time.Minute
+	started := time.Now()
+	a := call(t, c, request(t, http.MethodPost, "http://"+east.host("api")+"/x", strings.NewReader("abc")))
+	refusal(t, a, http.StatusGatewayTimeout, "the orchestrator did not answer in time")
+	if took := time.Since(started); took < 29*time.Second || took > 45*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if v, ok := a.header[http.CanonicalHeaderKey(names.HeaderExchange)]; ok {
+		t.Errorf("%s crossed: %v", names.HeaderExchange, v)
 	}
 }
 

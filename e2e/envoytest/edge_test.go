@@ -63,7 +63,7 @@ func TestAPIListener(t *testing.T) {
 
 	c := clientTo(t, "unix", west.socket("api.sock"), false)
 	t.Run("request", func(t *testing.T) {
-		r := request(t, http.MethodGet, "http://whatever/api/v1/pods?watch=1", nil)
+		r := request(t, http.MethodGet, "http://localhost/api/v1/pods?watch=1", nil)
 		r.Header.Set("authorization", "Bearer of-west")
 		a := call(t, c, r)
 		if a.code != http.StatusOK || !strings.HasPrefix(a.body, "GET "+east.host("api")+" /api/v1/pods?watch=1 HTTP/1.1") ||
@@ -79,7 +79,7 @@ func TestAPIListener(t *testing.T) {
 			}
 			defer func() { _ = conn.Close() }()
 			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-			_, _ = fmt.Fprintf(conn, "GET /exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
+			_, _ = fmt.Fprintf(conn, "GET /exec HTTP/1.1\r\nHost: 127.0.0.1:4321\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
 			r := bufio.NewReader(conn)
 			resp, err := http.ReadResponse(r, nil)
 			if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
@@ -95,12 +95,12 @@ func TestAPIListener(t *testing.T) {
 		east.model.Upstream.ServerName = "another.example"
 		east.set()
 		eventually(t, waits, func() error {
-			if a := call(t, c, request(t, http.MethodGet, "http://whatever/", nil)); a.code != http.StatusBadGateway {
+			if a := call(t, c, request(t, http.MethodGet, "http://localhost/", nil)); a.code != http.StatusBadGateway {
 				return fmt.Errorf("%d %s", a.code, a.body)
 			}
 			return nil
 		})
-		refusal(t, call(t, c, request(t, http.MethodGet, "http://whatever/", nil)), http.StatusBadGateway, "the target could not be reached")
+		refusal(t, call(t, c, request(t, http.MethodGet, "http://localhost/", nil)), http.StatusBadGateway, "the target could not be reached")
 	})
 }
 
@@ -122,7 +122,7 @@ func TestForeignUpgrades(t *testing.T) {
 	})
 	for _, protocol := range []string{"SPDY/3.1", "tcp"} {
 		t.Run(protocol, func(t *testing.T) {
-			conn, err := net.Dial("tcp", west.model.Gateway.Edge)
+			conn, err := net.Dial("unix", west.socket(names.EdgeSocket))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -202,7 +202,7 @@ func TestEdgeHeaders(t *testing.T) {
 		east.decides(routed(names.Bridge))
 	})
 	ask := func(c *http.Client) string {
-		r := request(t, http.MethodGet, "http://"+east.host("api")+"/", nil)
+		r := request(t, http.MethodGet, "http://"+east.host("db", "shop", "ctr")+"/", nil)
 		for _, h := range []string{names.HeaderCaller, names.HeaderNode, names.HeaderNetworkMode, names.HeaderSession, "x-isthmus-of-tomorrow"} {
 			r.Header.Set(h, "said")
 		}
@@ -214,7 +214,7 @@ func TestEdgeHeaders(t *testing.T) {
 		kept, not []string
 	}{
 		{"a caller", west.edge(), names.FromCaller, []string{names.HeaderCaller, names.HeaderSession, "x-isthmus-of-tomorrow"}},
-		{"isthmus", clientTo(t, "unix", west.socket(names.EdgeSocket), true), []string{names.HeaderCaller, names.HeaderSession}, nil},
+		{"isthmus", west.local(), []string{names.HeaderCaller, names.HeaderSession}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			body := ask(test.client)
@@ -256,8 +256,10 @@ func TestAccessLog(t *testing.T) {
 		east.on(names.BridgeSocket, http.HandlerFunc(echo))
 		east.decides(routed(names.Bridge))
 	})
-	for _, host := range []string{east.host("web", "shop", "svc"), east.host("api")} {
-		if a := call(t, west.edge(), request(t, http.MethodGet, "http://"+host+"/", nil)); a.code != http.StatusOK {
+	greet(t, west, "") // a heartbeat that goes well, and then one that fails
+	greet(t, west, "unknown")
+	for host, c := range map[string]*http.Client{east.host("web", "shop", "svc"): west.edge(), east.host("api"): west.local()} {
+		if a := call(t, c, request(t, http.MethodGet, "http://"+host+"/", nil)); a.code != http.StatusOK {
 			t.Fatalf("%d %s", a.code, a.body)
 		}
 	}

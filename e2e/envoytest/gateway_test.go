@@ -170,6 +170,11 @@ func (g *gateway) host(labels ...string) string {
 // edge is an HTTP client that calls names through this gateway's edge.
 func (g *gateway) edge() *http.Client { return clientTo(g.t, "tcp", g.model.Gateway.Edge, false) }
 
+// local is an HTTP client that calls names, those of APIs among them, as isthmus does.
+func (g *gateway) local() *http.Client {
+	return clientTo(g.t, "unix", g.socket(names.EdgeSocket), true)
+}
+
 // clientTo is an HTTP client that connects to one address whatever the name.
 func clientTo(t *testing.T, network, address string, http2 bool) *http.Client {
 	transport := &http.Transport{DialContext: dialOnly(network, address)}

@@ -39,7 +39,7 @@ func TestSession(t *testing.T) {
 		}))
 		east.decides(routed(names.Bridge))
 	})
-	c := clientTo(t, "unix", west.socket(names.EdgeSocket), true)
+	c := west.local()
 	open := func(path string) (io.WriteCloser, *http.Response) {
 		t.Helper()
 		r, w := io.Pipe()
@@ -102,7 +102,7 @@ func TestLargeBodies(t *testing.T) {
 		for _, h := range set {
 			r.Header.Set(h, "1")
 		}
-		return call(t, west.edge(), r)
+		return call(t, west.local(), r)
 	}
 	for _, size := range []int{1 << 10, 3 << 20, limit} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {

@@ -113,14 +113,33 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 
 // admitKnown judges an object that is known as well as it ever will be.
 func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Object) (admission, error) {
+	policy := m.config.Policy()
+	if a.op.Beyond {
+		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
+			"on another one as well", a.op.Verb, a.op.Object.Kind)
+	}
 	for _, verb := range a.verbs() {
-		judgement := m.config.Policy().Judge(subject(req), verb, object)
+		if verb == neutral.Update || verb == neutral.Create {
+			// The object as it is now says nothing of what the request makes of it: labels and spec are not known.
+			next := object
+			next.Labels, next.Container = nil, nil
+			if !policy.Foresee(subject(req), verb, next).Allowed {
+				return a, unread("changing", a.op.Object.Kind)
+			}
+		}
+		judgement := policy.Judge(subject(req), verb, object)
 		if !judgement.Allowed {
 			return a, judgement.Err()
 		}
 		a.rule = judgement.Rule
 	}
 	return a, nil
+}
+
+// unread refuses what is allowed under conditions on a content that this gateway does not read.
+func unread(doing string, kind neutral.Kind) error {
+	return fault.New(fault.Denied, "no permission: %s a %s is allowed under conditions on its labels or spec only, and a "+
+		"request that is handed on unread cannot be held to them", doing, kind)
 }
 
 // verbs are all that policy must allow: one native call can do more than one thing.
@@ -160,8 +179,7 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 			"handed on unread cannot be filtered", a.op.Verb, a.op.Object.Kind)
 	}
 	if a.op.Verb == neutral.Create {
-		return a, fault.New(fault.Denied, "no permission: creating a %s is allowed under conditions on its content only, "+
-			"and a request that is handed on unread cannot be held to them", a.op.Object.Kind)
+		return a, unread("creating", a.op.Object.Kind)
 	}
 	object, err := m.config.Target.Lookup(ctx, a.op)
 	if err != nil {
@@ -190,15 +208,19 @@ func subject(req *modules.Request) modules.Subject {
 }
 
 // guard judges objects as they are found; the last one allowed is what the record is about.
-func (m *Module) guard(req *modules.Request, verb neutral.Verb, record *modules.Record) dialect.Guard {
+func (m *Module) guard(req *modules.Request, op neutral.Operation, record *modules.Record) dialect.Guard {
 	policy := m.config.Policy()
 	return func(object neutral.Object) error {
-		judgement := policy.Judge(subject(req), verb, object)
+		judgement := policy.Judge(subject(req), op.Verb, object)
 		if !judgement.Allowed {
+			if !policy.MayKnow(subject(req), object) {
+				// As if there were no such object: a part of an id must not tell whose it is.
+				return fault.Wrap(fault.NotFound, judgement.Err(), "No such %s: %s", object.Kind, op.Ref)
+			}
 			return judgement.Err()
 		}
 		record.Rule = judgement.Rule
-		if verb != neutral.List {
+		if op.Verb != neutral.List {
 			record.Object = object
 		}
 		return nil

@@ -151,7 +151,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
-	guard := b.module.guard(req, op.Verb, record)
+	guard := b.module.guard(req, op, record)
 	if op.Action == neutral.ExecStart || op.Action == neutral.ContainerAttach {
 		return b.session(ctx, w, r, req, inbound, op, guard, record)
 	}
@@ -164,7 +164,14 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, err)
 	}
 	if plan.Stream != nil {
+		tty, err := b.terminal(ctx, op, guard)
+		if err != nil {
+			return b.refuse(w, req, unavailable(err))
+		}
 		session := inbound.Session(op, w, r.WithContext(ctx))
+		if tty {
+			neutral.Terminal(session)
+		}
 		result, err := plan.Stream(ctx, session)
 		return errors.Join(err, session.Close(result, unavailable(err)))
 	}
@@ -214,21 +221,18 @@ func (b *Bridge) remember(ctx context.Context, req *modules.Request, op neutral.
 		}
 		return neutral.Result{}, err
 	}
-	container, err := b.inspect(ctx, op, guard)
+	container, err := b.find(ctx, op, guard)
 	if err != nil {
 		return neutral.Result{}, err
-	}
-	if container.State.Status != neutral.StatusRunning {
-		return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", op.Ref)
 	}
 	op.Ref = container.ID
 	id, err := b.execs.create(req.Peer.Name, op)
 	return neutral.Result{ID: id}, err
 }
 
-// inspect reads the container that an operation names.
-func (b *Bridge) inspect(ctx context.Context, op neutral.Operation, guard dialect.Guard) (*neutral.Container, error) {
-	op.Action = neutral.ContainerInspect
+// find plans and runs op for the container that it names: an inspect reads it, the making of an exec refuses what could
+// not be carried out.
+func (b *Bridge) find(ctx context.Context, op neutral.Operation, guard dialect.Guard) (*neutral.Container, error) {
 	plan, err := b.module.config.Target.Plan(op, guard)
 	if err != nil {
 		return nil, err
@@ -241,6 +245,16 @@ func (b *Bridge) inspect(ctx context.Context, op neutral.Operation, guard dialec
 		return nil, fault.New(fault.NotFound, "No such container: %s", op.Ref)
 	}
 	return result.Container, nil
+}
+
+// terminal tells whether a container whose output is asked for has a terminal: its stream is framed by it.
+func (b *Bridge) terminal(ctx context.Context, op neutral.Operation, guard dialect.Guard) (bool, error) {
+	if op.Action != neutral.ContainerAttach && op.Action != neutral.ContainerLogs {
+		return false, nil
+	}
+	op.Action = neutral.ContainerInspect
+	container, err := b.find(ctx, op, guard)
+	return err == nil && container.TTY, err
 }
 
 // attachID is the key of an attach's terminal among the execs.
@@ -283,8 +297,14 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 		}
 		return write(w, *answer(response))
 	}
-	run.Action = op.Action
+	tty, err := b.terminal(ctx, run, guard)
+	if err != nil {
+		return b.refuse(w, req, unavailable(err))
+	}
 	session := inbound.Session(run, w, r.WithContext(ctx))
+	if tty {
+		neutral.Terminal(session)
+	}
 	result, err := plan.Stream(ctx, resizable{Session: session, resizes: resizes})
 	code := result.ExitCode
 	if err != nil {

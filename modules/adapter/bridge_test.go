@@ -293,6 +293,9 @@ func TestBridgePrograms(t *testing.T) {
 func TestBridgeStreams(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, fakePolicy{}, func(op neutral.Operation, _ dialect.Guard) (dialect.Plan, error) {
+		if op.Action == neutral.ContainerInspect { // whether there is a terminal is asked before
+			return dialect.Plan{Answer: &neutral.Result{Container: &neutral.Container{}}}, nil
+		}
 		return stream(func(_ context.Context, session neutral.Session) (neutral.Result, error) {
 			switch op.Ref {
 			case "early":
@@ -377,11 +380,11 @@ func TestBridgePanics(t *testing.T) {
 func running(run dialect.Stream) func(neutral.Operation, dialect.Guard) (dialect.Plan, error) {
 	return func(op neutral.Operation, guard dialect.Guard) (dialect.Plan, error) {
 		switch op.Action {
-		case neutral.ContainerInspect:
+		case neutral.ContainerInspect, neutral.ExecCreate:
 			return program(func(context.Context) (neutral.Result, error) {
 				c := &neutral.Container{ID: "id-of-" + op.Ref, Name: op.Ref, State: neutral.State{Status: neutral.StatusRunning}}
 				if op.Ref == "ended" {
-					c.State.Status = neutral.StatusExited
+					return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", op.Ref)
 				}
 				return neutral.Result{Container: c}, guard(neutral.Object{Kind: neutral.KindContainer, Name: op.Ref})
 			})

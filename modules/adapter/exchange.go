@@ -37,7 +37,7 @@ func (e *exchange) plan(body []byte) (*modules.Verdict, error) {
 		return nil, err
 	}
 	e.losses = losses
-	plan, err := e.module.config.Target.Plan(op, e.module.guard(e.req, op.Verb, &e.record))
+	plan, err := e.module.config.Target.Plan(op, e.module.guard(e.req, op, &e.record))
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,10 @@ type Operation struct {
 	Verb Verb
 	// Also are verbs that the request may come to as well; policy must allow each of them. Server-side apply updates,
 	// and creates what is not there.
-	Also   []Verb
+	Also []Verb
+	// Beyond says that it acts on more than Object names: on another object that its body names, or under a new name.
+	// Only a rule that holds for every object of the kind allows it.
+	Beyond bool
 	Object Object
 	Ref    string // the object as the caller named it: name, id or unique id prefix
 

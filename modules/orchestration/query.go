@@ -63,6 +63,15 @@ func (m *Module) Decide(_ context.Context, req *modules.Request) (modules.Verdic
 	if port != "" && !hasPort(service, port) {
 		return verdict, fault.New(fault.NotFound, "service %s.%s has no port %s", name, namespace, port)
 	}
+	for _, p := range service.Ports {
+		if p.App == neutral.TCP && (port == "" || strconv.Itoa(int(p.Number)) == port) {
+			return verdict, fault.New(fault.Unprocessable, "port %d of service %s.%s speaks raw TCP, not HTTP: it is reached by "+
+				"CONNECT", p.Number, name, namespace)
+		}
+		if port == "" {
+			break // a name without a port is the first one's
+		}
+	}
 	return verdict, fault.New(fault.Unavailable, "service %s.%s has just changed and its route is not ready; try again shortly",
 		name, namespace)
 }

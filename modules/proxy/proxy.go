@@ -56,12 +56,19 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 	if foreseen := policy.Foresee(subject, neutral.Access, record.Object); !foreseen.Allowed && !foreseen.Open {
 		return modules.Verdict{Record: record}, foreseen.Err()
 	}
+	absent := fault.New(fault.NotFound, "no container %s in namespace %s of %s", objectName(ref), ref.Namespace, m.config.Cluster)
 	target, err := m.config.Locator.Locate(ctx, ref)
+	if fault.Is(err, fault.NotFound) {
+		return modules.Verdict{Record: record}, absent
+	}
 	if err != nil {
 		return modules.Verdict{Record: record}, err
 	}
 	record.Object = target.Object
 	judgement := policy.Judge(subject, neutral.Access, target.Object)
+	if !judgement.Allowed && !policy.MayKnow(subject, target.Object) {
+		return modules.Verdict{Record: record}, absent
+	}
 	if !judgement.Allowed {
 		return modules.Verdict{Record: record}, judgement.Err()
 	}

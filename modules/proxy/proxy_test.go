@@ -71,7 +71,7 @@ func TestDecide(t *testing.T) {
 		"none":               {authority: "alone.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "runs with network mode none"},
 		"stopped":            {authority: "gone.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "not running"},
 		"unknown":            {authority: "nobody.shop.ctr.east.isthmus.internal:1", kind: fault.NotFound},
-		"by label":           {authority: "vault.shop.ctr.east.isthmus.internal:1", kind: fault.Denied, message: "no permission: it is secret"},
+		"by label":           {authority: "vault.shop.ctr.east.isthmus.internal:1", kind: fault.NotFound, message: "no container vault in namespace shop"},
 		"a peer without":     {authority: "db-0.shop.ctr.east.isthmus.internal:1", peer: "south", kind: fault.Denied, message: "no permission"},
 		"no peer":            {authority: "db-0.shop.ctr.east.isthmus.internal:1", peer: "-", kind: fault.Denied, message: "not a peer"},
 		"port 0":             {authority: "db-0.shop.ctr.east.isthmus.internal:0", kind: fault.Invalid},

@@ -9,10 +9,10 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// accessLog writes a line of JSON for every request. What a decision was about is in the route's metadata where routes
+// accessLog writes a line of JSON for every request but heartbeats that went well. What a decision was about is in the route's metadata where routes
 // decide and in dynamic metadata where external processing does, never in both.
 func accessLog(path string) []*accesslogv3.AccessLog {
-	return jsonLog(path, map[string]string{
+	log := jsonLog(path, map[string]string{
 		"time":       "%START_TIME(%Y-%m-%dT%H:%M:%E3SZ)%",
 		"edge":       "%LISTENER_NAME%",
 		"kind":       decided(names.MetadataKind),
@@ -34,6 +34,23 @@ func accessLog(path string) []*accesslogv3.AccessLog {
 		"request_id": "%REQ(X-REQUEST-ID)%",
 		"trace":      "%TRACE_ID%",
 	})
+	for _, l := range log {
+		l.Filter = exceptHeartbeats()
+	}
+	return log
+}
+
+// exceptHeartbeats leaves out what peers say to each other all the time. A call of gRPC fails with HTTP's status 200
+// too; what has no status of gRPC counts as failed.
+func exceptHeartbeats() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{
+		OrFilter: &accesslogv3.OrFilter{Filters: []*accesslogv3.AccessLogFilter{
+			details(`xds.route_name != "` + routePeering + `"`),
+			{FilterSpecifier: &accesslogv3.AccessLogFilter_GrpcStatusFilter{GrpcStatusFilter: &accesslogv3.GrpcStatusFilter{
+				Statuses: []accesslogv3.GrpcStatusFilter_Status{accesslogv3.GrpcStatusFilter_OK}, Exclude: true,
+			}}},
+		}},
+	}}
 }
 
 // connectionLog is the same for raw TCP.

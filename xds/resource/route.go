@@ -77,10 +77,10 @@ func forward(match *routev3.RouteMatch, action *routev3.RouteAction) *routev3.Ro
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
-// refuse answers with a refusal, CONNECT included.
-func refuse(r refusal) []*routev3.Route {
+// refuse answers with a refusal where all headers hold, CONNECT included.
+func refuse(r refusal, headers ...*routev3.HeaderMatcher) []*routev3.Route {
 	routes := make([]*routev3.Route, 0, 2)
-	for _, match := range []*routev3.RouteMatch{anyPath(), connect()} {
+	for _, match := range []*routev3.RouteMatch{anyPath(headers...), connect(headers...)} {
 		routes = append(routes, &routev3.Route{Match: match, Action: r.direct(), ResponseHeadersToAdd: jsonContent()})
 	}
 	return routes

@@ -3,6 +3,7 @@ package resource
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
@@ -27,6 +28,7 @@ func PeerRoutes(g Gateway, services []*routev3.VirtualHost, orchestrator neutral
 // peeringHost leads peers to the peering service, which decides by HeaderPeer itself.
 func peeringHost(g Gateway) *routev3.VirtualHost {
 	route := forward(anyPath(), to(names.Peering, 0))
+	route.Name = routePeering
 	route.TypedPerFilterConfig = decidedByRoute()
 	route.Metadata = decision{kind: "peering", decision: "allow"}.metadata()
 	return &routev3.VirtualHost{
@@ -81,8 +83,15 @@ func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer 
 // Served tells whether a port can be queried at all; the ports of a Service given here are.
 func Served(p neutral.ServicePort) bool { return p.Protocol == "" || p.Protocol == "tcp" }
 
-// routeTranslated is the name of the route of requests whose answers external processing rewrites.
-const routeTranslated = "translated"
+// Names of routes, by which replies and the access log tell them.
+const (
+	routeTranslated = "translated" // requests whose answers external processing rewrites
+	routePeering    = "peering"    // handshakes and heartbeats
+)
+
+// translatedTimeout is how long the orchestrator has for the whole answer to a translated request, which is one call
+// and no stream.
+const translatedTimeout = 30 * time.Second
 
 // decidedHost is every other name: external processing decides, and no request goes anywhere without its word.
 func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
@@ -98,6 +107,7 @@ func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
 		translated := forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator), headerPresent(names.HeaderExchange)),
 			toOrchestrator())
 		translated.Name = routeTranslated
+		translated.GetRoute().Timeout = duration(translatedTimeout)
 		translated.TypedPerFilterConfig = perFilter{filterProof: provenOnly()}
 		routes = append(routes, translated,
 			forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator)), toOrchestrator()))

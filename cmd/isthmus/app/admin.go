@@ -2,10 +2,12 @@ package app
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,9 +100,17 @@ func (a *admin) openAccess(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, fault.New(fault.NotFound, "no peer is named %q; isthmus peers shows them", access.Peer))
 		return
 	}
+	if what := a.gateway.listens(access.Listen); what != "" {
+		a.refuse(w, fault.New(fault.Conflict, "%s is the gateway's own (%s); choose another port with --local", access.Listen, what))
+		return
+	}
+	before := a.gateway.accesses.list()
 	opened, err := a.gateway.accesses.open(access)
 	if err == nil {
-		err = a.gateway.listening(r.Context(), opened)
+		if err = a.gateway.listening(r.Context(), opened); err != nil && !slices.Contains(before, opened) {
+			// What Envoy cannot listen on must not stand in the way of every later change.
+			err = errors.Join(err, a.gateway.accesses.close(opened.Name))
+		}
 	}
 	if err != nil {
 		a.refuse(w, err)

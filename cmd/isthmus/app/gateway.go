@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -300,6 +301,26 @@ func (g *gateway) peer(spiffe string) modules.Peer {
 func (g *gateway) knows(peer string) bool {
 	_, ok := g.set.Load().Peer(peer)
 	return ok
+}
+
+// listens names the gateway's own listener on an address, if it has one there.
+func (g *gateway) listens(address string) string {
+	wanted, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return ""
+	}
+	set := g.set.Load()
+	listeners := set.Gateway.Spec.Listeners
+	own := map[string]netip.AddrPort{"listeners.peer": listeners.Peer, "listeners.http": listeners.HTTP, "listeners.admin": listeners.Admin}
+	for _, p := range set.Peers {
+		own["api.listen of peer "+p.Metadata.Name] = p.Spec.API.Listen
+	}
+	for name, has := range own {
+		if has.IsValid() && has.Port() == wanted.Port() && (has.Addr() == wanted.Addr() || has.Addr().IsUnspecified() || wanted.Addr().IsUnspecified()) {
+			return name
+		}
+	}
+	return ""
 }
 
 // configuration is what peers are told of this cluster.

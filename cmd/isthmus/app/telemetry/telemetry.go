@@ -21,6 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // Config is what a Telemetry needs. All fields but Collector are required.
@@ -109,7 +110,7 @@ func (t *Telemetry) Decided(ctx context.Context, req *modules.Request, record mo
 	from, to := string(req.Peer.Orchestrator), string(t.config.Orchestrator)
 	t.requests.WithLabelValues(string(req.Class), string(record.Verb), from, to, executor, outcome).Inc()
 	t.decisions.WithLabelValues(string(req.Class)).Observe(time.Since(req.Start).Seconds())
-	if n := len(record.Losses); n > 0 {
+	if n := len(record.Losses); n > 0 && record.Upstream != names.Bridge { // the bridge tells its own when it is done
 		t.losses.WithLabelValues(from, to).Add(float64(n))
 	}
 	t.end(ctx, record, outcome)
@@ -152,6 +153,9 @@ func (b BridgeObserver) Begin(ctx context.Context, req *modules.Request) (contex
 func (b BridgeObserver) Ended(ctx context.Context, req *modules.Request, record modules.Record, err error) {
 	outcome := Outcome(err)
 	took := time.Since(req.Start)
+	if n := len(record.Losses); n > 0 {
+		b.losses.WithLabelValues(string(req.Peer.Orchestrator), string(b.config.Orchestrator)).Add(float64(n))
+	}
 	b.durations.WithLabelValues(string(record.Verb)).Observe(took.Seconds())
 	if err := b.config.Audit.Write(done(req, record, err, took, 0)); err != nil {
 		b.config.Log.Error("the audit line of an ended operation could not be written", "id", req.ID, "err", err)

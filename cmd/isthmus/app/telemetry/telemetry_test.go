@@ -76,7 +76,7 @@ isthmus_requests_total{class="container-operation",executor="none",from="docker"
 isthmus_requests_total{class="container-operation",executor="orchestrator",from="docker",outcome="allow",to="kubernetes",verb="list"} 2
 # HELP isthmus_translation_losses_total Fields that a translation changed or could not carry, as told to callers.
 # TYPE isthmus_translation_losses_total counter
-isthmus_translation_losses_total{from="docker",to="kubernetes"} 2
+isthmus_translation_losses_total{from="docker",to="kubernetes"} 3
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "isthmus_requests_total", "isthmus_translation_losses_total"); err != nil {
 		t.Error(err)
