@@ -27,8 +27,11 @@ metadata: {name: west}
 spec:
   from: [{peer: west}]
   allow:
-  - verbs: [list, get, watch, create, update, scale, start, stop, restart, pause, resume, destroy, logs, exec, attach, access, query]
+  - verbs: [list, get, watch, start, stop, restart, pause, resume, destroy, logs, exec, attach, access, query]
     objects: [{namespace: default}]
+  - verbs: [create, update, scale]
+    objects: [{namespace: default, kind: container}, {namespace: default, kind: workload}]
+    when: "!object.privileged && !object.hostNetwork && !object.hostPID && size(object.capAdd) == 0"
   - verbs: [get, list, watch]
     objects: [{kind: system}, {kind: node}, {kind: image}, {kind: network}, {kind: volume}, {kind: event}]
   - verbs: [create]

@@ -114,10 +114,6 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 // admitKnown judges an object that is known as well as it ever will be.
 func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Object) (admission, error) {
 	policy := m.config.Policy()
-	if a.op.Beyond {
-		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
-			"on another one as well", a.op.Verb, a.op.Object.Kind)
-	}
 	for _, verb := range a.verbs() {
 		if verb == neutral.Update || verb == neutral.Create {
 			// The object as it is now says nothing of what the request makes of it: labels and spec are not known.
@@ -180,6 +176,10 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 	}
 	if a.op.Verb == neutral.Create {
 		return a, unread("creating", a.op.Object.Kind)
+	}
+	if a.op.Beyond {
+		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
+			"on another one as well", a.op.Verb, a.op.Object.Kind)
 	}
 	object, err := m.config.Target.Lookup(ctx, a.op)
 	if err != nil {

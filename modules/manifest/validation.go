@@ -28,6 +28,28 @@ func validate(set *Set, sources []Source, issues *Issues) {
 	validateListeners(set, issues)
 	validateSockets(set, issues)
 	validateSubjects(set)
+	validateEffect(set)
+}
+
+// validateEffect warns of what is written and has no effect in this version: an admin must not think that it has.
+func validateEffect(set *Set) {
+	for _, p := range set.Policies {
+		for path, written := range map[string]bool{
+			"spec.pause":         p.Spec.Pause == PauseQuiesce,
+			"spec.networkSwitch": p.Spec.NetworkSwitch != SwitchNever && p.Spec.NetworkSwitch != "",
+			"spec.addresses":     p.Spec.Addresses == AddressesShow,
+		} {
+			if written {
+				set.Warnings.add(p.At(path), path, "has no effect in this version")
+			}
+		}
+		for i, subject := range p.Spec.From {
+			if subject.Caller != "" && subject.Caller != "*" {
+				path := fmt.Sprintf("spec.from[%d].caller", i)
+				set.Warnings.add(p.At(path), path, "no gateway names its callers in this version, so this matches nobody")
+			}
+		}
+	}
 }
 
 func validateCount(set *Set, sources []Source, issues *Issues) {

@@ -43,6 +43,10 @@ var noDecision = refusal{http.StatusServiceUnavailable, reasonUnavailable,
 var lostAnswer = refusal{http.StatusBadGateway, reasonUnavailable,
 	"the gateway lost the answer while translating it; whether the operation took effect is not known"}
 
+// silentOrchestrator is where a translated request was sent and nothing came back.
+var silentOrchestrator = refusal{http.StatusGatewayTimeout, reasonTimeout,
+	"the orchestrator did not answer in time; whether the operation took effect is not known"}
+
 // detailsUnproven are the response code details of an answer that should have been rewritten and was not.
 const detailsUnproven = "isthmus_unproven"
 
@@ -95,6 +99,7 @@ func replies(upstream string) *hcmv3.LocalReplyConfig {
 			reasonForbidden, "this peer may not query this service"}},
 		{flags("UH", "NC"), refusal{http.StatusServiceUnavailable, reasonUnavailable,
 			upstream + " has nothing ready to answer"}},
+		{details(`response.code_details == "response_timeout" && xds.route_name == "` + routeTranslated + `"`), silentOrchestrator},
 		{flags("UT", "SI", "DT", "UMSDR"), refusal{http.StatusGatewayTimeout, reasonTimeout,
 			upstream + " did not answer in time"}},
 		{flags("UO", "OM"), refusal{http.StatusServiceUnavailable, reasonTooMany,
@@ -105,7 +110,12 @@ func replies(upstream string) *hcmv3.LocalReplyConfig {
 		{flags("DPE"), refusal{http.StatusBadRequest, reasonBadRequest, "the request is not valid HTTP"}},
 		{details("true"), refusal{0, reasonInternal, "the gateway cannot serve this request"}},
 	} {
-		mappers = append(mappers, m.mapper(m.filter))
+		mapper := m.mapper(m.filter)
+		if m.refusal == silentOrchestrator {
+			// Nothing native is in it, so it needs no proof of a rewriting; external processing may have ended by now.
+			mapper.HeadersToAdd = []*corev3.HeaderValueOption{headerOption(names.HeaderExchange, "1")}
+		}
+		mappers = append(mappers, mapper)
 	}
 	return &hcmv3.LocalReplyConfig{Mappers: mappers}
 }

@@ -33,6 +33,7 @@ func (Dialect) Classify(head dialect.Request) (neutral.Operation, error) {
 		Verb:   route.action.Verb(),
 		Object: neutral.Object{Kind: route.action.Kind(), Resource: route.resource},
 		Ref:    ref,
+		Beyond: route.beyond,
 	}
 	if route.verb != "" {
 		op.Verb = route.verb
@@ -40,9 +41,10 @@ func (Dialect) Classify(head dialect.Request) (neutral.Operation, error) {
 	if route.kind != "" {
 		op.Object.Kind = route.kind
 	}
-	if op.Action == neutral.ImagePull && strings.HasPrefix(head.Header.Get("Content-Type"), formMediaType) {
+	if (op.Action == neutral.ImagePull || op.Action == neutral.ImageBuild) && isForm(head) {
 		// An engine prefers a form's fields to the query's, and the form is in the body, which is not judged.
-		return neutral.Operation{}, fault.New(fault.Invalid, "an image is pulled by the query alone, not by a form")
+		return neutral.Operation{}, fault.New(fault.Invalid, "an image is %s by the query alone, not by a form",
+			map[neutral.Action]string{neutral.ImagePull: "pulled", neutral.ImageBuild: "built"}[op.Action])
 	}
 	if err := nameObject(&op, target); err != nil {
 		return neutral.Operation{}, err
@@ -51,6 +53,16 @@ func (Dialect) Classify(head dialect.Request) (neutral.Operation, error) {
 }
 
 const formMediaType = "application/x-www-form-urlencoded"
+
+// isForm tells whether an engine would read the body as a form. It takes a media type in any case.
+func isForm(head dialect.Request) bool {
+	for _, text := range head.Header.Values("Content-Type") {
+		if strings.HasPrefix(strings.ToLower(strings.TrimSpace(text)), formMediaType) {
+			return true
+		}
+	}
+	return false
+}
 
 // nameObject fills the object's name as far as the head tells it.
 func nameObject(op *neutral.Operation, target *url.URL) error {
@@ -73,7 +85,12 @@ func nameObject(op *neutral.Operation, target *url.URL) error {
 		op.Image = pulledImage(query.Get("fromImage"), query.Get("tag"))
 		op.Ref, op.Object.Name = op.Image, op.Image
 	case neutral.ImageBuild:
+		if len(query["t"]) > 1 {
+			return &fault.Error{Kind: fault.Invalid, Field: "t",
+				Message: "t is given more than once, and one name alone is judged; build once and tag the image"}
+		}
 		op.Object.Name = query.Get("t")
+		op.Beyond = op.Beyond || query.Has("outputs") // an exporter's attributes name images too
 	case neutral.ExecStart, neutral.ExecInspect, neutral.ExecResize:
 		// An exec's id does not tell its container.
 	case neutral.ImageInspect:

@@ -16,6 +16,8 @@ type route struct {
 	verb     neutral.Verb // "" is the action's
 	kind     neutral.Kind // "" is the action's
 	resource string       // native resource of object.raw
+	// beyond says that it acts on more than what its path names: objects that its body or its query names, or a new name.
+	beyond bool
 	// reason says why the route is refused (501) when it would have to be translated; "" when it is translated.
 	reason string
 
@@ -37,7 +39,7 @@ const (
 	reasonStats    = "stats: resource usage is not carried across orchestrators"
 	reasonSocket   = "attach by WebSocket is not served; use attach by upgrade (POST /containers/{id}/attach)"
 	reasonNetwork  = "networks of another orchestrator cannot be changed through the Docker API"
-	reasonVolume   = "volumes of another orchestrator are made by the containers that name them, not by themselves"
+	reasonVolume   = "volumes of another orchestrator cannot be made or changed through the Docker API"
 	reasonSwarm    = "the cluster is not a swarm; its membership cannot be changed through the Docker API"
 	reasonNode     = "nodes of another orchestrator cannot be changed through the Docker API"
 	reasonSecret   = "secrets of another orchestrator are not served through the Docker API"
@@ -88,9 +90,9 @@ var routes = func() []route {
 		{method: post, path: "containers/{ref}/resize", action: neutral.ContainerResize},
 		{method: post, path: "containers/{ref}/attach", action: neutral.ContainerAttach},
 		{method: post, path: "containers/{ref}/update", action: neutral.ContainerUpdate},
-		{method: post, path: "containers/{ref}/rename", action: neutral.ContainerRename},
+		{method: post, path: "containers/{ref}/rename", action: neutral.ContainerRename, beyond: true},
 		{method: del, path: "containers/{ref}", action: neutral.ContainerRemove},
-		{method: post, path: "commit", action: neutral.ContainerCommit, reason: reasonCommit},
+		{method: post, path: "commit", action: neutral.ContainerCommit, beyond: true, reason: reasonCommit},
 
 		{method: post, path: "containers/{ref}/exec", action: neutral.ExecCreate},
 		{method: post, path: "exec/{ref}/start", action: neutral.ExecStart},
@@ -99,16 +101,16 @@ var routes = func() []route {
 
 		{method: get, path: "images/json", action: neutral.ImageList},
 		{method: get, path: "images/search", action: neutral.ImageOther, verb: neutral.List, reason: reasonImage},
-		{method: get, path: "images/get", action: neutral.ImageExport, reason: reasonImage},
+		{method: get, path: "images/get", action: neutral.ImageExport, beyond: true, reason: reasonImage},
 		{method: post, path: "images/create", action: neutral.ImagePull},
-		{method: post, path: "images/load", action: neutral.ImageBuild, reason: reasonImage},
+		{method: post, path: "images/load", action: neutral.ImageBuild, beyond: true, reason: reasonImage},
 		{method: post, path: "images/prune", action: neutral.ImageRemove, reason: reasonImage},
 		{method: get, path: "images/{name}/json", action: neutral.ImageInspect},
 		{method: get, path: "images/{name}/history", action: neutral.ImageOther, verb: neutral.Get, reason: reasonImage},
 		{method: get, path: "images/{name}/attestations", action: neutral.ImageOther, verb: neutral.Get, reason: reasonImage},
 		{method: get, path: "images/{name}/get", action: neutral.ImageExport, reason: reasonImage},
 		{method: post, path: "images/{name}/push", action: neutral.ImageExport, reason: reasonImage},
-		{method: post, path: "images/{name}/tag", action: neutral.ImageOther, reason: reasonImage},
+		{method: post, path: "images/{name}/tag", action: neutral.ImageOther, beyond: true, reason: reasonImage},
 		{method: del, path: "images/{name}", action: neutral.ImageRemove, reason: reasonImage},
 		{method: get, path: "distribution/{name}/json", action: neutral.ImageOther, verb: neutral.Get, reason: "a registry cannot " +
 			"be asked through another cluster; the image's digest is not pinned"},
@@ -124,8 +126,8 @@ var routes = func() []route {
 		{method: post, path: "networks/prune", action: neutral.NetworkRemove, reason: reasonNetwork},
 		{method: get, path: "networks/{ref}", action: neutral.NetworkGet},
 		{method: del, path: "networks/{ref}", action: neutral.NetworkRemove, reason: reasonNetwork},
-		{method: post, path: "networks/{ref}/connect", action: neutral.NetworkOther, reason: reasonNetwork},
-		{method: post, path: "networks/{ref}/disconnect", action: neutral.NetworkOther, reason: reasonNetwork},
+		{method: post, path: "networks/{ref}/connect", action: neutral.NetworkOther, beyond: true, reason: reasonNetwork},
+		{method: post, path: "networks/{ref}/disconnect", action: neutral.NetworkOther, beyond: true, reason: reasonNetwork},
 
 		{method: get, path: "volumes", action: neutral.VolumeList},
 		{method: post, path: "volumes/create", action: neutral.VolumeCreate, reason: reasonVolume},

@@ -115,6 +115,49 @@ func TestClassifyNames(t *testing.T) {
 	}
 }
 
+// TestClassifyBeyond holds that what acts on more than its path names says so.
+func TestClassifyBeyond(t *testing.T) {
+	t.Parallel()
+	for path, beyond := range map[string]bool{
+		"/v1.49/networks/lan/connect":                     true,
+		"/v1.49/networks/lan/disconnect":                  true,
+		"/v1.49/containers/web/rename?name=db":            true,
+		"/v1.49/commit?container=web&repo=x":              true,
+		"/v1.49/images/a/b/tag?repo=x":                    true,
+		"/v1.49/images/load":                              true,
+		"/v1.49/build?t=x&outputs=[]":                     true,
+		"/v1.49/build?t=x":                                false,
+		"/v1.49/containers/create?name=web":               false,
+		"/v1.49/containers/web/update":                    false,
+		"/v1.49/services/shop/update?version=1":           false,
+		"/v1.49/images/create?fromImage=busybox&tag=1.36": false,
+		"/v1.49/containers/web/start":                     false,
+		"/v1.49/containers/rename/kill":                   false,
+	} {
+		op, err := Dialect{}.Classify(dialect.Request{Method: http.MethodPost, Path: path})
+		if err != nil || op.Beyond != beyond {
+			t.Errorf("%s: beyond %v, %v; want %v", path, op.Beyond, err, beyond)
+		}
+	}
+}
+
+// TestClassifyReadsNoForm holds that no name comes from a body that is not judged.
+func TestClassifyReadsNoForm(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/v1.49/build?remote=http://a/b.tar", "/v1.49/images/create?fromImage=a"} {
+		for _, media := range []string{"application/x-www-form-urlencoded", " Application/X-WWW-Form-Urlencoded ; charset=utf-8"} {
+			_, err := Dialect{}.Classify(dialect.Request{Method: http.MethodPost, Path: path, Header: http.Header{"Content-Type": {media}}})
+			if !fault.Is(err, fault.Invalid) {
+				t.Errorf("%s as %q: %v", path, media, err)
+			}
+		}
+	}
+	_, err := Dialect{}.Classify(dialect.Request{Method: http.MethodPost, Path: "/v1.49/build?t=a&t=b", Header: http.Header{"Content-Type": {"application/x-tar"}}})
+	if !fault.Is(err, fault.Invalid) || fault.Of(err).Field != "t" {
+		t.Errorf("an image of two names: %v", err)
+	}
+}
+
 func TestClassifyRefuses(t *testing.T) {
 	t.Parallel()
 	for path, kind := range map[string]fault.Kind{

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
 // cli is the real docker client against a facade.
@@ -87,6 +89,14 @@ func TestClientSystem(t *testing.T) {
 	c.want([]string{"image", "inspect", "busybox:1.36", "--format", "{{.ID}}"}, "sha256:1111")
 	c.want([]string{"network", "ls"}, "bridge", "host", "none")
 	c.want([]string{"network", "inspect", "host", "--format", "{{.Driver}}"}, "host")
+	for _, name := range []string{"bridge", "host", "none"} {
+		id := strings.TrimSpace(c.want([]string{"network", "inspect", name, "--format", "{{.Id}}"}))
+		listed := strings.TrimSpace(c.want([]string{"network", "ls", "-q", "--no-trunc", "-f", "name=" + name}))
+		if id == "" || id != listed {
+			t.Errorf("network %s: inspected as %q, listed as %q", name, id, listed)
+		}
+		c.want([]string{"network", "inspect", id[:12], "--format", "{{.Name}}"}, name)
+	}
 	c.want([]string{"volume", "ls"}, "data")
 	c.want([]string{"pull", "busybox:1.36"}, "the nodes pull")
 	c.refused([]string{"build", "-"}, "build: images are built")
@@ -158,6 +168,9 @@ func TestClientRun(t *testing.T) {
 	if out != "hi" || !strings.Contains(errs, "err:/tmp [B=2] 9") || code != 4 {
 		t.Errorf("exec: %q %q %d", out, errs, code)
 	}
+	if out := c.want([]string{"exec", "-d", "web", "sleep", "1"}); out != "" {
+		t.Errorf("exec -d: %q", out)
+	}
 	c.refused([]string{"exec", "nobody", "ls"}, "No such container: nobody")
 }
 
@@ -188,6 +201,36 @@ func TestClientServices(t *testing.T) {
 	c.refused([]string{"service", "rollback", "-d", "shop"}, "rollback")
 	c.refused([]string{"service", "inspect", "nobody"}, "no such service: nobody")
 	c.want([]string{"service", "rm", "shop"}, "shop")
+}
+
+// TestClientListsJobs lists services whose callers left out a part of the mode, which the client does not look for.
+func TestClientListsJobs(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	service := func(name, mode string, m neutral.Mode) neutral.Workload {
+		w := neutral.Workload{ID: "id-of-" + name, Name: name, Mode: m, Replicas: 3, Running: 1, Desired: 3, Completed: 2, CreatedAt: epoch,
+			Template: neutral.Container{Image: "busybox"}}
+		if mode != "" {
+			w.Origin = &neutral.Origin{Dialect: neutral.Docker, Spec: []byte(`{"Name":"` + name + `","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}},"Mode":` + mode + `}`)}
+		}
+		return w
+	}
+	c.world.mu.Lock()
+	c.world.workloads = append(c.world.workloads, service("native", "", neutral.ModeJob), service("bare", `{"ReplicatedJob":{}}`, neutral.ModeJob),
+		service("total", `{"ReplicatedJob":{"TotalCompletions":3}}`, neutral.ModeJob), service("each", `{"GlobalJob":{}}`, neutral.ModeGlobalJob),
+		service("unsaid", `{}`, neutral.ModeReplicated), service("uncounted", `{"Replicated":{}}`, neutral.ModeReplicated))
+	c.world.mu.Unlock()
+	out := c.want([]string{"service", "ls", "--format", "{{.Name}} {{.Mode}} {{.Replicas}}"})
+	for _, line := range []string{"native replicated job 1/3 (2/3 completed)", "bare replicated job 1/3 (2/3 completed)",
+		"total replicated job 1/3 (2/3 completed)", "each global job 1/1 (2/3 completed)", "unsaid replicated 1/3", "uncounted replicated 1/3"} {
+		if !strings.Contains(out, line+"\n") {
+			t.Errorf("no %q in\n%s", line, out)
+		}
+	}
+	for _, name := range []string{"bare", "total", "each", "uncounted"} {
+		c.want([]string{"service", "inspect", "--pretty", name}, name)
+		c.want([]string{"service", "ps", name})
+	}
 }
 
 // TestClientWaitsForService follows a rollout as the client does without -d: it polls tasks until all run for a while.

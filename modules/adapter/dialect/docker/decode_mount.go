@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	reasonBind = "it is a path of the caller's host, which is not there on the target; use a named volume"
+	reasonBind = "it is a path of the caller's host, which is not there on the target; put the files into the image, " +
+		"or mount a tmpfs"
 	// defaultShm is what an engine gives without being asked.
 	defaultShm = 64 << 20
 )

@@ -23,7 +23,7 @@ func (d Dialect) Encode(op neutral.Operation, req dialect.Request, result neutra
 	case neutral.ContainerStart, neutral.ContainerStop, neutral.ContainerKill, neutral.ContainerRestart,
 		neutral.ContainerRemove, neutral.ContainerPause, neutral.ContainerUnpause, neutral.ContainerRename:
 		return answerEmpty(http.StatusNoContent), nil
-	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove:
+	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove, neutral.ExecStart: // a start that detaches
 		return answerEmpty(http.StatusOK), nil
 	case neutral.SystemPing:
 		return ping(req), nil

@@ -18,7 +18,8 @@ var predefined = []neutral.Network{
 	{Name: "none", Driver: "null", Scope: "local"},
 }
 
-// networkID derives a network's id from its name.
+// networkID derives a network's id from its name. No other place makes ids of networks: what lists, inspects and names
+// one must agree.
 func networkID(name string) string { return stableID("network", name) }
 
 // predefinedNetwork gives the mode that a predefined network, by name or id, stands for.
@@ -29,6 +30,20 @@ func predefinedNetwork(ref string) (neutral.NetworkMode, bool) {
 		}
 	}
 	return "", false
+}
+
+// shortID is how much of an id a list shows, and a caller copies.
+const shortID = 12
+
+// findPredefined finds a predefined network as a caller names it: by name, id or the beginning of the id.
+func findPredefined(ref string) (*neutral.Network, bool) {
+	for i := range predefined {
+		id := networkID(predefined[i].Name)
+		if ref == predefined[i].Name || len(ref) >= shortID && strings.HasPrefix(id, ref) {
+			return &predefined[i], true
+		}
+	}
+	return nil, false
 }
 
 // networksToDocker renders GET /networks: the predefined ones and those of the target, filtered.

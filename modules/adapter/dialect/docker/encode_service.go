@@ -50,7 +50,11 @@ func serviceToDocker(w *neutral.Workload, defaults, status bool) swarm.Service {
 		}
 	}
 	if status {
-		s.ServiceStatus = &swarm.ServiceStatus{RunningTasks: unsigned(w.Running), DesiredTasks: unsigned(w.Desired),
+		desired := w.Desired
+		if w.Mode == neutral.ModeGlobalJob {
+			desired -= w.Completed // a swarm counts those that are still to end, and clients add the others
+		}
+		s.ServiceStatus = &swarm.ServiceStatus{RunningTasks: unsigned(w.Running), DesiredTasks: unsigned(desired),
 			CompletedTasks: unsigned(w.Completed)}
 	}
 	if w.Mode == neutral.ModeJob || w.Mode == neutral.ModeGlobalJob {
@@ -86,6 +90,7 @@ func specToDocker(w *neutral.Workload) swarm.ServiceSpec {
 		return now
 	}
 	overlaySpec(&asked, workloadFromTree(written, true), w, now)
+	completeMode(&asked.Mode, now.Mode)
 	return asked
 }
 
@@ -142,6 +147,24 @@ func modeOfService(w *neutral.Workload) swarm.ServiceMode {
 		return swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}}
 	default:
 		return swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &n}}
+	}
+}
+
+// completeMode fills what a caller left out of its mode: clients read a swarm's answer, where nothing of it is missing.
+func completeMode(shown *swarm.ServiceMode, now swarm.ServiceMode) {
+	if shown.Replicated == nil && shown.Global == nil && shown.ReplicatedJob == nil && shown.GlobalJob == nil {
+		*shown = now
+	}
+	if r := shown.Replicated; r != nil && r.Replicas == nil && now.Replicated != nil {
+		r.Replicas = now.Replicated.Replicas
+	}
+	if job := shown.ReplicatedJob; job != nil && now.ReplicatedJob != nil {
+		if job.MaxConcurrent == nil {
+			job.MaxConcurrent = now.ReplicatedJob.MaxConcurrent
+		}
+		if job.TotalCompletions == nil {
+			job.TotalCompletions = now.ReplicatedJob.TotalCompletions
+		}
 	}
 }
 

@@ -34,11 +34,9 @@ func (Dialect) Local(op neutral.Operation, req dialect.Request, _ dialect.Target
 	case neutral.SystemPing:
 		return ping(req), true
 	case neutral.NetworkGet:
-		for i := range predefined {
-			if op.Ref == predefined[i].Name || op.Ref == networkID(predefined[i].Name) {
-				response, err := answerJSON(http.StatusOK, networkToDocker(&predefined[i]))
-				return response, err == nil
-			}
+		if found, ok := findPredefined(op.Ref); ok {
+			response, err := answerJSON(http.StatusOK, networkToDocker(found))
+			return response, err == nil
 		}
 	default:
 	}

@@ -75,7 +75,8 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 	}
 	op, losses, err := w.dialect.Decode(op, head)
-	if err == nil && op.Action.Stream() {
+	detached := op.Attach != nil && op.Attach.Detach // answered at once, as the gateway does
+	if err == nil && op.Action.Stream() && !detached {
 		w.stream(op, rw, r)
 		return
 	}
@@ -245,6 +246,7 @@ func (w *world) do(op neutral.Operation, losses []neutral.Loss) (neutral.Result,
 		}
 		r.ID = fmt.Sprintf("exec%d", len(w.execs))
 		w.execs[r.ID] = op
+	case neutral.ExecStart:
 	case neutral.ExecInspect:
 		code := 4
 		r.Exec = &neutral.ExecState{ID: op.Ref, Spec: *w.execs[op.Ref].Exec, ExitCode: &code}

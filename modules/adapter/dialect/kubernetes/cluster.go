@@ -40,6 +40,7 @@ type Cluster struct {
 	cluster   string       // this cluster's name
 	namespace string       // where another orchestrator's containers land
 	log       *slog.Logger
+	endDelay  time.Duration // how long after its log a container's end may become known
 
 	access *access
 	mapper meta.RESTMapper
@@ -98,7 +99,7 @@ func (Dialect) Connect(_ context.Context, config dialect.Config) (dialect.Cluste
 func newCluster(client kubernetes.Interface, dyn dynamic.Interface, partial metadata.Interface, config dialect.Config, log *slog.Logger) *Cluster {
 	c := &Cluster{
 		client: client, dynamic: dyn, metadata: partial,
-		cluster: config.Cluster, namespace: config.Namespace, log: log,
+		cluster: config.Cluster, namespace: config.Namespace, log: log, endDelay: endDelay,
 	}
 	if c.namespace == "" {
 		c.namespace = metav1.NamespaceDefault

@@ -192,10 +192,17 @@ func runsOf(pod *corev1.Pod, name string) []containerRun {
 		return nil
 	}
 	var runs []containerRun
-	for _, state := range []corev1.ContainerState{status.LastTerminationState, status.State} {
+	for i, state := range []corev1.ContainerState{status.LastTerminationState, status.State} {
 		switch t, r := state.Terminated, state.Running; {
 		case t != nil && t.Reason != reasonStartError && t.Reason != reasonCannotRun:
-			runs = append(runs, containerRun{id: t.ContainerID, start: t.StartedAt.Time, end: t.FinishedAt.Time, ended: true,
+			id := t.ContainerID
+			if id == "" && i == 1 {
+				id = status.ContainerID // the kubelet lost sight of it
+			}
+			if id == "" {
+				continue // nothing ever ran: the image is missing, and the Pod was ended
+			}
+			runs = append(runs, containerRun{id: id, start: t.StartedAt.Time, end: t.FinishedAt.Time, ended: true,
 				code: int(t.ExitCode)})
 		case r != nil:
 			runs = append(runs, containerRun{id: status.ContainerID, start: r.StartedAt.Time})

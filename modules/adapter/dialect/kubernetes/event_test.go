@@ -34,10 +34,15 @@ func TestPodEvents(t *testing.T) {
 	}
 	startError := exited(128)
 	startError.Terminated.Reason = reasonStartError
+	missing := pod(&corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: reasonUnknownEnd}}, nil, "")
+	missing.Status.ContainerStatuses[0].ContainerID = ""
+	lost := pod(&corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137, Reason: reasonUnknownEnd}}, nil, "")
 	for name, c := range map[string]struct {
 		before, after *corev1.Pod
 		want          string
 	}{
+		"no image":           {pod(nil, nil, ""), missing, ""},
+		"lost sight of":      {pod(running(), nil, ""), lost, "die:137"},
 		"created":            {nil, pod(nil, nil, ""), "create"},
 		"nothing":            {pod(nil, nil, ""), pod(nil, nil, ""), ""},
 		"started":            {pod(nil, nil, ""), pod(running(), nil, ""), "start"},

@@ -18,8 +18,11 @@ import (
 
 const (
 	logBuffer = 64 << 10
-	// endDelay is how long after its log the end of a container may become known.
-	endDelay = 10 * time.Second
+	// endDelay is how long after its log the end of a container may become known. A busy node's kubelet writes its
+	// containers' states late; a log that truly broke is told of after it.
+	endDelay = 30 * time.Second
+	// endPause is between two looks at a container whose log ended, where it cannot be followed.
+	endPause = time.Second
 	// logTailMost bounds the lines that are held back to find the last ones before a time.
 	logTailMost = 100000
 )
@@ -156,17 +159,37 @@ func (c *Cluster) awaitRun(ctx context.Context, found *located, not string) (*co
 
 // confirmEnd returns nil once the run is known to be over, and an error when it goes on although its log ended.
 func (c *Cluster) confirmEnd(ctx context.Context, pod *corev1.Pod, name, instance string, cause error) error {
-	wait, cancel := context.WithTimeout(ctx, endDelay)
-	defer cancel()
-	err := c.followPod(wait, pod.Namespace, pod.Name, func(now *corev1.Pod) (bool, error) {
+	over := func(now *corev1.Pod) bool {
 		if now == nil || now.UID != pod.UID {
-			return true, nil
+			return true
 		}
 		status := containerStatus(now, name)
-		return status == nil || status.State.Running == nil || status.ContainerID != instance, nil
-	})
-	if err == nil || ctx.Err() != nil {
+		return status == nil || status.State.Running == nil || status.ContainerID != instance
+	}
+	wait, cancel := context.WithTimeout(ctx, c.endDelay)
+	defer cancel()
+	var err error
+	for wait.Err() == nil {
+		err = c.followPod(wait, pod.Namespace, pod.Name, func(now *corev1.Pod) (bool, error) { return over(now), nil })
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		select { // an API that does not answer for a while says nothing of the container
+		case <-wait.Done():
+		case <-time.After(endPause):
+		}
+	}
+	// A watch can lag; what the API holds now decides.
+	last, stop := context.WithTimeout(ctx, callTimeout)
+	defer stop()
+	now, asked := c.client.CoreV1().Pods(pod.Namespace).Get(last, pod.Name, metav1.GetOptions{})
+	switch {
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case apierrors.IsNotFound(asked), asked == nil && over(now):
+		return nil
+	case asked != nil:
+		err = asked
 	}
 	return fault.Wrap(fault.Unavailable, errors.Join(cause, err), "the connection to the container's log broke while the container runs")
 }

@@ -22,6 +22,7 @@ import (
 type fakeAPI struct {
 	mu     sync.Mutex
 	pod    *corev1.Pod
+	deaf   bool // lists fail
 	log    func(w http.ResponseWriter)
 	change chan struct{} // closed at the next change
 }
@@ -38,6 +39,12 @@ func (f *fakeAPI) now() (*corev1.Pod, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.pod, f.change
+}
+
+func (f *fakeAPI) isDeaf() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.deaf
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -61,6 +68,8 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 		case <-r.Context().Done():
 		}
+	case r.URL.Path == pods && f.isDeaf():
+		w.WriteHeader(http.StatusInternalServerError)
 	case r.URL.Path == pods:
 		_ = json.NewEncoder(w).Encode(&corev1.PodList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PodList"}, Items: []corev1.Pod{*pod}})
 	default:
@@ -129,6 +138,7 @@ func TestLogBreaks(t *testing.T) {
 	t.Parallel()
 	f := &fakeAPI{}
 	c := f.serve(t, running())
+	c.endDelay = 2 * time.Second
 	f.log = func(w http.ResponseWriter) {
 		_, _ = w.Write([]byte(logText("one")))
 		_ = http.NewResponseController(w).Flush()
@@ -136,6 +146,27 @@ func TestLogBreaks(t *testing.T) {
 	}
 	r, err := followLog(t, c, neutral.ContainerLogs)
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Of(err).Message, "broke while the container runs") || r.text() != "one\n" {
+		t.Errorf("%q, %v", r.text(), err)
+	}
+}
+
+// TestLogEndsLate holds that an end which a watch does not tell of in time is looked for before a log counts as broken,
+// and that an API which does not answer meanwhile says nothing of the container.
+func TestLogEndsLate(t *testing.T) {
+	t.Parallel()
+	f := &fakeAPI{}
+	c := f.serve(t, running())
+	c.endDelay = 3 * time.Second
+	f.log = func(w http.ResponseWriter) {
+		_, _ = w.Write([]byte(logText("one")))
+		ended := exited(0)
+		ended.Terminated.ContainerID = "containerd://web"
+		f.mu.Lock()
+		f.pod, f.deaf = f.webPod(t, ended), true
+		f.mu.Unlock()
+	}
+	r, err := followLog(t, c, neutral.ContainerLogs)
+	if err != nil || r.text() != "one\n" {
 		t.Errorf("%q, %v", r.text(), err)
 	}
 }

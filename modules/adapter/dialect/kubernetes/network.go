@@ -12,11 +12,12 @@ import (
 )
 
 // networks are the two that every cluster has: the Pods' own, which docker's callers know as their bridge, and the
-// nodes'. Docker's "none" is not among them, for no Pod is without a network.
-func (a *action) networks() []neutral.Network {
+// nodes'. Docker's "none" is not among them, for no Pod is without a network. They have no ids here: a dialect whose
+// callers want one derives it from the name.
+func networks() []neutral.Network {
 	return []neutral.Network{
-		{ID: digest("network", a.cluster, "bridge"), Name: "bridge", Driver: "bridge", Scope: "local"},
-		{ID: digest("network", a.cluster, "host"), Name: "host", Driver: "host", Scope: "local"},
+		{Name: "bridge", Driver: "bridge", Scope: "local"},
+		{Name: "host", Driver: "host", Scope: "local"},
 	}
 }
 
@@ -27,9 +28,8 @@ func networkObject(n *neutral.Network) neutral.Object {
 func (a *action) planNetworkList() (dialect.Plan, error) {
 	filter := a.op.Filter
 	result := neutral.Result{Networks: []neutral.Network{}}
-	for _, n := range a.networks() {
+	for _, n := range networks() {
 		if oneOf(filter.Names, func(name string) bool { return strings.Contains(n.Name, name) }) &&
-			oneOf(filter.IDs, func(id string) bool { return strings.HasPrefix(n.ID, id) }) &&
 			matchLabels(filter.Labels, n.Labels) && a.guard(networkObject(&n)) == nil {
 			result.Networks = append(result.Networks, n)
 		}
@@ -38,10 +38,9 @@ func (a *action) planNetworkList() (dialect.Plan, error) {
 }
 
 func (a *action) planNetworkInspect() (dialect.Plan, error) {
-	all := a.networks()
-	i, err := matchReference(a.op.Ref, "network", len(all), func(i int) string { return all[i].ID },
-		func(i int) string { return all[i].Name })
-	if err != nil {
+	all := networks()
+	i := slices.IndexFunc(all, func(n neutral.Network) bool { return n.Name == a.op.Ref })
+	if i < 0 {
 		return dialect.Plan{}, fault.New(fault.NotFound, "network %s not found", a.op.Ref)
 	}
 	if err := a.guard(networkObject(&all[i])); err != nil {

@@ -89,7 +89,7 @@ func (t *podTemplate) mounts() error {
 			if m.Source == "" {
 				return refuse("HostConfig.Mounts", "the anonymous volume at %q would not outlive the container", m.Target)
 			}
-			return refuse("HostConfig.Mounts", "the volume %q is not in this cluster", m.Source)
+			return refuse("HostConfig.Mounts", "the volume %q cannot be mounted across orchestrators; of mounts, tmpfs alone is carried", m.Source)
 		default:
 			return refuse("HostConfig.Mounts", "mounts of type %q have no form in Kubernetes", m.Type)
 		}

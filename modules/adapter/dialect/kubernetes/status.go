@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,16 +78,32 @@ func nativeFault(err error) error {
 	switch s.Reason {
 	case metav1.StatusReasonForbidden:
 		// An admission refusal (quota, policy) is about the request; a missing right is about the gateway.
-		return fault.Wrap(fault.Denied, err, "the cluster refuses it: %s", s.Message)
+		return fault.Wrap(fault.Denied, err, "the cluster refuses it: %s", withoutAccount(s.Message))
 	case metav1.StatusReasonUnauthorized:
 		return fault.Wrap(fault.Unavailable, err, "the cluster does not accept the gateway's credential")
 	case metav1.StatusReasonNotFound, metav1.StatusReasonAlreadyExists, metav1.StatusReasonConflict,
 		metav1.StatusReasonInvalid, metav1.StatusReasonBadRequest:
-		return fault.Wrap(kind, err, "%s", s.Message)
+		return fault.Wrap(kind, err, "%s", withoutAccount(s.Message))
 	case metav1.StatusReasonTimeout, metav1.StatusReasonServerTimeout:
 		return fault.Wrap(fault.Timeout, err, "the orchestrator did not answer in time")
 	case metav1.StatusReasonTooManyRequests:
 		return fault.Wrap(fault.Exhausted, err, "the orchestrator has too much to do")
 	}
 	return fault.Wrap(kind, err, "the orchestrator refused the request (%s)", s.Reason)
+}
+
+var (
+	// accountUser is whom an authorizer says no to, `User "system:serviceaccount:isthmus:gateway" (groups=[...])`.
+	accountUser = regexp.MustCompile(`\b[Uu]ser "(?:[^"\\]|\\.)*"(?: \(groups=\[[^\]]*\]\))?`)
+	// accountName is a service account wherever else one is named.
+	accountName = regexp.MustCompile(`"?system:serviceaccounts?(?::[a-z0-9.-]*[a-z0-9])*"?`)
+	// accountRoles is what an authorizer adds about the roles that it could not read.
+	accountRoles = regexp.MustCompile(`(?s):? RBAC: .*$`)
+)
+
+// withoutAccount leaves in a message what may not be done, and takes out who the gateway is to the cluster.
+func withoutAccount(message string) string {
+	message = accountRoles.ReplaceAllLiteralString(message, "")
+	message = accountUser.ReplaceAllLiteralString(message, "the gateway")
+	return accountName.ReplaceAllLiteralString(message, "the gateway's account")
 }

@@ -90,7 +90,7 @@ func templateOf(w *neutral.Workload) (*corev1.PodTemplateSpec, []neutral.Loss, e
 			c.Ports = append(c.Ports, p)
 		}
 	}
-	template, losses, err := templateFromContainer(&c, w.Name)
+	template, losses, err := serviceTemplate(&c, w.Name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -166,7 +166,7 @@ func rolloutFromPolicy(u *neutral.UpdatePolicy) (rollout, []neutral.Loss) {
 		r.surge, r.unavailable = step, none
 	}
 	var losses []neutral.Loss
-	if u.OnFailure == "rollback" {
+	if u.OnFailure == "rollback" || u.OnFailure == "continue" {
 		losses = append(losses, neutral.Loss{Field: "UpdateConfig.FailureAction", Change: "pause",
 			Reason: "a Deployment that cannot roll out stops there"})
 	}
@@ -235,7 +235,7 @@ func jobFromWorkload(w *neutral.Workload, namespace string) (*batchv1.Job, *buil
 		delete(b.template.Annotations, annotationRestart)
 		b.lose("TaskTemplate.RestartPolicy.Condition", "on-failure", "a job's containers end for good when they succeed")
 	}
-	b.losses = append(b.losses, losses...)
+	b.losses = append(b.losses, serviceLosses(losses)...)
 	b.template.Spec.RestartPolicy = policy
 	count := int32(min(max(w.Replicas, 0), 1<<20))
 	backoff := int32(0)

@@ -223,7 +223,7 @@ func changeTemplate(live *corev1.PodTemplateSpec, was, is *neutral.Container) ([
 	scratch.Mounts = slices.DeleteFunc(slices.Clone(scratch.Mounts), func(m neutral.Mount) bool {
 		return m.Type != "tmpfs" && slices.Contains(was.Mounts, m)
 	})
-	built, losses, err := templateFromContainer(&scratch, "")
+	built, losses, err := serviceTemplate(&scratch, "")
 	if err != nil {
 		return nil, err
 	}
