@@ -9,8 +9,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// accessLog writes a line of JSON for every request but heartbeats that went well. What a decision was about is in the route's metadata where routes
-// decide and in dynamic metadata where external processing does, never in both.
+// accessLog writes a line of JSON for every request but heartbeats that went well. What a decision was about is in the
+// route's metadata where routes decide and in dynamic metadata where external processing does, never in both.
 func accessLog(path string) []*accesslogv3.AccessLog {
 	log := jsonLog(path, map[string]string{
 		"time":       "%START_TIME(%Y-%m-%dT%H:%M:%E3SZ)%",
