@@ -60,7 +60,7 @@ func PeerAPIRoutes(g Gateway, peer Peer) *routev3.RouteConfiguration {
 	refused := decision{kind: kindOperation, peer: peer.Name, decision: "refuse"}
 	about(fromPage, refused)
 	about(stranger, refused)
-	host.Routes = append(fromPage, host.GetRoutes()...)
+	host.Routes = slices.Concat(fromPage, host.GetRoutes())
 	return &routev3.RouteConfiguration{
 		Name: APIListener(peer.Name), ValidateClusters: no(),
 		VirtualHosts: []*routev3.VirtualHost{host, {Name: "unknown", Domains: []string{"*"}, Routes: stranger}},

@@ -210,11 +210,10 @@ func (l *Log) Close() error {
 
 // syncFile leaves out files that cannot be synced, such as a terminal or a pipe.
 func syncFile(file *os.File) error {
-	info, err := file.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		return file.Sync()
 	}
-	return file.Sync()
+	return nil
 }
 
 // Trouble is why the last rotation failed; nil when it did not. Lines are written all the same.

@@ -22,7 +22,7 @@ func (a *action) planContainerList() (dialect.Plan, error) {
 	if err != nil {
 		return dialect.Plan{}, err
 	}
-	return get(a.podsPath(), nil, func(response dialect.Response) (neutral.Result, error) {
+	return get(a.podsPath(), func(response dialect.Response) (neutral.Result, error) {
 		var list corev1.PodList
 		if err := decodeObject(response, &list); err != nil {
 			return neutral.Result{}, err
@@ -48,7 +48,7 @@ func (a *action) planContainerList() (dialect.Plan, error) {
 
 // planContainerInspect reads one container. The reference can be an id, which only the whole list resolves.
 func (a *action) planContainerInspect() (dialect.Plan, error) {
-	return get(a.podsPath(), nil, func(response dialect.Response) (neutral.Result, error) {
+	return get(a.podsPath(), func(response dialect.Response) (neutral.Result, error) {
 		var list corev1.PodList
 		if err := decodeObject(response, &list); err != nil {
 			return neutral.Result{}, err

@@ -232,7 +232,7 @@ func (a *action) tell(event podEvent, filter *containerFilter, session neutral.S
 			ref = strings.TrimPrefix(ref, "/")
 			return ref == event.container.Name || strings.HasPrefix(event.ID, ref)
 		}) && filter.matches(&event.container)
-	if !wanted || a.guard(containerObject(&event.container)) != nil {
+	if !wanted || !a.shows(&event.container) {
 		return nil
 	}
 	if err := session.Event(event.Event); err != nil {
@@ -240,3 +240,6 @@ func (a *action) tell(event podEvent, filter *containerFilter, session neutral.S
 	}
 	return nil
 }
+
+// shows tells whether the caller may see a container's events; those of others are left out of the stream.
+func (a *action) shows(c *neutral.Container) bool { return a.guard(containerObject(c)) == nil }

@@ -84,7 +84,7 @@ func (a *action) imageObject(image *neutral.Image) neutral.Object {
 //
 // https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/node-v1/#list
 func nodesCall(decode func([]corev1.Node) (neutral.Result, error)) dialect.Plan {
-	return get("/api/v1/nodes", nil, func(response dialect.Response) (neutral.Result, error) {
+	return get("/api/v1/nodes", func(response dialect.Response) (neutral.Result, error) {
 		var list corev1.NodeList
 		if err := decodeObject(response, &list); err != nil {
 			return neutral.Result{}, err

@@ -63,7 +63,7 @@ func volumeFromClaim(claim *corev1.PersistentVolumeClaim) neutral.Volume {
 //
 // https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/persistent-volume-claim-v1/#list
 func (a *action) volumesCall(decode func([]neutral.Volume) (neutral.Result, error)) dialect.Plan {
-	return get("/api/v1/namespaces/"+a.namespace+"/persistentvolumeclaims", nil, func(response dialect.Response) (neutral.Result, error) {
+	return get("/api/v1/namespaces/"+a.namespace+"/persistentvolumeclaims", func(response dialect.Response) (neutral.Result, error) {
 		var list corev1.PersistentVolumeClaimList
 		if err := decodeObject(response, &list); err != nil {
 			return neutral.Result{}, err

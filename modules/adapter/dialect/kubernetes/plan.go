@@ -147,10 +147,7 @@ func stream(run func(*action, context.Context, neutral.Session) (neutral.Result,
 }
 
 // get plans one GET whose answer decode reads.
-func get(path string, query url.Values, decode func(dialect.Response) (neutral.Result, error)) dialect.Plan {
-	if len(query) > 0 {
-		path += "?" + query.Encode()
-	}
+func get(path string, decode func(dialect.Response) (neutral.Result, error)) dialect.Plan {
 	header := http.Header{"Accept": {acceptBoth}, "Accept-Encoding": {"identity"}}
 	return dialect.Plan{Call: &dialect.Call{
 		Request: dialect.Request{Method: http.MethodGet, Path: path, Header: header}, Decode: decode}}
