@@ -248,7 +248,7 @@ func TestSecondAddress(t *testing.T) {
 	}
 }
 
-// TestAccessLog reads what both Envoys write of a query and of a decision.
+// TestAccessLog reads what the target's Envoy writes of a query and of a decision, and the caller's of a failure alone.
 func TestAccessLog(t *testing.T) {
 	t.Parallel()
 	west, east := pair(t, func(east *gateway) {
@@ -269,7 +269,10 @@ func TestAccessLog(t *testing.T) {
 		RequestID                                                       string `json:"request_id"`
 		Code, Duration                                                  int
 	}
-	lines := func(g *gateway) []line {
+	if a := call(t, west.edge(), request(t, http.MethodGet, "http://web.shop.svc.nowhere.isthmus.internal/", nil)); a.code != http.StatusNotFound {
+		t.Fatalf("a name of nobody: %d %s", a.code, a.body)
+	}
+	lines := func(g *gateway, want int) []line {
 		var all []line
 		eventually(t, waits, func() error {
 			all = nil
@@ -285,33 +288,34 @@ func TestAccessLog(t *testing.T) {
 				}
 				all = append(all, l)
 			}
-			if len(all) != 2 {
+			if len(all) != want {
 				return fmt.Errorf("%d lines", len(all))
 			}
 			return nil
 		})
 		return all
 	}
-	w, e := lines(west), lines(east)
-	for i := range w {
-		if w[i].RequestID == "" || w[i].RequestID != e[i].RequestID {
-			t.Errorf("request %q is %q at the peer", w[i].RequestID, e[i].RequestID)
-		}
-		for _, l := range []*line{&w[i], &e[i]} {
+	for _, test := range []struct {
+		gateway *gateway
+		want    []line
+	}{
+		{west, []line{{Edge: "edge", Flags: "-", Code: 404}}},
+		{east, []line{
+			{Edge: "peer", Kind: "service-query", Peer: "west", Verb: "query", Object: "service shop/web", Decision: "allow", Upstream: "service/shop/web/80", Flags: "-", Code: 200},
+			{Edge: "peer", Kind: "container-operation", Peer: "west", Verb: "list", Object: "container", Decision: "allow", Upstream: "bridge", Flags: "-", Code: 200},
+		}},
+	} {
+		for i, l := range lines(test.gateway, len(test.want)) {
 			if _, err := time.Parse(time.RFC3339, l.Time); err != nil {
 				t.Error(err)
 			}
+			if l.RequestID == "" {
+				t.Error("a line has no request id")
+			}
 			l.Time, l.RequestID, l.Duration = "", "", 0
-		}
-	}
-	for i, want := range []line{
-		{Edge: "edge", Kind: "service-query", Peer: "east", Decision: "forward", Upstream: "peer/east", Flags: "-", Code: 200},
-		{Edge: "edge-local", Kind: "container-operation", Peer: "east", Decision: "forward", Upstream: "peer/east", Flags: "-", Code: 200},
-		{Edge: "peer", Kind: "service-query", Peer: "west", Verb: "query", Object: "service shop/web", Decision: "allow", Upstream: "service/shop/web/80", Flags: "-", Code: 200},
-		{Edge: "peer", Kind: "container-operation", Peer: "west", Verb: "list", Object: "container", Decision: "allow", Upstream: "bridge", Flags: "-", Code: 200},
-	} {
-		if got := append(w, e...)[i]; got != want {
-			t.Errorf("logged %+v, want %+v", got, want)
+			if l != test.want[i] {
+				t.Errorf("logged %+v, want %+v", l, test.want[i])
+			}
 		}
 	}
 }

@@ -152,7 +152,7 @@ func strip() *hcmv3.HttpFilter {
 
 // router forwards requests. It adds none of Envoy's headers, which tell of hosts and timings.
 func router() *hcmv3.HttpFilter {
-	return filter(filterRouter, &routerv3.Router{SuppressEnvoyHeaders: true})
+	return filter(filterRouter, &routerv3.Router{SuppressEnvoyHeaders: true, DynamicStats: no()})
 }
 
 func exactly(s string) *envoymatcherv3.StringMatcher {
