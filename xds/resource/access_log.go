@@ -1,13 +1,18 @@
 package resource
 
 import (
+	"maps"
+	"strings"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
@@ -15,9 +20,9 @@ import (
 // the record. At the edges nothing is decided, and only what went wrong is written. What a decision was about is in the
 // route's metadata where routes decide and in dynamic metadata where external processing does, never in both.
 func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
-	log := jsonLog(g.AccessLog, map[string]string{
-		"time":       "%START_TIME(%Y-%m-%dT%H:%M:%E3SZ)%",
-		"edge":       "%LISTENER_NAME%",
+	full := logFormat{fields: map[string]string{
+		"time":       logTime,
+		"edge":       listener,
 		"kind":       decided(names.MetadataKind),
 		"peer":       decided(names.MetadataPeer),
 		"verb":       decided(names.MetadataVerb),
@@ -36,89 +41,152 @@ func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
 		"duration":   "%DURATION%",
 		"request_id": "%REQ(X-REQUEST-ID)%",
 		"trace":      "%TRACE_ID%",
-	})
-	for _, l := range log {
-		l.Filter = failures()
-		if listener == ListenerPeer {
-			l.Filter = exceptHeartbeats(g)
-		}
+	}, omitEmpty: true}
+	if listener != ListenerPeer {
+		return jsonLog(g.AccessLog, full, failures())
 	}
-	return log
+	return append(
+		jsonLog(g.AccessLog, queryFormat(g), allOf(isDecided(false), isPeering(g, false), status(accesslogv3.ComparisonFilter_LE, 399))),
+		jsonLog(g.AccessLog, full, anyOf(isDecided(true), status(accesslogv3.ComparisonFilter_GE, 400), allOf(isPeering(g, true), failedCalls())))...)
 }
 
-// exceptHeartbeats leaves out what peers say to each other all the time. A call of gRPC fails with HTTP's status 200
-// too; what has no status of gRPC counts as failed.
-func exceptHeartbeats(g Gateway) *accesslogv3.AccessLogFilter {
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{
-		OrFilter: &accesslogv3.OrFilter{Filters: []*accesslogv3.AccessLogFilter{
-			{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{HeaderFilter: &accesslogv3.HeaderFilter{
-				Header: notPeering(g),
-			}}},
-			{FilterSpecifier: &accesslogv3.AccessLogFilter_GrpcStatusFilter{GrpcStatusFilter: &accesslogv3.GrpcStatusFilter{
-				Statuses: []accesslogv3.GrpcStatusFilter_Status{accesslogv3.GrpcStatusFilter_OK}, Exclude: true,
-			}}},
+// queryFormat is for queries that a route allowed: what all of them have in common is written as it is, and what is left
+// is what Envoy formats as text. A lone METADATA goes by way of a protobuf value instead, and fields that may be empty
+// are looked at twice; so written, every field of the decision would cost as much as all others together.
+func queryFormat(g Gateway) logFormat {
+	fields := map[string]string{
+		"time":       logTime,
+		"edge":       ListenerPeer,
+		"kind":       kindQuery,
+		"peer":       "%ROUTE_NAME%",
+		"verb":       string(neutral.Query),
+		"object":     string(neutral.KindService) + " %METADATA(ROUTE:" + names.Metadata + ":" + metadataService + ")%",
+		"decision":   "allow",
+		"upstream":   "%UPSTREAM_CLUSTER%",
+		"method":     "%REQ(:METHOD)%",
+		"code":       "%RESPONSE_CODE%",
+		"flags":      "%RESPONSE_FLAGS%",
+		"sent":       "%BYTES_SENT%",
+		"duration":   "%DURATION%",
+		"request_id": "%REQ(X-REQUEST-ID)%",
+	}
+	if g.Tracing.Collector != "" {
+		fields["trace"] = "%TRACE_ID%"
+	}
+	return logFormat{fields: fields}
+}
+
+// isDecided holds where external processing said what it decided, or where it did not: this filter of Envoy does not
+// know how to invert a matcher, and no string is null.
+func isDecided(want bool) *accesslogv3.AccessLogFilter {
+	value := &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}}
+	if !want {
+		value.MatchPattern = &matcherv3.ValueMatcher_NullMatch_{NullMatch: &matcherv3.ValueMatcher_NullMatch{}}
+	}
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{
+		MetadataFilter: &accesslogv3.MetadataFilter{
+			Matcher: &matcherv3.MetadataMatcher{
+				Filter: names.Metadata, Value: value,
+				Path: []*matcherv3.MetadataMatcher_PathSegment{{
+					Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: names.MetadataDecision},
+				}},
+			},
+			MatchIfKeyNotFound: wrapperspb.Bool(!want),
+		},
+	}}
+}
+
+// isPeering holds for what peers say to each other all the time, or for all else.
+func isPeering(g Gateway, want bool) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_HeaderFilter{
+		HeaderFilter: &accesslogv3.HeaderFilter{Header: &routev3.HeaderMatcher{
+			Name: ":authority", InvertMatch: !want,
+			HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: exactly(names.PeeringHost(g.Cluster, g.suffix()))},
 		}},
 	}}
 }
 
-func notPeering(g Gateway) *routev3.HeaderMatcher {
-	return &routev3.HeaderMatcher{Name: ":authority", InvertMatch: true, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{
-		StringMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: names.PeeringHost(g.Cluster, g.suffix())}},
+// failedCalls are of gRPC, which fails with HTTP's status 200 too; what has no status of gRPC counts as failed.
+func failedCalls() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_GrpcStatusFilter{
+		GrpcStatusFilter: &accesslogv3.GrpcStatusFilter{
+			Statuses: []accesslogv3.GrpcStatusFilter_Status{accesslogv3.GrpcStatusFilter_OK}, Exclude: true,
+		},
 	}}
 }
 
 // failures are answers of 400 and above, and whatever Envoy itself has something to say about.
 func failures() *accesslogv3.AccessLogFilter {
-	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{
-		OrFilter: &accesslogv3.OrFilter{Filters: []*accesslogv3.AccessLogFilter{
-			{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{StatusCodeFilter: &accesslogv3.StatusCodeFilter{
-				Comparison: &accesslogv3.ComparisonFilter{Op: accesslogv3.ComparisonFilter_GE, Value: &corev3.RuntimeUInt32{
-					DefaultValue: 400, RuntimeKey: "isthmus.access_log.status",
-				}},
-			}}},
-			{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{}}},
+	return anyOf(status(accesslogv3.ComparisonFilter_GE, 400), &accesslogv3.AccessLogFilter{
+		FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{}},
+	})
+}
+
+func status(op accesslogv3.ComparisonFilter_Op, code uint32) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
+		StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+			Op: op, Value: &corev3.RuntimeUInt32{DefaultValue: code, RuntimeKey: "isthmus.access_log.status_" + strings.ToLower(op.String())},
 		}},
+	}}
+}
+
+func anyOf(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_OrFilter{
+		OrFilter: &accesslogv3.OrFilter{Filters: filters},
+	}}
+}
+
+func allOf(filters ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_AndFilter{
+		AndFilter: &accesslogv3.AndFilter{Filters: filters},
 	}}
 }
 
 // connectionLog is the same for raw TCP.
 func connectionLog(path string, fixed map[string]string) []*accesslogv3.AccessLog {
-	format := map[string]string{
-		"time":     "%START_TIME(%Y-%m-%dT%H:%M:%E3SZ)%",
+	format := logFormat{fields: map[string]string{
+		"time":     logTime,
 		"edge":     "%LISTENER_NAME%",
 		"upstream": "%UPSTREAM_CLUSTER%",
 		"flags":    "%RESPONSE_FLAGS%",
 		"received": "%BYTES_RECEIVED%",
 		"sent":     "%BYTES_SENT%",
 		"duration": "%DURATION%",
-	}
-	for k, v := range fixed {
-		format[k] = v
-	}
-	return jsonLog(path, format)
+	}, omitEmpty: true}
+	maps.Copy(format.fields, fixed)
+	return jsonLog(path, format, nil)
 }
+
+const logTime = "%START_TIME(%Y-%m-%dT%H:%M:%E3SZ)%"
 
 func decided(key string) string {
 	return "%METADATA(ROUTE:" + names.Metadata + ":" + key + ")%%DYNAMIC_METADATA(" + names.Metadata + ":" + key + ")%"
 }
 
-func jsonLog(path string, format map[string]string) []*accesslogv3.AccessLog {
+// logFormat is the fields of a line of JSON.
+type logFormat struct {
+	fields    map[string]string
+	omitEmpty bool // leave out what has no value
+}
+
+// jsonLog writes lines to a file where the filter holds; there is no log without a path.
+func jsonLog(path string, format logFormat, filter *accesslogv3.AccessLogFilter) []*accesslogv3.AccessLog {
 	if path == "" {
 		return nil
 	}
-	fields := make(map[string]*structpb.Value, len(format))
-	for k, v := range format {
+	fields := make(map[string]*structpb.Value, len(format.fields))
+	for k, v := range format.fields {
 		fields[k] = structpb.NewStringValue(v)
 	}
 	return []*accesslogv3.AccessLog{{
-		Name: "envoy.access_loggers.file",
+		Name: "envoy.access_loggers.file", Filter: filter,
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&filev3.FileAccessLog{
 			Path: path,
 			AccessLogFormat: &filev3.FileAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
 				Format: &corev3.SubstitutionFormatString_JsonFormat{
 					JsonFormat: &structpb.Struct{Fields: fields},
 				},
-				OmitEmptyValues: true,
+				OmitEmptyValues: format.omitEmpty,
 			}},
 		})},
 	}}

@@ -7,12 +7,10 @@ import (
 	matcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	customresponsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/custom_response/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
-	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	localresponsev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/custom_response/local_response_policy/v3"
@@ -26,7 +24,6 @@ import (
 
 // Names of filters, by which routes configure them; a cluster's filters among them, so theirs are others.
 const (
-	filterRBAC    = "envoy.filters.http.rbac"
 	filterExtProc = "envoy.filters.http.ext_proc"
 	filterProof   = "envoy.filters.http.custom_response"
 	filterStrip   = "isthmus.strip"
@@ -73,23 +70,6 @@ func extProc() *hcmv3.HttpFilter {
 func decidedByRoute() perFilter {
 	off := pack(&routev3.FilterConfig{Disabled: true})
 	return perFilter{filterExtProc: off, filterProof: off, filterStrip: off}
-}
-
-// rbac allows everything where a route does not say otherwise.
-func rbac() *hcmv3.HttpFilter { return filter(filterRBAC, &rbacfilterv3.RBAC{}) }
-
-// onlyPeer allows a route to one peer, by what its certificate proved. The route matched HeaderPeer already; a mistake
-// in one of the two must not open the other.
-func onlyPeer(id string) *anypb.Any {
-	return pack(&rbacfilterv3.RBACPerRoute{Rbac: &rbacfilterv3.RBAC{Rules: &rbacv3.RBAC{
-		Action: rbacv3.RBAC_ALLOW,
-		Policies: map[string]*rbacv3.Policy{"peer": {
-			Permissions: []*rbacv3.Permission{{Rule: &rbacv3.Permission_Any{Any: true}}},
-			Principals: []*rbacv3.Principal{{Identifier: &rbacv3.Principal_Authenticated_{
-				Authenticated: &rbacv3.Principal_Authenticated{PrincipalName: exactly(id)},
-			}}},
-		}},
-	}}})
 }
 
 // proof refuses an answer that should have been rewritten and was not: when external processing is gone between

@@ -33,7 +33,7 @@ func PeerListener(g Gateway) *listenerv3.Listener {
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
 	m.Http2ProtocolOptions = peerHTTP2()
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
-	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), rbac(), extProc(), router()}
+	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
 	l := listener(ListenerPeer, g.Peer, managed(m))
 	l.FilterChains[0].TransportSocket = fromPeers()

@@ -95,8 +95,6 @@ func replies(upstream string) *hcmv3.LocalReplyConfig {
 			reasonTooLarge, "the body is too large for the gateway to translate"}},
 		{details(`response.code_details == "response_payload_too_large"`), refusal{http.StatusBadGateway,
 			reasonTooLarge, "the answer is too large for the gateway to translate; the operation may have taken effect"}},
-		{details(`response.code_details.startsWith("rbac_access_denied")`), refusal{http.StatusForbidden,
-			reasonForbidden, "this peer may not query this service"}},
 		{flags("UH", "NC"), refusal{http.StatusServiceUnavailable, reasonUnavailable,
 			upstream + " has nothing ready to answer"}},
 		{details(`response.code_details == "response_timeout" && xds.route_name == "` + routeTranslated + `"`), silentOrchestrator},

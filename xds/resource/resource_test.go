@@ -126,7 +126,7 @@ func TestEveryRouteToServiceIsGuarded(t *testing.T) {
 			switch {
 			case strings.HasPrefix(cluster, "service/"):
 				found++
-				if !byPeer || r.GetTypedPerFilterConfig()[filterRBAC] == nil || r.GetTypedPerFilterConfig()[filterExtProc] == nil {
+				if !byPeer || r.GetTypedPerFilterConfig()[filterExtProc] == nil {
 					t.Errorf("%s: %v", host.GetName(), r)
 				}
 			case cluster == names.Peering:

@@ -340,6 +340,9 @@ func TestComeBack(t *testing.T) {
 	})
 	t.Run("not asked for any more", func(t *testing.T) {
 		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resourcev3.EndpointType, ResourceNamesUnsubscribe: []string{"service/shop/web/80"}})
+		// Requests are read in order: once this one is answered, the one before has been read.
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resourcev3.RouteType, ResourceNamesSubscribe: []string{"peer"}})
+		c.expect("RouteConfiguration +peer")
 		m.Services = []snapshot.Service{service("web", "10.0.0.9:80")}
 		s.Set(build(t, m))
 		c.quiet()
