@@ -105,6 +105,8 @@ func ServiceCluster(s neutral.Service, port neutral.ServicePort) *clusterv3.Clus
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()}
 	c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	// Both ends may be silent for as long as they like; one that is gone without a word is noticed.
+	c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: keepalive()}
 	return c
 }
 

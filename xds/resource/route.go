@@ -12,9 +12,6 @@ import (
 // perFilter configures filters on one route, by their names.
 type perFilter map[string]*anypb.Any
 
-// queryIdle ends a query on which nothing moved.
-const queryIdle = time.Hour
-
 // domain is a name as requests carry it: with any port, or with none.
 func domain(host string) []string { return []string{host, host + ":*"} }
 

@@ -69,7 +69,7 @@ func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer 
 	if port.App == neutral.TCP {
 		route = forward(connect(headerIs(names.HeaderPeer, id)), tunnel(cluster))
 	} else {
-		action := to(cluster, queryIdle)
+		action := to(cluster, 0)
 		action.RetryPolicy = again()
 		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
 	}
@@ -118,7 +118,7 @@ func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
 	routes = append(routes,
 		forward(anyPath(headerIs(names.HeaderRoute, names.Bridge)), to(names.Bridge, 0)),
 		forward(connect(headerIs(names.HeaderRoute, names.Access)), tunnel(names.Access)),
-		forward(anyPath(headerIs(names.HeaderRoute, names.Access)), to(names.Access, queryIdle)))
+		forward(anyPath(headerIs(names.HeaderRoute, names.Access)), to(names.Access, 0)))
 	return &routev3.VirtualHost{
 		Name: "decided", Domains: []string{"*"}, Routes: append(routes, refuse(noDecision)...),
 	}
