@@ -157,7 +157,7 @@ func connectionLog(path string, fixed map[string]string) []*accesslogv3.AccessLo
 	return jsonLog(path, format, nil)
 }
 
-const logTime = "%START_TIME(%Y-%m-%dT%H:%M:%E3SZ)%"
+const logTime = "%START_TIME%" // RFC 3339 in UTC, milliseconds
 
 func decided(key string) string {
 	return "%METADATA(ROUTE:" + names.Metadata + ":" + key + ")%%DYNAMIC_METADATA(" + names.Metadata + ":" + key + ")%"
