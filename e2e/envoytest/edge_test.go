@@ -301,7 +301,7 @@ func TestAccessLog(t *testing.T) {
 	}{
 		{west, []line{{Edge: "edge", Flags: "-", Code: 404}}},
 		{east, []line{
-			{Edge: "peer", Kind: "service-query", Peer: "west", Verb: "query", Object: "service shop/web", Decision: "allow", Upstream: "service/shop/web/80", Flags: "-", Code: 200},
+			{Edge: "peer", Kind: "service-query", Peer: "west", Verb: "query", Object: "service shop/web", Decision: "allow", Flags: "-", Code: 200},
 			{Edge: "peer", Kind: "container-operation", Peer: "west", Verb: "list", Object: "container", Decision: "allow", Upstream: "bridge", Flags: "-", Code: 200},
 		}},
 	} {

@@ -62,8 +62,6 @@ func queryFormat(g Gateway) logFormat {
 		"verb":       string(neutral.Query),
 		"object":     string(neutral.KindService) + " %METADATA(ROUTE:" + names.Metadata + ":" + metadataService + ")%",
 		"decision":   "allow",
-		"upstream":   "%UPSTREAM_CLUSTER%",
-		"method":     "%REQ(:METHOD)%",
 		"code":       "%RESPONSE_CODE%",
 		"flags":      "%RESPONSE_FLAGS%",
 		"sent":       "%BYTES_SENT%",
