@@ -11,6 +11,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	xdsserverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -193,6 +194,24 @@ func (s *Server) Status() Status {
 		status.Types = append(status.Types, *o.types[typeURL])
 	}
 	return status
+}
+
+// Refusal is what Envoy said when it last refused a listener of this name, since the given time; "" if it did not.
+func (s *Server) Refusal(listener string, since time.Time) string {
+	o := s.observer
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	nack := o.types[resourcev3.ListenerType].LastNACK
+	if nack == nil || nack.Time.Before(since) {
+		return ""
+	}
+	// Envoy tells of all listeners of a push that it could not take, a line for each that begins with its name.
+	for line := range strings.Lines(nack.Message) {
+		if _, why, ok := strings.Cut(line, listener+": "); ok {
+			return strings.TrimSpace(why)
+		}
+	}
+	return ""
 }
 
 // Describe makes the server a Prometheus collector.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -104,10 +105,10 @@ func (a *admin) openAccess(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, fault.New(fault.Conflict, "%s is the gateway's own (%s); choose another port with --local", access.Listen, what))
 		return
 	}
-	before := a.gateway.accesses.list()
+	before, begin := a.gateway.accesses.list(), time.Now()
 	opened, err := a.gateway.accesses.open(access)
 	if err == nil {
-		if err = a.gateway.listening(r.Context(), opened); err != nil && !slices.Contains(before, opened) {
+		if err = a.gateway.listening(r.Context(), opened, begin); err != nil && !slices.Contains(before, opened) {
 			// What Envoy cannot listen on must not stand in the way of every later change.
 			err = errors.Join(err, a.gateway.accesses.close(opened.Name))
 		}

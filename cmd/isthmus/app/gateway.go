@@ -29,6 +29,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/peering/stream"
 	"github.com/isthmus-mesh/isthmus/xds/peering/tracker"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
+	"github.com/isthmus-mesh/isthmus/xds/resource"
 	"github.com/isthmus-mesh/isthmus/xds/server"
 )
 
@@ -376,11 +377,15 @@ func (g *gateway) watchSystem(ctx context.Context) error {
 	}
 }
 
-// listening waits until Envoy has taken an access, so that who opened it can connect at once.
-func (g *gateway) listening(ctx context.Context, access AccessState) error {
+// listening waits until Envoy has taken an access, so that who opened it can connect at once, or has refused it since
+// the given time.
+func (g *gateway) listening(ctx context.Context, access AccessState, since time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {
+		if why := g.xds.Refusal(resource.AccessListener(access.Name), since); why != "" {
+			return fault.New(fault.Conflict, "Envoy cannot listen on %s; choose another port with --local: %s", access.Listen, why)
+		}
 		err := g.dialable(ctx, access.Listen)
 		if err == nil {
 			return nil
