@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/isthmus-mesh/isthmus/modules/durable"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 )
 
@@ -81,30 +82,10 @@ func (a *accesses) save(next []AccessState) error {
 	if err != nil {
 		return fmt.Errorf("write the open accesses: %w", err)
 	}
-	if err := replaceFile(a.path, data); err != nil {
+	if err := durable.Replace(a.path, data, 0o600); err != nil {
 		return fmt.Errorf("write the open accesses: %w", err)
 	}
 	a.all = next
 	a.changed()
 	return nil
-}
-
-// replaceFile puts data in a file's place: after a crash the file is the old one or the new one.
-func replaceFile(path string, data []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temporary.Name())
-	_, err = temporary.Write(data)
-	if err == nil {
-		err = temporary.Sync()
-	}
-	if closeErr := temporary.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	return err
 }

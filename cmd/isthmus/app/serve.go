@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/durable"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
@@ -243,7 +244,7 @@ func (g *gateway) supervise(ctx context.Context, group *errgroup.Group) (ended <
 			return nil, nil, err
 		}
 		bootstrap := g.socket("envoy.json")
-		if err := replaceFile(bootstrap, document); err != nil {
+		if err := durable.Replace(bootstrap, document, 0o600); err != nil {
 			return nil, nil, err
 		}
 		g.log.Info("no Envoy is started here; start one with this bootstrap", "bootstrap", bootstrap)

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/isthmus-mesh/isthmus/modules/durable"
 )
 
 // File keeps each record in a file of its own, <state folder>/peers/<peer>.json, readable by the gateway's user only.
@@ -123,7 +125,7 @@ func encode(r Record) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Save writes beside, syncs, renames over, and syncs the folder: the old file or the new one is there, never a part.
+// Save replaces the file whole.
 func (f *File) Save(ctx context.Context, r Record) error {
 	if !peerPattern.MatchString(r.Peer) {
 		return fmt.Errorf("peer state: %q is no peer name", r.Peer)
@@ -137,34 +139,10 @@ func (f *File) Save(ctx context.Context, r Record) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.replace(r.Peer, data); err != nil {
+	if err := durable.Replace(f.path(r.Peer), data, 0o600); err != nil {
 		return fmt.Errorf("peer state: %w", err)
 	}
 	return nil
-}
-
-func (f *File) replace(peer string, data []byte) (err error) {
-	// os.CreateTemp makes the file 0600.
-	file, err := os.CreateTemp(f.dir, "."+peer+fileSuffix+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(file.Name()))
-		}
-	}()
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(file.Name(), f.path(peer)); err != nil {
-		return err
-	}
-	return f.sync()
 }
 
 // Delete removes the file.
@@ -177,26 +155,10 @@ func (f *File) Delete(ctx context.Context, peer string) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := os.Remove(f.path(peer))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = f.sync()
-	}
-	if err != nil {
+	if err := durable.Remove(f.path(peer)); err != nil {
 		return fmt.Errorf("peer state: %w", err)
 	}
 	return nil
 }
 
 func (f *File) path(peer string) string { return filepath.Join(f.dir, peer+fileSuffix) }
-
-// sync makes the folder's entries last.
-func (f *File) sync() error {
-	d, err := os.Open(f.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules/durable"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
@@ -65,7 +66,7 @@ func (p *Peers) Import(peer string, b Bundle, options ...ImportOption) error {
 	if err := p.acceptable(peer, b, how.replace, time.Now()); err != nil {
 		return fmt.Errorf("trust: %w", err)
 	}
-	if err := writeFile(p.path(peer), text, 0o600); err != nil {
+	if err := durable.Replace(p.path(peer), text, 0o600); err != nil {
 		return fmt.Errorf("trust: %w", err)
 	}
 	return nil
@@ -166,14 +167,10 @@ func (p *Peers) Remove(peer string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := os.Remove(p.path(peer))
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(p.path(peer)); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("trust: no bundle of peer %s is trusted", peer)
 	}
-	if err == nil {
-		err = syncDir(p.dir)
-	}
-	if err != nil {
+	if err := durable.Remove(p.path(peer)); err != nil {
 		return fmt.Errorf("trust: %w", err)
 	}
 	return nil

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules/durable"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
@@ -107,10 +108,10 @@ func create(dir string, identity peering.Identity) (*Authority, error) {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
 	// The certificate is last, since it is what makes an authority be there.
-	if err := writeFile(filepath.Join(dir, keyFile), pemOf("PRIVATE KEY", keyDER), 0o600); err != nil {
+	if err := durable.Replace(filepath.Join(dir, keyFile), pemOf("PRIVATE KEY", keyDER), 0o600); err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
-	if err := writeFile(filepath.Join(dir, certificateFile), pemOf("CERTIFICATE", der), 0o644); err != nil {
+	if err := durable.Replace(filepath.Join(dir, certificateFile), pemOf("CERTIFICATE", der), 0o644); err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
 	return Open(dir)

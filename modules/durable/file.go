@@ -1,4 +1,5 @@
-package trust
+// Package durable changes files so that a crash at any instruction leaves the old state or the new one, never a part.
+package durable
 
 import (
 	"errors"
@@ -7,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// writeFile replaces a file whole: written beside, synced, renamed over, the folder synced.
-func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
+// Replace puts data in a file's place: written beside, synced, renamed over, the folder synced.
+func Replace(path string, data []byte, mode fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	file, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -19,7 +20,7 @@ func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
 			err = errors.Join(err, os.Remove(file.Name()))
 		}
 	}()
-	// CreateTemp made it 0600, so a key was never readable by others.
+	// CreateTemp made it 0600, so a secret was never readable by others.
 	err = file.Chmod(mode)
 	if err == nil {
 		_, err = file.Write(data)
@@ -36,6 +37,19 @@ func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
 	return syncDir(dir)
 }
 
+// Remove removes a file for good; one that is not there is no error.
+func Remove(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes a folder's entries last.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
