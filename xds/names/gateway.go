@@ -7,6 +7,7 @@ const (
 	ExtProcSocket = "extproc.sock"     // isthmus: external processing
 	BridgeSocket  = "bridge.sock"      // isthmus: operations of several calls, and converted streams
 	PeeringSocket = "peering.sock"     // isthmus: the peering service
+	JoinSocket    = "join.sock"        // isthmus: invitations are redeemed
 	AdminSocket   = "envoy-admin.sock" // Envoy: its admin interface
 )
 

@@ -41,6 +41,7 @@ const (
 // Clusters that no verdict chooses.
 const (
 	Peering = "peering" // isthmus' peering server, on a Unix socket
+	Join    = "join"    // isthmus' server that redeems invitations, on a Unix socket
 	XDS     = "xds"
 	ExtProc = "extproc"
 	ALS     = "access-log"
@@ -77,6 +78,12 @@ func AccessHost(container, namespace, cluster, suffix string) string {
 
 // APIHost is the name of a cluster's orchestrator API.
 func APIHost(cluster, suffix string) string { return APILabel + "." + cluster + "." + suffix }
+
+// JoinHost is the name by which a gateway that holds an invitation asks for the inviting one, in TLS and in HTTP.
+func JoinHost(cluster, suffix string) string { return Join + "." + cluster + "." + suffix }
+
+// JoinPath is where invitations are redeemed, by POST.
+const JoinPath = "/v1/join"
 
 // PeeringHost is the name of a cluster's peering service.
 func PeeringHost(cluster, suffix string) string { return PeeringLabel + "." + cluster + "." + suffix }

@@ -63,8 +63,12 @@ func goldens() map[string]proto.Message {
 	traced := gateway
 	traced.Tracing = Tracing{Collector: "127.0.0.1:4317", Percent: 10}
 	traced.AccessLog = ""
+	joining := gateway
+	joining.Joining = true
 	all := map[string]proto.Message{
-		"listener_peer":            PeerListener(gateway),
+		"listener_peer":            PeerListener(gateway, true),
+		"listener_peer_joining":    PeerListener(joining, true),
+		"listener_peer_first":      PeerListener(joining, false),
 		"listener_edge":            EdgeListener(gateway),
 		"listener_edge_traced":     EdgeListener(traced),
 		"listener_local":           LocalListener(gateway),

@@ -27,18 +27,32 @@ func AccessListener(access string) string { return "access/" + access }
 // accessIdle ends a tunnel on which nothing moved; the database pools of applications idle over nights.
 const accessIdle = 24 * time.Hour
 
-// PeerListener is where other gateways come in; there is none without peers.
-func PeerListener(g Gateway) *listenerv3.Listener {
+// PeerListener is where other gateways come in: those whose certificates prove that they are peers, where there are any,
+// and those that redeem an invitation, while one is open.
+func PeerListener(g Gateway, peers bool) *listenerv3.Listener {
+	l := listener(ListenerPeer, g.Peer)
+	// It is there whether an invitation is open or not: chains come and go without a break, this would not.
+	l.ListenerFilters = []*listenerv3.ListenerFilter{serverNames()}
+	if g.Joining {
+		l.FilterChains = append(l.FilterChains, joinChain(g))
+	}
+	if peers {
+		l.FilterChains = append(l.FilterChains, peersChain(g))
+	}
+	return l
+}
+
+func peersChain(g Gateway) *listenerv3.FilterChain {
 	m := connectionManager(g, ListenerPeer)
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
 	m.Http2ProtocolOptions = peerHTTP2()
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
 	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
-	l := listener(ListenerPeer, g.Peer, managed(m))
-	l.FilterChains[0].TransportSocket = fromPeers()
-	l.FilterChains[0].TransportSocketConnectTimeout = duration(10 * time.Second)
-	return l
+	return &listenerv3.FilterChain{
+		Name: chainPeers, Filters: []*listenerv3.Filter{managed(m)},
+		TransportSocket: fromPeers(), TransportSocketConnectTimeout: duration(10 * time.Second),
+	}
 }
 
 // EdgeListener is where callers of this cluster come in.
@@ -93,11 +107,13 @@ func ContainerListener(g Gateway, a Access) *listenerv3.Listener {
 	return l
 }
 
-func listener(name, at string, filter *listenerv3.Filter) *listenerv3.Listener {
+func listener(name, at string, filters ...*listenerv3.Filter) *listenerv3.Listener {
 	l := &listenerv3.Listener{
 		Name: name, Address: address(at),
-		FilterChains:                  []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{filter}}},
 		PerConnectionBufferLimitBytes: u32(localStreamWindow),
+	}
+	if len(filters) > 0 {
+		l.FilterChains = []*listenerv3.FilterChain{{Filters: filters}}
 	}
 	if l.Address.GetPipe() == nil {
 		l.TcpKeepalive = keepalive()

@@ -18,6 +18,7 @@ type Gateway struct {
 	RunDir    string // of the Unix sockets between Envoy and isthmus
 	AccessLog string // file; "" for none
 	Tracing   Tracing
+	Joining   bool // an invitation is open
 }
 
 // Tracing sends Envoy's spans to an OpenTelemetry collector. The zero Tracing is off.

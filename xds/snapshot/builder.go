@@ -46,12 +46,14 @@ func (b *Builder) Build(m Model) (*Snapshot, error) {
 	services, rejected := m.usable()
 	d := &draft{resources: make(map[string][]Resource, len(Types))}
 	d.edges(m)
-	// Without a peer nobody may come in, so there is no listener.
-	if m.Gateway.Peer != "" && len(m.Peers) > 0 {
+	// Without a peer, or one that is invited, nobody may come in, so there is no listener.
+	if m.Gateway.Peer != "" && (len(m.Peers) > 0 || m.Gateway.Joining) {
 		peers := slices.SortedFunc(slices.Values(m.Peers), func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
 		d.target(m, peers)
-		if err := b.add(d, m, services); err != nil {
-			return nil, err
+		if len(peers) > 0 {
+			if err := b.add(d, m, services); err != nil {
+				return nil, err
+			}
 		}
 	}
 	s, err := d.snapshot()

@@ -86,7 +86,7 @@ func (d *draft) edges(m Model) {
 		d.add(resourcev3.ListenerType, resource.EdgeListener(g))
 		d.add(resourcev3.RouteType, resource.EdgeRoutes(g, m.Peers))
 	}
-	if len(m.Peers) > 0 {
+	if len(m.Peers) > 0 || g.Joining {
 		d.add(resourcev3.SecretType, resource.Certificate(resource.SecretIdentity, m.Identity.Certificate, m.Identity.Key))
 	}
 	for _, p := range m.Peers {
@@ -108,7 +108,13 @@ func (d *draft) edges(m Model) {
 // target is for what peers ask of this cluster, services aside.
 func (d *draft) target(m Model, peers []Peer) {
 	g := m.Gateway
-	d.add(resourcev3.ListenerType, resource.PeerListener(g))
+	d.add(resourcev3.ListenerType, resource.PeerListener(g, len(peers) > 0))
+	if g.Joining {
+		d.add(resourcev3.ClusterType, resource.LocalCluster(g, names.Join, names.JoinSocket))
+	}
+	if len(peers) == 0 {
+		return
+	}
 	d.add(resourcev3.SecretType, resource.Trust(resource.SecretPeers, peers))
 	for _, s := range resource.OrchestratorSecrets(m.Upstream) {
 		d.add(resourcev3.SecretType, s)
