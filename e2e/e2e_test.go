@@ -110,6 +110,8 @@ func scripts(t *testing.T, folder string) {
 			"process":    process,
 			"write":      write,
 			"restore":    restore,
+			"part":       part,
+			"unite":      unite,
 		},
 	})
 }
@@ -148,6 +150,11 @@ func setup(env *testscript.Env) error {
 		"AUDIT_EAST":        filepath.Join(gateway("east").Dir, "state", "audit.log"),
 		"LOG_WEST":          filepath.Join(running.Bed.Root, "west", "log", "isthmus.log"),
 		"DOCKER_SOCKET":     gateway("west").Socket("east"),
+		"ADMIN_SOUTH":       gateway("south").Admin,
+		"DIR_WEST":          gateway("west").Dir,
+		"DIR_SOUTH":         gateway("south").Dir,
+		"LINK_WEST":         running.Bed.Link("south", "west").Address("west"),
+		"LINK_SOUTH":        running.Bed.Link("south", "west").Address("south"),
 		"LINK_EAST":         running.Bed.Link("west", "east").Address("east"),
 		"HOME":              env.WorkDir,
 		// Names of one run of one script.
@@ -275,6 +282,24 @@ func restore(ts *testscript.TestScript, neg bool, args []string) {
 	check(ts, neg, running.Mesh.Gateway(args[0]).Write(args[1], demo.Policies[args[0]]))
 }
 
+// part GATEWAY GATEWAY: makes strangers of two peers; unite undoes it.
+func part(ts *testscript.TestScript, neg bool, args []string) {
+	between(ts, neg, args, running.Mesh.Part)
+}
+
+func unite(ts *testscript.TestScript, neg bool, args []string) {
+	between(ts, neg, args, running.Mesh.Unite)
+}
+
+func between(ts *testscript.TestScript, neg bool, args []string, do func(ctx context.Context, first, second string) error) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: part|unite GATEWAY GATEWAY")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	check(ts, neg, do(ctx, args[0], args[1]))
+}
+
 func check(ts *testscript.TestScript, neg bool, err error) {
 	switch {
 	case err != nil && !neg:
@@ -289,4 +314,5 @@ func TestOperations(t *testing.T) { scripts(t, "operations") }
 func TestAccess(t *testing.T)     { scripts(t, "access") }
 func TestRefusals(t *testing.T)   { scripts(t, "refusals") }
 func TestSameType(t *testing.T)   { scripts(t, "sametype") }
+func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }

@@ -358,3 +358,31 @@ func (g *Gateway) until(ctx context.Context, limit time.Duration, try func(conte
 		}
 	}
 }
+
+// Part makes strangers of two gateways that the mesh joined: documents and trust are gone on both sides.
+func (m *Mesh) Part(ctx context.Context, first, second string) error {
+	for _, pair := range [][2]*Gateway{{m.gateways[first], m.gateways[second]}, {m.gateways[second], m.gateways[first]}} {
+		g, peer := pair[0], pair[1]
+		if err := os.Rename(filepath.Join(g.Config(), "peer-"+peer.Name+".yaml"), filepath.Join(g.Config(), "peer-"+peer.Name+".parted")); err != nil {
+			return err
+		}
+		if _, err := g.isthmus(ctx, nil, "trust", "remove", peer.Name, "--config", g.Config()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unite undoes Part. What the two joined by meanwhile must be gone.
+func (m *Mesh) Unite(ctx context.Context, first, second string) error {
+	for _, pair := range [][2]*Gateway{{m.gateways[first], m.gateways[second]}, {m.gateways[second], m.gateways[first]}} {
+		g, peer := pair[0], pair[1]
+		if err := os.Rename(filepath.Join(g.Config(), "peer-"+peer.Name+".parted"), filepath.Join(g.Config(), "peer-"+peer.Name+".yaml")); err != nil {
+			return err
+		}
+		if err := g.trust(ctx, peer); err != nil {
+			return err
+		}
+	}
+	return m.each(func(g *Gateway) error { return g.Joined(ctx) })
+}

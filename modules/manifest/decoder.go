@@ -93,6 +93,9 @@ func (d *decoder) decode(node *yaml.Node, v reflect.Value, path string, tag refl
 		d.decodeSlice(node, v, path, tag, depth)
 	case reflect.Map:
 		d.decodeMap(node, v, path, tag, depth)
+	case reflect.Pointer: // written or not is told apart
+		v.Set(reflect.New(v.Type().Elem()))
+		d.decode(node, v.Elem(), path, tag, depth+1)
 	case reflect.String:
 		if text, ok := d.scalar(node, path, "!!str", "a string"); ok && d.checkText(node, text, path, tag) {
 			v.SetString(text)

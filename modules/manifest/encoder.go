@@ -10,8 +10,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Marshal writes the documents in full, defaults included. Reading it back gives an equal set.
+// Marshal writes the documents in full, defaults included. Reading it back gives an equal set. A set without a Gateway is
+// written without one, as a part of another set.
 func (s *Set) Marshal() ([]byte, error) {
+	if s.Gateway.Metadata.Name == "" && len(s.Peers)+len(s.Policies) == 0 {
+		return nil, nil // to the YAML package, a stream of nothing is a mistake
+	}
 	var b bytes.Buffer
 	stream := yaml.NewEncoder(&b)
 	stream.SetIndent(2)
@@ -23,8 +27,10 @@ func (s *Set) Marshal() ([]byte, error) {
 		node.Content = append([]*yaml.Node{word("apiVersion"), word(APIVersion), word("kind"), word(kind)}, node.Content...)
 		return stream.Encode(node)
 	}
-	if err := write("Gateway", s.Gateway); err != nil {
-		return nil, err
+	if s.Gateway.Metadata.Name != "" {
+		if err := write("Gateway", s.Gateway); err != nil {
+			return nil, err
+		}
 	}
 	for _, p := range s.Peers {
 		if err := write("Peer", p); err != nil {

@@ -3,7 +3,6 @@
 package manifest
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -73,22 +72,7 @@ func parse(sources []Source, issues Issues) (*Set, error) {
 }
 
 func decodeFile(s Source, set *Set, issues *Issues) {
-	stream := yaml.NewDecoder(bytes.NewReader(s.Data))
-	for {
-		var root yaml.Node
-		err := stream.Decode(&root)
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			line, message := syntaxError(err)
-			line = min(line, 1+bytes.Count(s.Data, []byte{'\n'}))
-			issues.add(Position{File: s.Name, Line: line}, "", "no valid YAML: %s", message)
-			return
-		}
-		d := &decoder{file: s.Name, issues: issues, positions: map[string]Position{}}
-		d.decodeDocument(&root, set)
-	}
+	eachDocument(s, issues, func(d *decoder, root *yaml.Node) { d.decodeDocument(root, set) })
 }
 
 // Hash names the content of the documents: equal sets have equal hashes, whatever their files look like.
@@ -102,6 +86,9 @@ func (s *Set) Hash() string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }
+
+// Paths are the files and folders that the set was loaded from.
+func (s *Set) Paths() []string { return slices.Clone(s.paths) }
 
 // Peer finds a peer by its name.
 func (s *Set) Peer(name string) (Peer, bool) {

@@ -12,11 +12,12 @@ const pollInterval = time.Second
 // Watch follows the files of a loaded set until ctx ends. It calls onChange, from its own goroutine and one call at a
 // time, with a new valid set when its documents differ from the last valid ones, or with an error; the last valid set
 // then stays in force. When an error is gone and the documents are as before, the same documents are given once more.
-func Watch(ctx context.Context, current *Set, onChange func(*Set, error)) {
-	watch(ctx, current, pollInterval, onChange)
+// Whoever has changed a file, whole at any moment, can have it looked at now by sending on wake.
+func Watch(ctx context.Context, current *Set, wake <-chan struct{}, onChange func(*Set, error)) {
+	watch(ctx, current, pollInterval, wake, onChange)
 }
 
-func watch(ctx context.Context, current *Set, interval time.Duration, onChange func(*Set, error)) {
+func watch(ctx context.Context, current *Set, interval time.Duration, wake <-chan struct{}, onChange func(*Set, error)) {
 	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	f := newFollower(current)
@@ -25,6 +26,8 @@ func watch(ctx context.Context, current *Set, interval time.Duration, onChange f
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-wake:
+			f.pending = digest(read(current.paths)) // this once counts as twice
 		}
 		if set, err := f.look(read(current.paths)); set != nil || err != nil {
 			onChange(set, err)

@@ -35,7 +35,7 @@ func start(t *testing.T, path string) <-chan change {
 	changes, done := make(chan change, 100), make(chan struct{})
 	go func() {
 		defer close(done)
-		watch(ctx, set, 2*time.Millisecond, func(s *Set, err error) { changes <- change{s, err} })
+		watch(ctx, set, 2*time.Millisecond, nil, func(s *Set, err error) { changes <- change{s, err} })
 	}()
 	t.Cleanup(func() {
 		cancel()

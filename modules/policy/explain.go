@@ -40,7 +40,7 @@ func (r *rule) explain(q *query) Finding {
 		case verb:
 			f.Why = fmt.Sprintf("it does not allow %s", word(string(q.Verb)))
 		default:
-			f.Why = fmt.Sprintf("it is not for %s", subject(q.Object))
+			f.Why = fmt.Sprintf("it is not for %s: %s", subject(q.Object), r.missed(q))
 		}
 		return f
 	}
@@ -59,7 +59,7 @@ func (r *rule) explain(q *query) Finding {
 		}
 	}
 	if outcome == condition.Undecided {
-		f.Outcome, f.Why = NeedsObject, "it is for some such objects only"
+		f.Outcome, f.Why = NeedsObject, fmt.Sprintf("it is for some such objects only: it depends on the object's %s", r.open(q))
 		return f
 	}
 	f.Outcome, f.Why = Allow, "it allows this"

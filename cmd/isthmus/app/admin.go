@@ -47,6 +47,7 @@ func (a *admin) handler() http.Handler {
 		}
 		a.write(w, http.StatusOK, struct{}{})
 	})
+	a.peering(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, fault.New(fault.NotFound, "the admin interface has no %s", r.URL.Path))
 	})
@@ -143,6 +144,9 @@ func (a *admin) write(w http.ResponseWriter, status int, value any) {
 
 func (a *admin) refuse(w http.ResponseWriter, err error) {
 	answer := modules.Refusal(err)
+	if answer.Status == http.StatusInternalServerError { // the answer does not say
+		a.log.Error("an admin request failed", "err", err)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(answer.Status)
 	_, _ = w.Write(answer.Body)

@@ -26,6 +26,7 @@ type view struct {
 	upstream     neutral.Upstream
 	orchestrator neutral.Orchestrator
 	ready        func(peer string) bool
+	joining      bool // an invitation is open
 }
 
 // compile turns what the gateway knows into the model of Envoy's configuration. Peers without a trusted bundle are
@@ -41,6 +42,7 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		Identity: snapshot.Identity{Certificate: v.pair.CertificatePEM, Key: v.pair.KeyPEM},
 		Upstream: v.upstream,
 	}
+	model.Gateway.Joining = v.joining
 	if spec.Tracing.OTLP != "" {
 		model.Gateway.Tracing = snapshot.Tracing{Collector: spec.Tracing.OTLP, Percent: 100}
 	}
@@ -120,7 +122,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 			model, untrusted := view{
 				set: g.set.Load(), engine: g.engine.Load(), self: g.self, pair: pair, bundles: bundles,
 				services: snap.Services, accesses: g.accesses.list(), upstream: g.target.Upstream(),
-				orchestrator: g.dialect.Orchestrator(), ready: g.inSession,
+				orchestrator: g.dialect.Orchestrator(), ready: g.inSession, joining: g.invitations.AnyOpen(),
 			}.compile()
 			if text := fingerprint(untrusted); text != warned {
 				warned = text

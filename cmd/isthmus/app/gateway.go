@@ -25,6 +25,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/policy"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
+	"github.com/isthmus-mesh/isthmus/xds/peering/join"
 	"github.com/isthmus-mesh/isthmus/xds/peering/store"
 	"github.com/isthmus-mesh/isthmus/xds/peering/stream"
 	"github.com/isthmus-mesh/isthmus/xds/peering/tracker"
@@ -62,7 +63,7 @@ func gatewayCommand() *cobra.Command {
 			return fmt.Errorf("--log-level: %w", err)
 		}
 		options.config = *config
-		set, err := manifest.Load(options.config...)
+		set, err := loadDocuments(options.config)
 		if err != nil {
 			return err
 		}
@@ -82,27 +83,30 @@ func gatewayCommand() *cobra.Command {
 
 // gateway is everything that one isthmus gateway is.
 type gateway struct {
-	options   *gatewayOptions
-	log       *slog.Logger
-	started   *manifest.Set // what this process started with: its directories and orchestrator stay
-	set       atomic.Pointer[manifest.Set]
-	engine    atomic.Pointer[policy.Engine]
-	rejected  atomic.Pointer[string] // the error of the documents as they are now; nil when they are in force
-	self      peering.Identity
-	authority *trust.Authority
-	renewer   *trust.Renewer
-	bundles   *trust.Peers
-	dialect   dialect.Dialect
-	target    dialect.Cluster
-	system    atomic.Pointer[neutral.System]
-	catalogue *orchestration.Catalogue
-	tracker   *tracker.Tracker
-	node      *stream.Node
-	xds       *server.Server
-	accesses  *accesses
-	fronts    *fronts
-	registry  *prometheus.Registry
-	dirty     chan struct{} // a wish to compile again
+	options     *gatewayOptions
+	log         *slog.Logger
+	started     *manifest.Set // what this process started with: its directories and orchestrator stay
+	set         atomic.Pointer[manifest.Set]
+	engine      atomic.Pointer[policy.Engine]
+	rejected    atomic.Pointer[string] // the error of the documents as they are now; nil when they are in force
+	self        peering.Identity
+	authority   *trust.Authority
+	renewer     *trust.Renewer
+	bundles     *trust.Peers
+	dialect     dialect.Dialect
+	target      dialect.Cluster
+	system      atomic.Pointer[neutral.System]
+	catalogue   *orchestration.Catalogue
+	tracker     *tracker.Tracker
+	node        *stream.Node
+	xds         *server.Server
+	accesses    *accesses
+	joined      *joinedPeers
+	invitations *join.Invitations
+	fronts      *fronts
+	registry    *prometheus.Registry
+	dirty       chan struct{} // a wish to compile again
+	reread      chan struct{} // a wish to read the documents again
 
 	pairMu sync.Mutex
 	pair   trust.Pair
@@ -118,12 +122,20 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if err := os.MkdirAll(spec.RunDir, 0o711); err != nil {
 		return nil, err
 	}
+	joined, err := openJoined(set)
+	if err != nil {
+		return nil, err
+	}
+	if paths := set.Paths(); len(paths) > 0 {
+		if set, err = loadDocuments(paths); err != nil { // the file of joined peers is among what is watched now
+			return nil, err
+		}
+	}
 	g := &gateway{
-		options: options, log: log, started: set, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
-		registry: prometheus.NewRegistry(), dirty: make(chan struct{}, 1),
+		joined: joined, options: options, log: log, started: set, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
+		registry: prometheus.NewRegistry(), dirty: make(chan struct{}, 1), reread: make(chan struct{}, 1),
 		xds: server.New(server.Config{Log: log.With("part", "xds")}),
 	}
-	var err error
 	if g.self, err = identity(set); err != nil {
 		return nil, err
 	}
@@ -151,6 +163,9 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 		return nil, err
 	}
 	if g.accesses, err = openAccesses(spec.StateDir, g.touch); err != nil {
+		return nil, err
+	}
+	if g.invitations, err = join.OpenInvitations(spec.StateDir, g.touch); err != nil {
 		return nil, err
 	}
 	g.fronts = newFronts(g)

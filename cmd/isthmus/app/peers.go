@@ -18,6 +18,8 @@ type PeerState struct {
 	Version      string    `json:"version,omitempty"`
 	Software     string    `json:"software,omitempty"`
 	Identity     string    `json:"identity,omitempty"`
+	Fingerprint  string    `json:"fingerprint,omitempty"` // of the authority that is trusted
+	Declared     string    `json:"declared"`              // the file
 	LastSeen     time.Time `json:"lastSeen,omitzero"`
 	LastError    string    `json:"lastError,omitempty"`
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/proxy"
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/peering/join"
 )
 
 const (
@@ -93,7 +94,7 @@ func (g *gateway) run(ctx context.Context) error {
 	group.Go(func() error { return g.watchSystem(serving) })
 	group.Go(func() error { return g.keepCompiled(serving) })
 	group.Go(func() error {
-		manifest.Watch(serving, g.started, g.reload)
+		manifest.Watch(serving, g.started, g.reread, g.reload)
 		return nil
 	})
 	group.Go(func() error { return ignoreCancelled(g.target.Services(serving, g.catalogue.Publish)) })
@@ -153,7 +154,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	decider.Register(grpcServer)
 
 	sockets := map[string]net.Listener{}
-	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket} {
+	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket, names.JoinSocket} {
 		listener, err := listen(serving, g.socket(name))
 		if err != nil {
 			return err
@@ -168,9 +169,15 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	bridgeServer := &http.Server{Handler: bridge, ReadHeaderTimeout: 30 * time.Second, Protocols: new(http.Protocols)}
 	bridgeServer.Protocols.SetUnencryptedHTTP2(true)
 
+	joinServer := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, Protocols: new(http.Protocols), Handler: &join.Server{
+		Invitations: g.invitations, Self: g.authority.Export(), Accept: g.admit, Log: g.log.With("part", "join"),
+	}}
+	joinServer.Protocols.SetUnencryptedHTTP2(true)
+
 	serveGRPC(serving, group, grpcServer, sockets[names.ExtProcSocket])
 	group.Go(func() error { return g.xds.Serve(serving, sockets[names.XDSSocket]) })
 	serveHTTP(serving, group, bridgeServer, sockets[names.BridgeSocket])
+	serveHTTP(intake, group, joinServer, sockets[names.JoinSocket])
 	serveHTTP(serving, group, adminServer, adminListener)
 	group.Go(func() error { return g.node.Run(intake, sockets[names.PeeringSocket]) })
 	group.Go(func() error { return g.fronts.run(intake) })

@@ -26,7 +26,7 @@ func (g *gateway) unready() []string {
 func (g *gateway) peerStates() []PeerState {
 	states := []PeerState{}
 	for _, p := range g.set.Load().Peers {
-		state := PeerState{Name: p.Metadata.Name, State: "suspended"}
+		state := PeerState{Name: p.Metadata.Name, State: "suspended", Declared: p.Position().File, Fingerprint: g.trusted(p.Metadata.Name)}
 		if status, ok := g.tracker.Peer(p.Metadata.Name); ok && !p.Spec.Suspended {
 			state.State, state.Step = string(status.Condition), fmt.Sprint(status.Step)
 			state.LastSeen = status.LastSeen

@@ -180,18 +180,10 @@ func (i *Invitations) List() []Invitation {
 	return slices.Clone(i.all)
 }
 
-// Next tells whether an invitation is open, and when that next changes by the clock alone; zero when it does not.
-func (i *Invitations) Next() (open bool, change time.Time) {
+// AnyOpen tells whether some invitation is open.
+func (i *Invitations) AnyOpen() bool {
 	now := i.now()
-	for _, x := range i.List() {
-		if !x.Open(now) {
-			continue
-		}
-		if open = true; x.Expires.After(change) {
-			change = x.Expires
-		}
-	}
-	return open, change
+	return slices.ContainsFunc(i.List(), func(x Invitation) bool { return x.Open(now) })
 }
 
 func (i *Invitations) save(all []Invitation) error {

@@ -255,7 +255,8 @@ func (a *Authority) Issue(now time.Time, life time.Duration) (Pair, error) {
 		return Pair{}, fmt.Errorf("trust: %w", err)
 	}
 	return Pair{
-		CertificatePEM: pemOf("CERTIFICATE", der),
+		// The authority goes along: who joins by invitation knows no more of it than its fingerprint.
+		CertificatePEM: append(pemOf("CERTIFICATE", der), a.CertificatePEM()...),
 		KeyPEM:         pemOf("PRIVATE KEY", keyDER),
 		NotBefore:      template.NotBefore,
 		NotAfter:       template.NotAfter,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -90,7 +91,8 @@ func TestOpenBroken(t *testing.T) {
 	}{
 		"garbage certificate": {certificateFile, []byte("hello"), "no certificate"},
 		"empty certificate":   {certificateFile, nil, "no certificate"},
-		"a gateway's":         {certificateFile, leaf.CertificatePEM, "not an authority's"},
+		"a gateway's":         {certificateFile, leafOnly(leaf), "not an authority's"},
+		"two":                 {certificateFile, leaf.CertificatePEM, "want one certificate"},
 		"garbage key":         {keyFile, []byte("hello"), "no PEM"},
 		"another's key":       {keyFile, read(t, filepath.Join(other, keyFile)), "is not the key of"},
 		"a certificate":       {keyFile, leaf.CertificatePEM, keyFile},
@@ -200,4 +202,10 @@ func TestForeignCertificate(t *testing.T) {
 	if _, err := parse(t, pair).Verify(x509.VerifyOptions{Roots: roots}); err == nil {
 		t.Error("a namesake's certificate passes")
 	}
+}
+
+// leafOnly is a gateway's own certificate, without its authority's.
+func leafOnly(p Pair) []byte {
+	block, _ := pem.Decode(p.CertificatePEM)
+	return pem.EncodeToMemory(block)
 }

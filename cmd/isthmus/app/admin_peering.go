@@ -1,0 +1,74 @@
+package app
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/xds/peering/join"
+)
+
+// peering is the part of the admin interface by which peers come and go.
+func (a *admin) peering(mux *http.ServeMux) {
+	mux.HandleFunc("GET /invitations", func(w http.ResponseWriter, _ *http.Request) {
+		states := []InvitationState{}
+		for _, i := range a.gateway.invitations.List() {
+			states = append(states, invitationState(i))
+		}
+		a.write(w, http.StatusOK, states)
+	})
+	mux.HandleFunc("POST /invitations", func(w http.ResponseWriter, r *http.Request) {
+		var q InvitationRequest
+		if !a.read(w, r, &q) {
+			return
+		}
+		a.outcome(w)(a.gateway.invite(q))
+	})
+	mux.HandleFunc("DELETE /invitations/{id}", func(w http.ResponseWriter, r *http.Request) {
+		i, err := a.gateway.invitations.Revoke(r.PathValue("id"))
+		if errors.Is(err, join.ErrNotFound) {
+			err = fault.New(fault.NotFound, "no invitation has the id %q; isthmus peer invitations shows them", r.PathValue("id"))
+		}
+		a.outcome(w)(invitationState(i), err)
+	})
+	mux.HandleFunc("POST /join", func(w http.ResponseWriter, r *http.Request) {
+		var q JoinRequest
+		if !a.read(w, r, &q) {
+			return
+		}
+		peer, err := a.gateway.join(r.Context(), q)
+		a.outcome(w)(PeerState{Name: peer}, err)
+	})
+	mux.HandleFunc("POST /peers/{name}/suspend", func(w http.ResponseWriter, r *http.Request) {
+		a.outcome(w)(struct{}{}, a.gateway.suspend(r.PathValue("name"), true))
+	})
+	mux.HandleFunc("POST /peers/{name}/resume", func(w http.ResponseWriter, r *http.Request) {
+		a.outcome(w)(struct{}{}, a.gateway.suspend(r.PathValue("name"), false))
+	})
+	mux.HandleFunc("DELETE /peers/{name}", func(w http.ResponseWriter, r *http.Request) {
+		a.outcome(w)(struct{}{}, a.gateway.part(r.PathValue("name")))
+	})
+}
+
+// read takes a request's body; it has answered when it returns false.
+func (a *admin) read(w http.ResponseWriter, r *http.Request, into any) bool {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		a.refuse(w, fault.Wrap(fault.Invalid, err, "the body does not make sense: %v", err))
+		return false
+	}
+	return true
+}
+
+// outcome answers with a value, or with why there is none.
+func (a *admin) outcome(w http.ResponseWriter) func(value any, err error) {
+	return func(value any, err error) {
+		if err != nil {
+			a.refuse(w, err)
+			return
+		}
+		a.write(w, http.StatusOK, value)
+	}
+}

@@ -1,0 +1,435 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/extproc"
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/adapter"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/modules/orchestration"
+	"github.com/isthmus-mesh/isthmus/modules/policy"
+	"github.com/isthmus-mesh/isthmus/modules/proxy"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+// The decisions of an explanation.
+const (
+	decisionAllow   = "allow"
+	decisionDeny    = "deny"    // by policy
+	decisionRefuse  = "refuse"  // for another reason: it cannot be expressed, or is no request
+	decisionDepends = "depends" // on live state
+)
+
+// captured is a request as a client sent it.
+type captured struct {
+	Method, Host, Path string
+	Header             http.Header
+	Body               []byte
+	API                bool // it came to a socket or port that stands for the orchestrator's API
+}
+
+// explainer explains requests with the gateway's own modules, over an orchestrator that is never asked.
+type explainer struct {
+	set    *manifest.Set
+	engine *policy.Engine
+	peer   manifest.Peer
+	of     neutral.Orchestrator // the peer's type
+	fixed  bool                 // of was given
+	caller string
+	exists bool
+	labels map[string]string
+	target dialect.Cluster
+	end    func()
+}
+
+func newExplainer(ctx context.Context, set *manifest.Set, peer manifest.Peer, o *explainOptions) (*explainer, error) {
+	x := &explainer{set: set, peer: peer, caller: o.caller, exists: o.exists || o.labels != nil, labels: o.labels}
+	if x.labels == nil {
+		x.labels = map[string]string{}
+	}
+	switch neutral.Orchestrator(o.peerType) {
+	case "":
+	case neutral.Docker, neutral.Kubernetes:
+		x.of, x.fixed = neutral.Orchestrator(o.peerType), true
+	default:
+		return nil, fmt.Errorf("--peer-type %q is neither docker nor kubernetes", o.peerType)
+	}
+	var err error
+	if x.engine, err = policy.Compile(set.Policies); err != nil {
+		return nil, err
+	}
+	if x.target, x.end, err = offlineTarget(ctx, set); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+func (x *explainer) close() { x.end() }
+
+// setType says of which type the peer is, where no flag did.
+func (x *explainer) setType(of neutral.Orchestrator) {
+	if !x.fixed {
+		x.of = of
+	}
+}
+
+func (x *explainer) cluster() string { return x.set.Gateway.Metadata.Name }
+
+func (x *explainer) suffix() string { return x.set.Gateway.Spec.Suffix }
+
+func (x *explainer) orchestrator() neutral.Orchestrator {
+	return neutral.Orchestrator(x.set.Gateway.Spec.Orchestrator.Type)
+}
+
+// explain says what would become of one request.
+func (x *explainer) explain(ctx context.Context, c captured) Explained {
+	authority := c.Host
+	if c.API {
+		authority = names.APIHost(x.cluster(), x.suffix())
+	}
+	e := Explained{
+		Request: requestText(c), Authority: authority, Peer: x.peer.Metadata.Name, Caller: x.caller,
+		Class: extproc.NewZone(x.cluster(), x.suffix()).Classify(authority), Losses: []string{}, Questions: []ExplainedQuestion{},
+		Target: fmt.Sprintf("%s (%s)", x.cluster(), x.orchestrator()),
+	}
+	if x.peer.Spec.Suspended {
+		e.Decision, e.Reason = decisionDeny, "the peer is suspended: nothing of it passes"
+		return e
+	}
+	run := &explainRun{explainer: x, out: &e, asked: map[string]bool{}}
+	req := &modules.Request{
+		Class: e.Class, Peer: modules.Peer{Name: x.peer.Metadata.Name, Orchestrator: x.of, Ready: true}, Caller: x.caller,
+		Method: c.Method, Authority: authority, Path: c.Path, Header: crossing(c.Header), Start: time.Now(), EndOfBody: len(c.Body) == 0,
+	}
+	switch e.Class {
+	case modules.ContainerOperation:
+		e.PeerType = string(x.of)
+		run.operation(ctx, req, c.Body)
+	case modules.ServiceQuery:
+		run.query(ctx, req)
+	case modules.ContainerAccess:
+		run.access(ctx, req)
+	default:
+		e.Decision, e.Reason = decisionRefuse, fmt.Sprintf("%s is no name of %s.%s: no service, container or API", authority,
+			x.cluster(), x.suffix())
+	}
+	return e
+}
+
+func requestText(c captured) string {
+	if c.Method == http.MethodConnect {
+		return c.Method + " " + c.Host
+	}
+	return c.Method + " " + c.Path
+}
+
+// crossing is a request's header as the target's gateway sees it: of isthmus' own only what a caller may set.
+func crossing(header http.Header) http.Header {
+	h := header.Clone()
+	for key := range h {
+		if !strings.HasPrefix(strings.ToLower(key), names.HeaderPrefix) {
+			continue
+		}
+		keep := false
+		for _, free := range names.FromCaller {
+			keep = keep || strings.EqualFold(key, free)
+		}
+		if !keep {
+			h.Del(key)
+		}
+	}
+	if upgrade := h.Get("Upgrade"); strings.EqualFold(upgrade, "tcp") { // docker's hijack, as the peer's front sends it on
+		h.Set(names.HeaderSession, upgrade)
+		h.Del("Upgrade")
+		h.Del("Connection")
+	}
+	return h
+}
+
+// explainRun is the explaining of one request.
+type explainRun struct {
+	*explainer
+	out     *Explained
+	asked   map[string]bool
+	bridge  bool // a plan is explained and goes no further
+	planned bool
+}
+
+var _ modules.Policy = (*explainRun)(nil)
+
+var (
+	errLive      = errors.New("live state is not asked")
+	errExplained = errors.New("explained, and not done")
+)
+
+// Judge, Foresee and MayKnow answer as the gateway's policy does, and note down each question.
+func (r *explainRun) Judge(s modules.Subject, verb neutral.Verb, object neutral.Object) modules.Judgement {
+	if object.Labels == nil {
+		object.Labels = map[string]string{}
+	}
+	r.note(question(s, verb, object), true)
+	return judge{r.engine}.Judge(s, verb, object)
+}
+
+// Foresee is Judge before the object is known.
+func (r *explainRun) Foresee(s modules.Subject, verb neutral.Verb, object neutral.Object) modules.Judgement {
+	r.note(question(s, verb, object), false)
+	return judge{r.engine}.Foresee(s, verb, object)
+}
+
+// MayKnow is no question about the request itself.
+func (r *explainRun) MayKnow(s modules.Subject, object neutral.Object) bool {
+	return judge{r.engine}.MayKnow(s, object)
+}
+
+func (r *explainRun) note(q policy.Request, known bool) {
+	found := r.engine.Explanation(q, known)
+	asked := ExplainedQuestion{Question: q.String(), Object: "unknown", Outcome: found.Outcome.String(), Rule: found.Rule, Reason: found.Reason,
+		Policies: explainedPolicies(found)}
+	if known {
+		asked.Object = "known"
+	}
+	key := fmt.Sprintf("%s %v %v %v", asked.Question, known, q.Object.Labels, q.Object.Container != nil)
+	if !r.asked[key] {
+		r.asked[key] = true
+		r.out.Questions = append(r.out.Questions, asked)
+	}
+}
+
+func explainedPolicies(found policy.Explanation) []ExplainedPolicy {
+	all := []ExplainedPolicy{}
+	for _, section := range found.Policies {
+		p := ExplainedPolicy{Policy: section.Policy}
+		for _, f := range section.Findings {
+			p.Rules = append(p.Rules, ExplainedRule{Rule: f.Rule, Outcome: f.Outcome.String(), Why: f.Why})
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// operation runs the adapter as far as it decides.
+func (r *explainRun) operation(ctx context.Context, req *modules.Request, body []byte) {
+	target := explainTarget{Cluster: r.target, run: r}
+	module := adapter.New(adapter.Config{
+		Cluster: r.cluster(), Orchestrator: r.orchestrator(), Namespace: namespaceFor(r.set), Dialects: adapter.Dialects,
+		Target: target, APIVersion: func() string { return "" }, Policy: func() modules.Policy { return r },
+		Log: slog.New(slog.DiscardHandler),
+	})
+	verdict, err := module.Decide(ctx, req)
+	record := verdict.Record
+	if err == nil && verdict.Exchange != nil {
+		var rewrite modules.Rewrite
+		var other *modules.Verdict
+		exchange := verdict.Exchange
+		rewrite, other, err = exchange.Request(ctx, body)
+		record = exchange.Record()
+		switch {
+		case err == nil && other != nil:
+			verdict = *other
+			record = other.Record
+		case err == nil && len(rewrite.Body) > 0:
+			// What the target itself loses is told with its answer. One that makes an object answers with the object.
+			made := modules.Answer{Status: http.StatusCreated, Header: http.Header{"Content-Type": {"application/json"}}, Body: rewrite.Body}
+			if _, answerErr := exchange.Response(ctx, made); answerErr == nil {
+				record = exchange.Record()
+			}
+		}
+	}
+	if err == nil && verdict.Route != nil && verdict.Route.Upstream == names.Bridge && r.of != r.orchestrator() {
+		record, err = r.throughBridge(ctx, module, req, body)
+	}
+	same := r.of == r.orchestrator()
+	switch {
+	case err != nil:
+	case same:
+		r.out.Plan = "handed on untouched: the peer runs " + string(r.of) + " as well"
+	case verdict.Answer != nil && !r.planned:
+		r.out.Plan = "answered by the gateway at once, without the orchestrator"
+	}
+	r.finish(record, err)
+	if err != nil && !errors.Is(err, errLive) {
+		refusal := module.Refuse(req, err)
+		r.out.refusal = &refusal
+	}
+}
+
+// throughBridge gives the request to the bridge, which plans it with its whole content; the plan is not run.
+func (r *explainRun) throughBridge(ctx context.Context, module *adapter.Module, req *modules.Request, body []byte) (modules.Record, error) {
+	r.bridge = true
+	observed := &explainObserver{}
+	bridge := adapter.NewBridge(adapter.BridgeConfig{Module: module, Peer: func(string) modules.Peer { return req.Peer },
+		Observer: observed, BodyLimit: explainBody})
+	defer bridge.Close()
+	request, err := http.NewRequestWithContext(ctx, req.Method, "http://"+req.Authority+req.Path, bytes.NewReader(body))
+	if err != nil {
+		return modules.Record{}, fault.Wrap(fault.Invalid, err, "the request's path cannot be parsed")
+	}
+	request.Header = req.Header.Clone()
+	if request.Header.Get(names.HeaderSession) != "" {
+		request.Header.Set(names.HeaderSessionBody, fmt.Sprint(len(body)))
+	}
+	if r.caller != "" {
+		request.Header.Set(names.HeaderCaller, r.caller)
+	}
+	bridge.ServeHTTP(httptest.NewRecorder(), request)
+	if errors.Is(observed.err, errExplained) {
+		observed.err = nil
+	}
+	return observed.record, observed.err
+}
+
+// explainObserver keeps what the bridge says of its one request.
+type explainObserver struct {
+	record modules.Record
+	err    error
+}
+
+// Begin admits the request: nothing is done, so there is nothing to audit.
+func (*explainObserver) Begin(ctx context.Context, _ *modules.Request) (context.Context, error) {
+	return ctx, nil
+}
+
+// Ended keeps the record.
+func (o *explainObserver) Ended(_ context.Context, _ *modules.Request, record modules.Record, err error) {
+	o.record, o.err = record, err
+}
+
+// query judges a service query: policy and catalogue are compiled to routes, so only the name comes from the module.
+func (r *explainRun) query(ctx context.Context, req *modules.Request) {
+	module := orchestration.New(orchestration.Config{Cluster: r.cluster(), Suffix: r.suffix(),
+		Catalogue: orchestration.NewCatalogue(), Policy: func() modules.Policy { return r }})
+	verdict, err := module.Decide(ctx, req)
+	record := verdict.Record
+	if record.Object.Name == "" {
+		r.finish(record, err)
+		return
+	}
+	subject := modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}
+	judgement := modules.Judgement{}
+	if r.exists {
+		record.Object.Labels = r.labels
+		judgement = r.Judge(subject, neutral.Query, record.Object)
+	} else {
+		judgement = r.Foresee(subject, neutral.Query, record.Object)
+	}
+	r.out.Notes = append(r.out.Notes, "whether the service is exported, and which ports it has, is live state: isthmus catalogue shows it")
+	if judgement.Open {
+		r.finish(record, errLive)
+		return
+	}
+	record.Rule = judgement.Rule
+	if judgement.Allowed {
+		r.out.Plan = "a route in Envoy straight to the service's endpoints"
+		record.Upstream = "service/" + record.Object.Namespace + "/" + record.Object.Name
+	}
+	r.finish(record, judgement.Err())
+}
+
+// access runs the proxy over a container that is supposed, or not known.
+func (r *explainRun) access(ctx context.Context, req *modules.Request) {
+	module := proxy.New(proxy.Config{Cluster: r.cluster(), Suffix: r.suffix(), Pods: r.orchestrator() == neutral.Kubernetes,
+		Locator: explainTarget{Cluster: r.target, run: r}, Policy: func() modules.Policy { return r }})
+	verdict, err := module.Decide(ctx, req)
+	if err == nil || errors.Is(err, errLive) {
+		verdict.Record.Upstream = names.Access
+		r.out.Upstream, r.out.Plan = names.Access, "a connection from Envoy to the container's port"
+	}
+	r.out.Notes = append(r.out.Notes, "whether the container runs, where, and in which network mode, is live state")
+	r.finish(verdict.Record, err)
+}
+
+// finish says the decision.
+func (r *explainRun) finish(record modules.Record, err error) {
+	out := r.out
+	out.Action, out.Verb = string(record.Action), string(record.Verb)
+	out.Object = objectText(record.Object)
+	if out.operation.Action == "" {
+		out.operation.Action, out.operation.Ref = record.Action, record.Object.Name
+		out.operation.Object, out.operation.Verb = record.Object, record.Verb
+	}
+	for _, l := range record.Losses {
+		out.Losses = append(out.Losses, l.String())
+	}
+	f := fault.Of(err)
+	switch last := len(out.Questions) - 1; {
+	case errors.Is(err, errLive) && last >= 0 && out.Questions[last].Outcome == policy.Allow.String():
+		// Policy needs no more to allow it.
+		out.Decision, out.Rule, out.Reason = decisionAllow, out.Questions[last].Rule, "by "+out.Questions[last].Rule
+	case errors.Is(err, errLive):
+		out.Decision, out.Reason = decisionDepends, r.openReason()
+		out.Notes = append(out.Notes, "the object is live state, which is not asked; --exists or --labels KEY=VALUE supposes what it is")
+	case err != nil && denied(err):
+		out.Decision, out.Reason = decisionDeny, f.Message
+		if f.Kind == fault.NotFound {
+			out.Notes = append(out.Notes, "the caller is answered as if there were no such object: it may not know that it is there")
+		}
+	case err != nil:
+		out.Decision, out.Reason = decisionRefuse, f.Message
+		if f.Field != "" && !strings.Contains(f.Message, f.Field) {
+			out.Reason = f.Field + ": " + f.Message
+		}
+	case record.Rule != "":
+		out.Decision, out.Rule, out.Reason, out.Upstream = decisionAllow, record.Rule, "by "+record.Rule, record.Upstream
+	case len(out.Questions) == 0:
+		out.Decision, out.Reason, out.Upstream = decisionAllow, "no policy is asked: it tells nothing of the cluster", record.Upstream
+	default:
+		out.Decision, out.Reason, out.Upstream = decisionDepends, r.openReason(), record.Upstream
+		if record.Verb == neutral.List || record.Verb == neutral.Watch {
+			out.Notes = append(out.Notes, "the list is cut down to the objects that the rules allow, as they are found")
+		} else {
+			out.Notes = append(out.Notes, "the object is live state, which is not asked; --exists or --labels KEY=VALUE supposes what it is")
+		}
+	}
+	if out.Decision == decisionDeny || out.Decision == decisionRefuse {
+		out.Plan, out.Call = "", ""
+	}
+}
+
+// denied tells whether a refusal is policy's, also where it is dressed as something else.
+func denied(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if f, ok := err.(*fault.Error); ok && f.Kind == fault.Denied { //nolint:errorlint // each step of the chain is looked at
+			return true
+		}
+	}
+	return false
+}
+
+// openReason is why the last open question is open.
+func (r *explainRun) openReason() string {
+	for i := len(r.out.Questions) - 1; i >= 0; i-- {
+		if q := r.out.Questions[i]; q.Outcome == policy.NeedsObject.String() {
+			return q.Reason
+		}
+	}
+	return "it depends on the object"
+}
+
+func objectText(o neutral.Object) string {
+	text := string(o.Kind)
+	if o.Resource != "" {
+		text += " (" + o.Resource + ")"
+	}
+	switch {
+	case o.Namespace != "" && o.Name != "":
+		text += " " + o.Namespace + "/" + o.Name
+	case o.Name != "":
+		text += " " + o.Name
+	case o.Namespace != "":
+		text += " in namespace " + o.Namespace
+	}
+	return text
+}

@@ -1,0 +1,228 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+	"github.com/isthmus-mesh/isthmus/xds/peering/join"
+)
+
+// InvitationRequest asks for an invitation.
+type InvitationRequest struct {
+	For     string `json:"for"`     // the cluster that is invited
+	Expires string `json:"expires"` // a duration, as 15m
+	Address string `json:"address"` // host:port by which that cluster reaches this gateway; "" is the peer listener's own
+}
+
+// InvitationState is an invitation as the admin interface tells it; the token only once, to who asked for it.
+type InvitationState struct {
+	ID      string    `json:"id"`
+	For     string    `json:"for"`
+	State   string    `json:"state"`
+	Expires time.Time `json:"expires"`
+	Token   string    `json:"token,omitempty"`
+}
+
+// JoinRequest redeems a token.
+type JoinRequest struct {
+	Token     string   `json:"token"`
+	Addresses []string `json:"addresses"` // host:port by which the inviting cluster reaches this gateway; none if it cannot
+}
+
+// maxInvitation is how long an invitation may be open: a token that lies about for days is found by somebody.
+const maxInvitation = 24 * time.Hour
+
+// invite makes an invitation.
+func (g *gateway) invite(q InvitationRequest) (InvitationState, error) {
+	life, err := time.ParseDuration(q.Expires)
+	if err != nil || life < time.Second || life > maxInvitation {
+		return InvitationState{}, fault.New(fault.Invalid, "--expires %q is not a duration from 1s to %s, as 15m", q.Expires, maxInvitation)
+	}
+	set := g.set.Load()
+	if _, err := peering.NewIdentity(set.Gateway.Spec.TrustDomain, q.For); err != nil {
+		return InvitationState{}, fault.New(fault.Invalid, "--for %q is no cluster's name: %v", q.For, err)
+	}
+	if q.For == g.self.Cluster {
+		return InvitationState{}, fault.New(fault.Invalid, "%s is this cluster itself", q.For)
+	}
+	if fingerprint := g.trusted(q.For); fingerprint != "" {
+		return InvitationState{}, fault.New(fault.Conflict, "%s is a trusted peer already (isthmus peer remove %s ends that)", q.For, q.For)
+	}
+	address := q.Address
+	if address == "" {
+		own := set.Gateway.Spec.Listeners.Peer
+		if !own.IsValid() || own.Addr().IsUnspecified() {
+			return InvitationState{}, fault.New(fault.Invalid,
+				"--address HOST:PORT is needed: the peer listener is on %s, and the token must say how %s reaches it", own, q.For)
+		}
+		address = own.String()
+	} else if err := dialAddress(address); err != nil {
+		return InvitationState{}, err
+	}
+	invitation, secret, err := g.invitations.Create(q.For, life)
+	if err != nil {
+		return InvitationState{}, err
+	}
+	token, err := join.Token{
+		Address: address, Suffix: set.Gateway.Spec.Suffix, Identity: g.self, Fingerprint: g.authority.Fingerprint(),
+		Invitation: invitation.ID, Secret: secret, Expires: invitation.Expires,
+	}.Encode()
+	if err != nil {
+		return InvitationState{}, err
+	}
+	g.log.Info("a peer is invited", "invitation", invitation.ID, "for", q.For, "expires", invitation.Expires)
+	state := invitationState(invitation)
+	state.Token = token
+	return state, nil
+}
+
+func invitationState(i join.Invitation) InvitationState {
+	return InvitationState{ID: i.ID, For: i.For, State: i.State(time.Now()), Expires: i.Expires}
+}
+
+func dialAddress(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || port == "" || port == "0" {
+		return fault.New(fault.Invalid, "%q is not host:port", address)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		return fault.New(fault.Invalid, "nobody can dial %s", address)
+	}
+	return nil
+}
+
+// trusted is the fingerprint of the authority that a peer is trusted by; "" when it is not.
+func (g *gateway) trusted(peer string) string {
+	bundles, err := g.bundles.List()
+	if err != nil {
+		g.log.Error("trust bundles cannot be read", "err", err)
+	}
+	for _, b := range bundles {
+		if b.Peer == peer {
+			return b.Bundle.Fingerprint
+		}
+	}
+	return ""
+}
+
+// admit makes a peer of a gateway that redeemed an invitation.
+func (g *gateway) admit(_ context.Context, j join.Joiner) error {
+	return g.befriend(peering.Identity(j.Bundle.Identity), j.Bundle.Fingerprint, j.Addresses, func() error {
+		return g.bundles.Import(j.Bundle.Identity.Cluster, j.Bundle)
+	})
+}
+
+// befriend trusts a gateway's bundle and writes its document, unless the admin wrote one.
+func (g *gateway) befriend(id peering.Identity, fingerprint string, addresses []string, trustIt func() error) error {
+	if known := g.trusted(id.Cluster); known != "" && known != fingerprint {
+		return join.Reject(errors.New("a peer of this name is trusted already, by another certificate authority; its admin would have to remove it first"))
+	}
+	p, declared := g.set.Load().Peer(id.Cluster)
+	if declared && p.Spec.TrustDomain != id.TrustDomain {
+		return join.Reject(errors.New("a peer of this name is declared with another trust domain"))
+	}
+	if err := trustIt(); err != nil {
+		return err
+	}
+	if !declared || g.joined.holds(p) {
+		p.Metadata.Name = id.Cluster
+		p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, addresses
+		if err := g.joined.put(p); err != nil {
+			return err
+		}
+	}
+	g.readAgain()
+	return nil
+}
+
+// join redeems a token of another gateway. It returns that cluster's name.
+func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
+	token, err := join.ParseToken(q.Token)
+	if err != nil {
+		return "", fault.New(fault.Invalid, "%v", err)
+	}
+	if token.Identity.Cluster == g.self.Cluster {
+		return "", fault.New(fault.Invalid, "the token is of %s, which is this cluster's own name", token.Identity)
+	}
+	for _, a := range q.Addresses {
+		if err := dialAddress(a); err != nil {
+			return "", err
+		}
+	}
+	if known := g.trusted(token.Identity.Cluster); known != "" && known != token.Fingerprint {
+		return "", fault.New(fault.Conflict, "%s is trusted already, by another certificate authority (isthmus peer remove %s ends that)",
+			token.Identity.Cluster, token.Identity.Cluster)
+	}
+	bundle, err := join.Redeem(ctx, token, g.authority.Export(), q.Addresses)
+	var refusal *join.Refusal
+	switch {
+	case errors.As(err, &refusal):
+		return "", fault.New(fault.Denied, "%s refused: %s", token.Identity.Cluster, refusal.Message)
+	case err != nil:
+		return "", fault.Wrap(fault.Unavailable, err, "%v", err)
+	}
+	err = g.befriend(token.Identity, bundle.Fingerprint, []string{token.Address}, func() error {
+		return g.bundles.Import(token.Identity.Cluster, bundle)
+	})
+	if err != nil {
+		return "", fault.Wrap(fault.Internal, err, "%s trusts this gateway now, but not the other way round: %v", token.Identity.Cluster, err)
+	}
+	return token.Identity.Cluster, nil
+}
+
+// own finds a peer that joined; an admin's document is the admin's to change.
+func (g *gateway) own(name string) (manifest.Peer, error) {
+	p, ok := g.set.Load().Peer(name)
+	if !ok {
+		return p, fault.New(fault.NotFound, "no peer is named %q; isthmus peers shows them", name)
+	}
+	if !g.joined.holds(p) {
+		return p, fault.New(fault.Conflict, "peer %s is declared in %s: change it there", name, p.Position().File)
+	}
+	return p, nil
+}
+
+// suspend lets nothing of a peer pass, or again what policy allows.
+func (g *gateway) suspend(name string, suspended bool) error {
+	p, err := g.own(name)
+	if err != nil {
+		return err
+	}
+	p.Spec.Suspended = suspended
+	if err := g.joined.put(p); err != nil {
+		return err
+	}
+	g.readAgain()
+	return nil
+}
+
+// part ends the trust in a peer, and forgets it. Its certificates are refused first of all.
+func (g *gateway) part(name string) error {
+	if _, err := g.own(name); err != nil {
+		return err
+	}
+	if g.trusted(name) != "" {
+		if err := g.bundles.Remove(name); err != nil {
+			return err
+		}
+	}
+	if err := g.joined.remove(name); err != nil {
+		return err
+	}
+	g.readAgain()
+	return nil
+}
+
+// readAgain has the documents looked at without waiting. A wish that comes while one is pending is the same.
+func (g *gateway) readAgain() {
+	select {
+	case g.reread <- struct{}{}:
+	default:
+	}
+}
