@@ -3,6 +3,7 @@ package envoy
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -103,7 +105,22 @@ func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 		StatsConfig:         stats(),
 		DeferredStatOptions: &bootstrapv3.Bootstrap_DeferredStatOptions{EnableDeferredCreationStats: true},
 		OverloadManager:     overload,
+		LayeredRuntime:      runtime(),
 	}, nil
+}
+
+// runtime is about streams that are given up soon after they began. A link between gateways carries those of all
+// callers that hang up, so it is not ended for them (Envoy's default is 250); the listeners' own limits hold. And no
+// connection gets more than a few requests served before the others have their turn, and before what they caused is
+// written.
+func runtime() *bootstrapv3.LayeredRuntime {
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name: "isthmus",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"overload.premature_reset_total_stream_count": structpb.NewNumberValue(math.MaxUint32),
+			"http.max_requests_per_io_cycle":              structpb.NewNumberValue(64),
+		}}},
+	}}}
 }
 
 // overloadManager sets the limits at which Envoy refuses more rather than fail all.

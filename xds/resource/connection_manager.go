@@ -8,6 +8,7 @@ import (
 	tracev3 "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 const (
@@ -20,6 +21,13 @@ const (
 	// Together their windows fit the largest one of a connection, so no stream that stalls stops the others.
 	peerStreams          = 127
 	peerConnectionWindow = peerStreams * peerStreamWindow
+	// peerResets is what the peer link takes of streams that are given up, at once and a second, and peerControlFrames
+	// what it queues of them; a gateway gives up a stream for every caller that hangs up.
+	peerResets        = 1 << 20
+	peerControlFrames = 20_000
+	// outboundFrames is what a connection of HTTP/2 queues of data, in frames. Bytes are bounded by the windows; streams of
+	// small messages, logs and events among them, must not end all others of the link.
+	outboundFrames = 1 << 17
 	// The same for what is on this machine or near.
 	localStreamWindow     = 1 << 20
 	localStreams          = 1024
@@ -80,15 +88,21 @@ func localHTTP2() *corev3.Http2ProtocolOptions {
 	return &corev3.Http2ProtocolOptions{
 		AllowConnect:                true,
 		MaxConcurrentStreams:        u32(localStreams),
+		MaxOutboundFrames:           u32(outboundFrames),
 		InitialStreamWindowSize:     u32(localStreamWindow),
 		InitialConnectionWindowSize: u32(localConnectionWindow),
 	}
 }
 
 // peerHTTP2 is HTTP/2 between gateways. A gateway that vanished is noticed in 15 seconds, though nothing is under way.
+// All callers share the link, so what one of them, or one service, does wrong ends its stream and not the connection.
 func peerHTTP2() *corev3.Http2ProtocolOptions {
 	return &corev3.Http2ProtocolOptions{
-		AllowConnect:                true,
+		AllowConnect:                            true,
+		OverrideStreamErrorOnInvalidHttpMessage: yes(),
+		StreamResetBurst:                        wrapperspb.UInt64(peerResets), StreamResetRate: wrapperspb.UInt64(peerResets),
+		MaxOutboundControlFrames:    u32(peerControlFrames),
+		MaxOutboundFrames:           u32(outboundFrames),
 		MaxConcurrentStreams:        u32(peerStreams),
 		InitialStreamWindowSize:     u32(peerStreamWindow),
 		InitialConnectionWindowSize: u32(peerConnectionWindow),

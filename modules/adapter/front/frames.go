@@ -22,8 +22,12 @@ const (
 	framingOff // a terminal's raw bytes
 )
 
-// frames passes a stream through so that what was delivered always ends between two frames: a frame that has arrived in
-// part is delivered as a frame of that part. When the stream breaks off, one frame of frameError can then follow, and
+// heldPayload is the largest payload that is held until it is whole. Clients take a frame of a service's logs for one
+// message, so messages, which engines cut at 16 KiB, must not be cut elsewhere.
+const heldPayload = 64 << 10
+
+// frames passes a stream through so that what was delivered always ends between two frames: a large frame that has
+// arrived in part is delivered as a frame of that part, a small one when it is whole. When the stream breaks off, one frame of frameError can then follow, and
 // the client fails with a message; a client of a hijacked connection cannot tell a cut from an end otherwise.
 type frames struct {
 	src     io.Reader
@@ -35,7 +39,9 @@ type frames struct {
 	out  []byte // not delivered yet
 	held []byte // a frame's head that has arrived in part
 	head [frameHead]byte
-	left uint32 // of the current frame's payload
+	size uint32 // of the current frame's payload
+	left uint32 // of it, not arrived
+	part []byte // of it, arrived and not delivered
 	err  error  // of src, delivered after out
 	room []byte // backs out
 }
@@ -78,9 +84,16 @@ func (f *frames) take(b []byte) {
 			return
 		case f.left > 0:
 			n := min(int(f.left), len(b))
-			binary.BigEndian.PutUint32(f.head[4:], uint32(n))
-			f.room = append(append(f.room, f.head[:]...), b[:n]...)
 			f.left -= uint32(n)
+			switch whole := f.left == 0; {
+			case f.size > heldPayload || whole && len(f.part) == 0:
+				f.deliver(b[:n])
+			default:
+				if f.part = append(f.part, b[:n]...); whole {
+					f.deliver(f.part)
+					f.part = f.part[:0]
+				}
+			}
 			b = b[n:]
 		default:
 			n := min(frameHead-len(f.held), len(b))
@@ -89,6 +102,12 @@ func (f *frames) take(b []byte) {
 			f.readHead()
 		}
 	}
+}
+
+// deliver puts a payload into room, as a frame of its own.
+func (f *frames) deliver(payload []byte) {
+	binary.BigEndian.PutUint32(f.head[4:], uint32(len(payload)))
+	f.room = append(append(f.room, f.head[:]...), payload...)
 }
 
 // readHead looks at what is held of a frame's head.
@@ -104,7 +123,8 @@ func (f *frames) readHead() {
 	}
 	f.state = framingOn
 	copy(f.head[:], f.held)
-	f.left = binary.BigEndian.Uint32(f.held[4:])
+	f.size = binary.BigEndian.Uint32(f.held[4:])
+	f.left = f.size
 	f.held = f.held[:0]
 	if f.left == 0 {
 		f.room = append(f.room, f.head[:]...)
@@ -129,6 +149,10 @@ func (f *frames) plausible() bool {
 // end adds what the stream's end needs.
 func (f *frames) end(err error) {
 	f.err = err
+	if len(f.part) > 0 {
+		f.deliver(f.part)
+		f.part = nil
+	}
 	if errors.Is(err, io.EOF) {
 		f.room = append(f.room, f.held...)
 		f.held = f.held[:0]

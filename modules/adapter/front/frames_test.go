@@ -48,8 +48,7 @@ func TestFrames(t *testing.T) {
 	}{
 		{name: "whole frames are left alone", known: true, chunks: [][]byte{whole}, err: io.EOF, want: whole},
 		{name: "a split head is joined", known: true, chunks: [][]byte{whole[:3], whole[3:]}, err: io.EOF, want: whole},
-		{name: "a split payload becomes two frames", known: true, chunks: [][]byte{whole[:10], whole[10:]}, err: io.EOF,
-			want: append(append(frame(1, "ou"), frame(1, "t")...), frame(2, "err")...)},
+		{name: "a split payload stays one frame", known: true, chunks: [][]byte{whole[:10], whole[10:]}, err: io.EOF, want: whole},
 		{name: "an empty frame stays", known: true, chunks: [][]byte{frame(1, "")}, err: io.EOF, want: frame(1, "")},
 		{name: "sniffed", chunks: [][]byte{whole}, err: errCut, want: append(bytes.Clone(whole), frame(3, "cut\n")...)},
 		{name: "cut between frames", known: true, chunks: [][]byte{whole}, err: errCut, want: append(bytes.Clone(whole), frame(3, "cut\n")...)},
@@ -71,6 +70,16 @@ func TestFrames(t *testing.T) {
 				t.Errorf("read %q, error %v\nwant %q, error %v", got, err, tt.want, tt.err)
 			}
 		})
+	}
+}
+
+// TestLargeFrame delivers of a frame that is not held what has arrived.
+func TestLargeFrame(t *testing.T) {
+	t.Parallel()
+	large := frame(1, strings.Repeat("x", heldPayload+1))
+	got, err := io.ReadAll(newFrames(&chunked{chunks: [][]byte{large[:100]}, err: errCut}, true, "cut"))
+	if want := append(frame(1, strings.Repeat("x", 100-frameHead)), frame(3, "cut\n")...); !bytes.Equal(got, want) || !errors.Is(err, errCut) {
+		t.Errorf("read %q, error %v", got, err)
 	}
 }
 

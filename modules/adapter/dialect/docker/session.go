@@ -51,7 +51,13 @@ type session struct {
 	mu       sync.Mutex // guards what follows, and writing to w
 	accepted bool
 	closed   bool
+	pending  *time.Timer // flushes what was written; nil when nothing waits
+	broken   error       // of a flush that nobody waited for
 }
+
+// gathering is how long what was written may wait for more. Each flush is a frame of its own on the whole way to the
+// caller, and a container writes as many lines as it likes.
+const gathering = 2 * time.Millisecond
 
 var _ dialect.Session = (*session)(nil)
 
@@ -134,10 +140,23 @@ func (s *session) write(data []byte) error {
 	if _, err := s.w.Write(data); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the caller is gone")
 	}
-	if s.live() {
-		return s.flush()
+	if s.live() && s.pending == nil {
+		s.pending = time.AfterFunc(gathering, s.flushPending)
 	}
-	return nil
+	return s.broken
+}
+
+// flushPending is called when the time of gathering is over.
+func (s *session) flushPending() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending == nil || s.closed {
+		return
+	}
+	s.pending = nil
+	if err := s.flush(); err != nil {
+		s.broken = err
+	}
 }
 
 var errClosed = fault.New(fault.Unavailable, "the session is closed")
@@ -222,7 +241,13 @@ func (s *session) Close(result neutral.Result, err error) error {
 	if s.closed {
 		return nil
 	}
-	defer func() { s.closed = true }()
+	defer func() {
+		s.closed = true
+		if s.pending != nil {
+			s.pending.Stop()
+			s.pending = nil
+		}
+	}()
 	if errors.Is(err, errDetached) {
 		err = nil
 	}
@@ -297,11 +322,15 @@ func (s *session) writeLast(value any) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "the answer could not be written")
 	}
-	return s.write(append(line, '\n'))
+	if err := s.write(append(line, '\n')); err != nil {
+		return err
+	}
+	return s.flush()
 }
 
-// cut ends the connection or the HTTP/2 stream as broken.
+// cut ends the connection or the HTTP/2 stream as broken, after what was written before.
 func (s *session) cut() {
+	_ = s.flush() // a caller that is gone needs no cut
 	long := time.Unix(1, 0)
 	if err := s.controller.SetWriteDeadline(long); err != nil {
 		// The writer has no deadlines. net/http takes this panic as the wish to cut the answer off.
