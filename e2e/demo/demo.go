@@ -176,6 +176,9 @@ func (d *Demo) writeEnv() error {
 		"export EDGE_WEST=" + gateway("west").Edge,
 		"export ACCESS=" + d.Access,
 		"export DEMO_IMAGE=" + Image,
+		"# Each cluster has a network namespace of its own; what isthmus access opens in west is there: $IN_WEST curl ...",
+		"export IN_WEST=\"nsenter --net=/run/netns/" + d.Bed.Cluster("west").Namespace + " --\"",
+		"export IN_EAST=\"nsenter --net=/run/netns/" + d.Bed.Cluster("east").Namespace + " --\"",
 	}
 	return os.WriteFile(filepath.Join(d.Bed.Root, "env"), []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }
