@@ -1,7 +1,6 @@
 package front
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,12 +10,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
-
-	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // newProxy forwards ordinary requests. Both bodies stream, each piece as it comes: a build's context goes up while its
@@ -65,36 +60,6 @@ func (s *Server) modifyResponse(response *http.Response) error {
 type readCloser struct {
 	io.Reader
 	io.Closer
-}
-
-// unify makes an answer one that a docker client understands: without what gateways say to each other, and with a JSON
-// body where an Envoy on the way gave up. What Envoy writes there is for its operator, and can name addresses.
-func (s *Server) unify(response *http.Response) {
-	stripGateway(response.Header)
-	if !strings.HasPrefix(response.Header.Get("Content-Type"), "text/plain") || response.Header.Get("Server") != "envoy" {
-		return
-	}
-	switch response.StatusCode {
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-	default:
-		return
-	}
-	said, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-	_ = response.Body.Close()
-	s.config.Log.Warn("the gateways could not carry a request", "status", response.StatusCode, "said", string(said))
-	body := errorBody("peer " + s.config.Peer + " is not reachable from this gateway, or its orchestrator is not")
-	response.Header.Set("Content-Type", "application/json")
-	response.Header.Set("Content-Length", strconv.Itoa(len(body)))
-	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-}
-
-// stripGateway removes headers that are no business of a docker client.
-func stripGateway(header http.Header) {
-	for key := range header {
-		if k := strings.ToLower(key); strings.HasPrefix(k, names.HeaderPrefix) || strings.HasPrefix(k, "x-envoy-") {
-			delete(header, key)
-		}
-	}
 }
 
 func (s *Server) cutMessage() string { return "stream from peer " + s.config.Peer + " was cut" }

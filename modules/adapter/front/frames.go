@@ -27,8 +27,9 @@ const (
 const heldPayload = 64 << 10
 
 // frames passes a stream through so that what was delivered always ends between two frames: a large frame that has
-// arrived in part is delivered as a frame of that part, a small one when it is whole. When the stream breaks off, one frame of frameError can then follow, and
-// the client fails with a message; a client of a hijacked connection cannot tell a cut from an end otherwise.
+// arrived in part is delivered as a frame of that part, a small one when it is whole. When the stream breaks off, one
+// frame of frameError can then follow, and the client fails with a message; a client of a hijacked connection cannot tell
+// a cut from an end otherwise.
 type frames struct {
 	src     io.Reader
 	message string

@@ -167,7 +167,7 @@ func TestSessionCut(t *testing.T) {
 				if tt.raw {
 					_, _ = io.WriteString(c, "$ ")
 				} else {
-					_, _ = c.Write([]byte{1, 0, 0, 0, 0, 0, 0, 9, 'h', 'a', 'l', 'f'}) // of nine bytes
+					_, _ = c.Write(append(frame(1, "whole"), 1, 0, 0, 0, 0, 0, 0, 9, 'h', 'a', 'l', 'f')) // half of nine bytes
 				}
 				<-release
 			})
@@ -189,7 +189,7 @@ func TestSessionCut(t *testing.T) {
 				return
 			}
 			frames := split(t, append(begin, rest...))
-			if len(frames) != 2 || frames[0] != "1:half" || frames[1] != "3:stream from peer east was cut\n" {
+			if len(frames) != 3 || frames[0] != "1:whole" || frames[1] != "1:half" || frames[2] != "3:stream from peer east was cut\n" {
 				t.Errorf("frames %q", frames)
 			}
 		})

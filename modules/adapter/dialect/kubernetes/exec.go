@@ -39,7 +39,11 @@ func (a *action) createExec(ctx context.Context) (neutral.Result, error) {
 	if found.State.Status != neutral.StatusRunning {
 		return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", found.ID)
 	}
-	_, losses, err := execCommand(a.op.Exec, &found.Container)
+	own, err := a.userOfExec(ctx, a.op.Exec.User, found)
+	if err != nil {
+		return neutral.Result{}, err
+	}
+	_, losses, err := execCommand(a.op.Exec, &found.Container, own)
 	return neutral.Result{Container: &found.Container, Losses: losses}, err
 }
 
@@ -56,7 +60,11 @@ func (a *action) startExec(ctx context.Context, session neutral.Session) (neutra
 	if found.State.Status != neutral.StatusRunning {
 		return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", found.ID)
 	}
-	command, losses, err := execCommand(spec, &found.Container)
+	own, err := a.userOfExec(ctx, spec.User, found)
+	if err != nil {
+		return neutral.Result{}, err
+	}
+	command, losses, err := execCommand(spec, &found.Container, own)
 	if err != nil {
 		return neutral.Result{}, err
 	}
@@ -94,10 +102,10 @@ func (a *action) startExec(ctx context.Context, session neutral.Session) (neutra
 }
 
 // execCommand writes docker's options of an exec as a command, for Kubernetes has only a command. What runs it in
-// another directory or environment must be in the image.
-func execCommand(spec *neutral.ExecSpec, c *neutral.Container) ([]string, []neutral.Loss, error) {
-	if spec.User != "" && !sameUser(spec.User, c.User) {
-		return nil, nil, refuse("User", "Kubernetes runs commands as the container's own user")
+// another directory or environment must be in the image. own is the user that the container runs as, "" where unknown.
+func execCommand(spec *neutral.ExecSpec, c *neutral.Container, own string) ([]string, []neutral.Loss, error) {
+	if spec.User != "" && !sameUser(spec.User, own) {
+		return nil, nil, refuseUser(spec.User, own)
 	}
 	if spec.Privileged && !c.Security.Privileged {
 		return nil, nil, refuse("Privileged", "Kubernetes runs commands with the container's own rights")
@@ -118,15 +126,6 @@ func execCommand(spec *neutral.ExecSpec, c *neutral.Container) ([]string, []neut
 		losses = append(losses, neutral.Loss{Field: "WorkingDir", Change: "entered by the image's shell", Reason: "Kubernetes runs a command and no more"})
 	}
 	return command, losses, nil
-}
-
-// sameUser compares an exec's user with the container's; root has one number in every image, other names do not.
-func sameUser(wanted, own string) bool {
-	uid, gid, both := strings.Cut(wanted, ":")
-	ownUID, ownGID, _ := strings.Cut(own, ":")
-	a, errA := numericID(uid)
-	b, errB := numericID(ownUID)
-	return errA == nil && errB == nil && a == b && (!both || gid == ownGID)
 }
 
 // run executes or attaches. A command that could not be started gives its exit code and the runtime's words; err is

@@ -36,7 +36,7 @@ func TestExecCommand(t *testing.T) {
 		"option":        {spec: neutral.ExecSpec{Command: []string{"id"}, Env: []string{"-i=x"}}, kind: fault.Invalid},
 		"no value":      {spec: neutral.ExecSpec{Command: []string{"id"}, Env: []string{"A"}}, kind: fault.Invalid},
 	} {
-		got, losses, err := execCommand(&x.spec, c)
+		got, losses, err := execCommand(&x.spec, c, c.User)
 		if x.kind != 0 {
 			if !fault.Is(err, x.kind) {
 				t.Errorf("%s: %v, %v", name, got, err)
