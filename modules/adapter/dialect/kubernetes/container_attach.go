@@ -150,8 +150,8 @@ func (t *attachment) terminal(ctx context.Context) error {
 	}
 	if err != nil && !out.written() {
 		// It had ended before anybody could attach: its log is all there is.
-		logs := neutral.LogOptions{Stdout: true, Stderr: true, Tail: -1}
-		return t.readLog(ctx, t.now(), logs, t.session, t.emit)
+		window := newLogWindow(neutral.LogOptions{Stdout: true, Stderr: true, Tail: -1}, true, t.emit)
+		return t.readRest(ctx, t.pod, t.instance, window, *window.native(t.found.native()), &logPosition{})
 	}
 	return nil
 }

@@ -34,11 +34,8 @@ func (a *action) planEvents() (dialect.Plan, error) {
 var errUntil = errors.New("the wanted time is over")
 
 func (a *action) watchEvents(ctx context.Context, filter *containerFilter, session neutral.Session) error {
-	if !a.op.Until.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, a.op.Until, errUntil)
-		defer cancel()
-	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	if err := session.Accept(); err != nil {
 		return err
 	}
@@ -60,7 +57,17 @@ func (a *action) watchEvents(ctx context.Context, filter *containerFilter, sessi
 			}
 			if first {
 				first, seen = false, there
-				return false, a.tellPast(pods, filter, session)
+				if err := a.tellPast(pods, filter, session); err != nil || a.op.Until.IsZero() {
+					return false, err
+				}
+				// What is past is told however long ago the wanted time was over; only what is to come ends with it.
+				left := time.Until(a.op.Until)
+				if left <= 0 {
+					return true, nil
+				}
+				timer := time.AfterFunc(left, func() { cancel(errUntil) })
+				context.AfterFunc(ctx, func() { timer.Stop() })
+				return false, nil
 			}
 			// A gap: what changed meanwhile is told now.
 			for uid, before := range seen {
@@ -111,7 +118,7 @@ func (a *action) tellPast(pods []corev1.Pod, filter *containerFilter, session ne
 	}
 	slices.SortStableFunc(past, func(x, y podEvent) int { return x.Time.Compare(y.Time) })
 	for _, event := range past {
-		if event.Time.Before(a.op.Since) {
+		if event.Time.Before(a.op.Since) || !a.op.Until.IsZero() && event.Time.After(a.op.Until) {
 			continue
 		}
 		if err := a.tell(event, filter, session); err != nil {

@@ -70,8 +70,19 @@ func (c *Cluster) readLog(ctx context.Context, found *located, options neutral.L
 		}
 	}
 	window := newLogWindow(options, found.TTY, emit)
-	native := window.native(found.native())
-	body, err := c.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, native).Stream(ctx)
+	request := window.native(found.native())
+	position := &logPosition{tailed: request.TailLines != nil}
+	native := request
+	var err error
+	if options.Follow && options.Tail == 0 {
+		if err = c.markEnd(ctx, pod, *request, position); err == nil {
+			native = position.native(*request)
+		}
+	}
+	var body io.ReadCloser
+	if err == nil {
+		body, err = c.client.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, native).Stream(ctx)
+	}
 	if apierrors.IsNotFound(err) {
 		return fault.Wrap(fault.NotFound, err, "No such container: %s", found.Name)
 	}
@@ -82,7 +93,7 @@ func (c *Cluster) readLog(ctx context.Context, found *located, options neutral.L
 	if err := session.Accept(); err != nil {
 		return err
 	}
-	err = scanLog(body, window.line)
+	err = scanLog(body, native.SinceTime != nil, position.after(window.line))
 	switch {
 	case errors.Is(err, errLogEnd):
 		err = nil
@@ -93,7 +104,10 @@ func (c *Cluster) readLog(ctx context.Context, found *located, options neutral.L
 		if broken := c.confirmEnd(ctx, pod, found.native(), instance, err); broken != nil {
 			return logEnd(ctx, broken)
 		}
-		err = nil
+		if err = c.readRest(ctx, pod, instance, window, *request, position); errors.Is(err, errLogEnd) {
+			err = nil
+		}
+		err = logEnd(ctx, err)
 	}
 	if err != nil {
 		return err
@@ -200,6 +214,7 @@ type logWindow struct {
 	tty     bool
 	emit    func(neutral.Chunk) error
 	tail    []neutral.Chunk // the last lines before Until, when both are asked for
+	early   bool            // the present line is from before Since
 }
 
 func newLogWindow(options neutral.LogOptions, tty bool, emit func(neutral.Chunk) error) *logWindow {
@@ -229,14 +244,12 @@ func (w *logWindow) native(container string) *corev1.PodLogOptions {
 
 func (w *logWindow) line(at time.Time, data []byte) error {
 	if !at.IsZero() {
-		if at.Before(w.options.Since) {
-			return nil
-		}
+		w.early = at.Before(w.options.Since)
 		if !w.options.Until.IsZero() && at.After(w.options.Until) {
 			return errLogEnd
 		}
 	}
-	if !w.options.Stdout {
+	if w.early || !w.options.Stdout {
 		return nil
 	}
 	if w.tty {
@@ -272,8 +285,9 @@ func (w *logWindow) flush() error {
 }
 
 // scanLog reads lines that begin with their time. A line that is longer than a buffer comes in pieces, of which the
-// first alone has the time. Data is not kept by line.
-func scanLog(r io.Reader, line func(at time.Time, data []byte) error) error {
+// first alone has the time. Data is not kept by line. A log from a time on can begin inside a line whose beginning is
+// older, which is left out.
+func scanLog(r io.Reader, inside bool, line func(at time.Time, data []byte) error) error {
 	reader := bufio.NewReaderSize(r, logBuffer)
 	begin := true
 	for {
@@ -282,12 +296,14 @@ func scanLog(r io.Reader, line func(at time.Time, data []byte) error) error {
 			at, data := time.Time{}, piece
 			if begin {
 				var ok bool
-				if at, data, ok = cutTime(piece); !ok {
+				at, data, ok = cutTime(piece)
+				inside = inside && !ok && !errors.Is(err, io.EOF)
+				if !ok && !inside {
 					// The kubelet writes its own errors into the log.
 					return fault.Wrap(fault.Unavailable, errors.New(string(piece)), "the node could not give the container's log")
 				}
 			}
-			if len(data) > 0 {
+			if len(data) > 0 && !inside {
 				if err := line(at, data); err != nil {
 					return err
 				}

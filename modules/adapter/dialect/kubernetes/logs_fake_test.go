@@ -23,7 +23,7 @@ type fakeAPI struct {
 	mu     sync.Mutex
 	pod    *corev1.Pod
 	deaf   bool // lists fail
-	log    func(w http.ResponseWriter)
+	log    func(w http.ResponseWriter, r *http.Request)
 	change chan struct{} // closed at the next change
 }
 
@@ -54,7 +54,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == pods+"/web/log":
 		w.Header().Set("Content-Type", "text/plain")
-		f.log(w)
+		f.log(w, r)
 	case r.URL.Path == pods+"/web":
 		_ = json.NewEncoder(w).Encode(pod)
 	case r.URL.Path == pods && r.URL.Query().Get("watch") != "":
@@ -115,7 +115,7 @@ func TestLogEnds(t *testing.T) {
 	for _, action := range []neutral.Action{neutral.ContainerLogs, neutral.ContainerAttach} {
 		f := &fakeAPI{}
 		c := f.serve(t, running())
-		f.log = func(w http.ResponseWriter) {
+		f.log = func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(logText("one", "two")))
 			time.AfterFunc(100*time.Millisecond, func() {
 				ended := exited(0)
@@ -139,7 +139,7 @@ func TestLogBreaks(t *testing.T) {
 	f := &fakeAPI{}
 	c := f.serve(t, running())
 	c.endDelay = 2 * time.Second
-	f.log = func(w http.ResponseWriter) {
+	f.log = func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(logText("one")))
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
@@ -157,7 +157,7 @@ func TestLogEndsLate(t *testing.T) {
 	f := &fakeAPI{}
 	c := f.serve(t, running())
 	c.endDelay = 3 * time.Second
-	f.log = func(w http.ResponseWriter) {
+	f.log = func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(logText("one")))
 		ended := exited(0)
 		ended.Terminated.ContainerID = "containerd://web"
@@ -176,7 +176,7 @@ func TestLogWaits(t *testing.T) {
 	t.Parallel()
 	f := &fakeAPI{}
 	c := f.serve(t, nil)
-	f.log = func(w http.ResponseWriter) { _, _ = w.Write([]byte(logText("late"))) }
+	f.log = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(logText("late"))) }
 	time.AfterFunc(200*time.Millisecond, func() { f.set(f.webPod(t, exited(0))) })
 	if r, err := followLog(t, c, neutral.ContainerLogs); err != nil || r.text() != "late\n" {
 		t.Errorf("%q, %v", r.text(), err)

@@ -28,7 +28,7 @@ func TestScanLog(t *testing.T) {
 	long := strings.Repeat("x", 3*logBuffer)
 	var got strings.Builder
 	times := 0
-	err := scanLog(strings.NewReader(logText("one", "", long)+logStart.Format(time.RFC3339Nano)+" no end"), func(at time.Time, data []byte) error {
+	err := scanLog(strings.NewReader(logText("one", "", long)+logStart.Format(time.RFC3339Nano)+" no end"), false, func(at time.Time, data []byte) error {
 		if !at.IsZero() {
 			times++
 		}
@@ -42,7 +42,7 @@ func TestScanLog(t *testing.T) {
 
 func TestScanLogOfKubelet(t *testing.T) {
 	t.Parallel()
-	err := scanLog(strings.NewReader(logText("one")+"failed to try resolving symlinks in path /var/log/pods/x at 10.0.0.1"),
+	err := scanLog(strings.NewReader(logText("one")+"failed to try resolving symlinks in path /var/log/pods/x at 10.0.0.1"), false,
 		func(time.Time, []byte) error { return nil })
 	if !fault.Is(err, fault.Unavailable) || strings.Contains(fault.Of(err).Message, "10.0.0.1") {
 		t.Errorf("the kubelet's own words: %v", err)
@@ -73,7 +73,7 @@ func TestLogWindow(t *testing.T) {
 			got.Write(chunk.Data)
 			return nil
 		})
-		err := scanLog(strings.NewReader(logText("a", "b", "c")), w.line)
+		err := scanLog(strings.NewReader(logText("a", "b", "c")), false, w.line)
 		if err != nil && !errors.Is(err, errLogEnd) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -97,7 +97,7 @@ func FuzzScanLog(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, text []byte) {
 		total := 0
-		err := scanLog(bytes.NewReader(text), func(_ time.Time, data []byte) error {
+		err := scanLog(bytes.NewReader(text), false, func(_ time.Time, data []byte) error {
 			if len(data) == 0 {
 				t.Error("an empty piece")
 			}
