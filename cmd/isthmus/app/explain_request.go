@@ -318,7 +318,7 @@ func (r *explainRun) query(ctx context.Context, req *modules.Request) {
 		return
 	}
 	subject := modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}
-	judgement := modules.Judgement{}
+	var judgement modules.Judgement
 	if r.exists {
 		record.Object.Labels = r.labels
 		judgement = r.Judge(subject, neutral.Query, record.Object)

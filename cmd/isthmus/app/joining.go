@@ -113,7 +113,7 @@ func (g *gateway) trusted(peer string) string {
 
 // admit makes a peer of a gateway that redeemed an invitation.
 func (g *gateway) admit(_ context.Context, j join.Joiner) error {
-	return g.befriend(peering.Identity(j.Bundle.Identity), j.Bundle.Fingerprint, j.Addresses, func() error {
+	return g.befriend(j.Bundle.Identity, j.Bundle.Fingerprint, j.Addresses, func() error {
 		return g.bundles.Import(j.Bundle.Identity.Cluster, j.Bundle)
 	})
 }

@@ -1,7 +1,6 @@
 package front
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -150,7 +149,7 @@ func TestBrokenError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	if got, err := io.ReadAll(answer.Body); !errors.Is(err, io.ErrUnexpectedEOF) || !bytes.HasPrefix([]byte(`{"mess`), got) {
+	if got, err := io.ReadAll(answer.Body); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(`{"mess`, string(got)) {
 		t.Errorf("read %q, %v", got, err)
 	}
 }

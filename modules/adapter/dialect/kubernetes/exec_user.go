@@ -33,7 +33,7 @@ func effectiveUser(wanted string, c *neutral.Container, status *corev1.Container
 	}
 	uid, gid, both := strings.Cut(wanted, ":")
 	if _, err := numericID(uid); wanted == "" || err != nil {
-		return known, nil // there is nothing to compare
+		return known, nil //nolint:nilerr // a name that is no number: there is nothing to compare
 	}
 	ownUID, ownGID, _ := strings.Cut(known, ":")
 	if ownUID == "" {
