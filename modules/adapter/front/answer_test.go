@@ -149,7 +149,8 @@ func TestBrokenError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	if got, err := io.ReadAll(answer.Body); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(`{"mess`, string(got)) {
+	const sent = `{"mess`
+	if got, err := io.ReadAll(answer.Body); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.HasPrefix(sent, string(got)) {
 		t.Errorf("read %q, %v", got, err)
 	}
 }
