@@ -135,7 +135,7 @@ func TestEveryRouteToServiceIsGuarded(t *testing.T) {
 			}
 		}
 	}
-	if found != (2*len(web.Ports)-1)*len(peers) { // the port of TCP has one for each peer
+	if found != len(web.Ports)*len(peers) {
 		t.Errorf("%d routes to services", found)
 	}
 }

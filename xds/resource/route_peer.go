@@ -50,7 +50,7 @@ func ServiceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.
 		var routes []*routev3.Route
 		for _, id := range slices.Compact(slices.Sorted(slices.Values(s.Peers))) {
 			if peer, ok := peerNames[id]; ok {
-				routes = append(routes, serviceRoutes(cluster, s, port, id, peer)...)
+				routes = append(routes, serviceRoute(cluster, s, port, id, peer))
 			}
 		}
 		hosts = append(hosts, &routev3.VirtualHost{
@@ -60,28 +60,27 @@ func ServiceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.
 	return hosts
 }
 
-// serviceRoutes decide that one peer's query goes to the service; they have the peer's name. HeaderPeer is Envoy's own
-// word (fromPeer), as it is for all that external processing decides; a filter that holds the certificate against the
-// peer once more costs a tenth of the whole request. The service sees the name that was queried: links and cookies that
-// it makes of it lead the caller back through the gateways, and it tells nothing of this cluster. A port of HTTP can be
-// tunnelled to as well: clients of a proxy do so on their own.
-func serviceRoutes(cluster string, s Service, port neutral.ServicePort, id, peer string) []*routev3.Route {
-	routes := []*routev3.Route{forward(connect(headerIs(names.HeaderPeer, id)), tunnel(cluster))}
-	if port.App != neutral.TCP {
+// serviceRoute decides that one peer's query goes to the service; it has the peer's name. HeaderPeer is Envoy's own word
+// (fromPeer), as it is for all that external processing decides; a filter that holds the certificate against the peer
+// once more costs a tenth of the whole request. The service sees the name that was queried: links
+// and cookies that it makes of it lead the caller back through the gateways, and it tells nothing of this cluster.
+func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer string) *routev3.Route {
+	var route *routev3.Route
+	if port.App == neutral.TCP {
+		route = forward(connect(headerIs(names.HeaderPeer, id)), tunnel(cluster))
+	} else {
 		action := to(cluster, 0)
 		action.RetryPolicy = again()
-		routes = append(routes, forward(anyPath(headerIs(names.HeaderPeer, id)), action))
+		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
 	}
+	route.TypedPerFilterConfig = decidedByRoute()
+	route.Name = peer
 	service := s.Namespace + "/" + s.Name
-	for _, route := range routes {
-		route.Name = peer
-		route.TypedPerFilterConfig = decidedByRoute()
-		route.Metadata = decision{
-			kind: kindQuery, peer: peer, verb: string(neutral.Query), decision: "allow",
-			object: string(neutral.KindService) + " " + service, service: service,
-		}.metadata()
-	}
-	return routes
+	route.Metadata = decision{
+		kind: kindQuery, peer: peer, verb: string(neutral.Query), decision: "allow",
+		object: string(neutral.KindService) + " " + service, service: service,
+	}.metadata()
+	return route
 }
 
 // Served tells whether a port can be queried at all; the ports of a Service given here are.
