@@ -25,11 +25,11 @@ const (
 )
 
 var floodAbuses = []floodAbuse{
-	{abuse{"rapid reset by a peer", "2,000 queries, each given up at once, on one connection", borne, manyWebs}, rapidly(byPeer(rapidReset(2_000)))},
-	{abuse{"rapid reset by a caller", "50,000 over HTTP/2 to the edge", borne, manyWebs}, rapidly(func(t *testing.T, v *victim) string {
+	{abuse{"rapid reset by a peer", "2,000 queries, each given up at once, on one connection", borne, manyWebs}, bearing(byPeer(rapidReset(2_000)))},
+	{abuse{"rapid reset by a caller", "50,000 over HTTP/2 to the edge", borne, manyWebs}, bearing(func(t *testing.T, v *victim) string {
 		return v.floodEdge(t, rapidReset(50_000))
 	})},
-	{abuse{"rapid reset by callers, a few each", "400 queries given up at once, on each of 10 connections to the edge", borne, manyWebs}, rapidly(func(t *testing.T, v *victim) string {
+	{abuse{"rapid reset by callers, a few each", "400 queries given up at once, on each of 10 connections to the edge", borne, manyWebs}, bearing(func(t *testing.T, v *victim) string {
 		for range 9 {
 			v.floodEdge(t, rapidReset(400))
 		}
@@ -71,16 +71,16 @@ var floodAbuses = []floodAbuse{
 		}
 	})},
 	// Whether answers that nobody reads pile up in Envoy, which ends the connection then, or in the kernel is the machine's.
-	{abuse{"SETTINGS flood", "100,000 SETTINGS whose acknowledgements are not read", borne, ""}, byPeer(func(l *link) {
+	{abuse{"SETTINGS flood", "100,000 SETTINGS whose acknowledgements are not read", borne, ""}, bearing(byPeer(func(l *link) {
 		for range 100_000 {
 			_ = l.out.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 65_535})
 		}
-	})},
-	{abuse{"PING flood", "500,000 PINGs whose answers are not read", borne, ""}, byPeer(func(l *link) {
+	}))},
+	{abuse{"PING flood", "500,000 PINGs whose answers are not read", borne, ""}, bearing(byPeer(func(l *link) {
 		for range 500_000 {
 			_ = l.out.WritePing(false, [8]byte{})
 		}
-	})},
+	}))},
 	{abuse{"PRIORITY flood", "20,000 PRIORITYs", linkError, ""}, byPeer(func(l *link) {
 		for range 20_000 {
 			_ = l.out.WritePriority(1, http2.PriorityParam{StreamDep: 3, Weight: 1})
@@ -161,8 +161,8 @@ func (v *victim) floodEdge(t *testing.T, send func(*link)) string {
 	return l.saw()
 }
 
-// rapidly says one thing for the two ways in which a gateway bears it.
-func rapidly(do func(*testing.T, *victim) string) func(*testing.T, *victim) string {
+// bearing says one thing for the two ways in which a gateway bears it.
+func bearing(do func(*testing.T, *victim) string) func(*testing.T, *victim) string {
 	return func(t *testing.T, v *victim) string {
 		saw := do(t, v)
 		if saw == "nothing" || saw == linkError {
