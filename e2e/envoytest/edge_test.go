@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -318,4 +319,46 @@ func TestAccessLog(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAccessLogUndecided holds that a request which is given up before anybody has decided about it is not recorded as
+// allowed.
+func TestAccessLogUndecided(t *testing.T) {
+	t.Parallel()
+	asked, end := make(chan struct{}, 1), make(chan struct{})
+	west, east := pair(t, func(east *gateway) {
+		east.decides(func(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+			asked <- struct{}{}
+			<-end
+			return routed(names.Bridge)(m)
+		})
+	})
+	t.Cleanup(func() { close(end) })
+	ctx, giveUp := context.WithCancel(t.Context())
+	go func() {
+		<-asked
+		giveUp()
+	}()
+	r := request(t, http.MethodGet, "http://"+east.host("api")+"/", nil).WithContext(ctx)
+	if answer, err := west.local().Do(r); err == nil {
+		_ = answer.Body.Close()
+		t.Fatalf("answered %d", answer.StatusCode)
+	}
+	eventually(t, waits, func() error {
+		b, err := os.ReadFile(east.model.Gateway.AccessLog)
+		if err != nil {
+			return err
+		}
+		var line struct {
+			Authority, Kind, Decision string
+			Code                      int
+		}
+		if err := json.Unmarshal(b, &line); err != nil {
+			return err
+		}
+		if line.Authority != east.host("api") || line.Kind != "" || line.Decision != "" || line.Code != 0 {
+			t.Fatalf("logged %s", b)
+		}
+		return nil
+	})
 }

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 
@@ -45,10 +46,16 @@ func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
 	if listener != ListenerPeer {
 		return jsonLog(g.AccessLog, full, failures())
 	}
-	return append(
-		jsonLog(g.AccessLog, queryFormat(g), allOf(isDecided(false), isPeering(g, false), status(accesslogv3.ComparisonFilter_LE, 399))),
-		jsonLog(g.AccessLog, full, anyOf(isDecided(true), status(accesslogv3.ComparisonFilter_GE, 400), allOf(isPeering(g, true), failedCalls())))...)
+	// What was answered well, and not by external processing's decision, a route decided. What was given up before its
+	// answer can be anything, and is told in full.
+	query := allOf(isDecided(false), isPeering(g, false), answered(), status(accesslogv3.ComparisonFilter_LE, 399))
+	other := anyOf(isDecided(true), unanswered(), status(accesslogv3.ComparisonFilter_GE, 400), allOf(isPeering(g, true), failedCalls()))
+	return append(jsonLog(g.AccessLog, queryFormat(g), query), jsonLog(g.AccessLog, full, other)...)
 }
+
+// answered holds where a status was sent, unanswered where the request ended before.
+func answered() *accesslogv3.AccessLogFilter   { return status(accesslogv3.ComparisonFilter_GE, 1) }
+func unanswered() *accesslogv3.AccessLogFilter { return status(accesslogv3.ComparisonFilter_LE, 0) }
 
 // queryFormat is for queries that a route allowed: what all of them have in common is written as it is, and what is left
 // is what Envoy formats as text. A lone METADATA goes by way of a protobuf value instead, and fields that may be empty
@@ -123,7 +130,7 @@ func failures() *accesslogv3.AccessLogFilter {
 func status(op accesslogv3.ComparisonFilter_Op, code uint32) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
 		StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
-			Op: op, Value: &corev3.RuntimeUInt32{DefaultValue: code, RuntimeKey: "isthmus.access_log.status_" + strings.ToLower(op.String())},
+			Op: op, Value: &corev3.RuntimeUInt32{DefaultValue: code, RuntimeKey: fmt.Sprintf("isthmus.access_log.status_%s_%d", strings.ToLower(op.String()), code)},
 		}},
 	}}
 }
