@@ -2,7 +2,9 @@
 package durable
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,6 +37,30 @@ func Replace(path string, data []byte, mode fs.FileMode) (err error) {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// ReadJSON reads what WriteJSON wrote; a file that is not there leaves into as it is.
+func ReadJSON(path string, into any) error {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("%s is damaged (remove it to start without): %w", path, err)
+	}
+	return nil
+}
+
+// WriteJSON replaces a file that is for its owner alone.
+func WriteJSON(path string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return Replace(path, data, 0o600)
 }
 
 // Remove removes a file for good; one that is not there is no error.

@@ -119,3 +119,27 @@ func TestRemove(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.json")
+	read := []string{"as it is"}
+	if err := ReadJSON(path, &read); err != nil || len(read) != 1 {
+		t.Errorf("no file: %v, %v", read, err)
+	}
+	if err := WriteJSON(path, []string{"a", "b"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReadJSON(path, &read); err != nil || len(read) != 2 || read[1] != "b" {
+		t.Errorf("%v, %v", read, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := os.WriteFile(path, []byte(`["a`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReadJSON(path, &read); err == nil {
+		t.Error("half a file was read")
+	}
+}

@@ -22,14 +22,19 @@ func watch(ctx context.Context, current *Set, interval time.Duration, wake <-cha
 	defer timer.Stop()
 	f := newFollower(current)
 	for {
+		woken := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		case <-wake:
-			f.pending = digest(read(current.paths)) // this once counts as twice
+			woken = true
 		}
-		if set, err := f.look(read(current.paths)); set != nil || err != nil {
+		sources, issues := read(current.paths)
+		if woken {
+			f.pending = digest(sources, issues) // this once counts as twice
+		}
+		if set, err := f.look(sources, issues); set != nil || err != nil {
 			onChange(set, err)
 		}
 		if f.unsettled() {

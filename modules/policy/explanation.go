@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/modules/policy/condition"
@@ -92,12 +93,9 @@ func (m *matcher) missed(q *query) string {
 func (r *rule) open(q *query) string {
 	var parts []string
 	add := func(part string) {
-		for _, p := range parts {
-			if p == part {
-				return
-			}
+		if !slices.Contains(parts, part) {
+			parts = append(parts, part)
 		}
-		parts = append(parts, part)
 	}
 	for i := range r.objects {
 		m := &r.objects[i]

@@ -1,11 +1,7 @@
 package app
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,15 +24,8 @@ type accesses struct {
 // openAccesses reads what was opened before; changed is called after each change.
 func openAccesses(stateDir string, changed func()) (*accesses, error) {
 	a := &accesses{path: filepath.Join(stateDir, "accesses.json"), changed: changed}
-	data, err := os.ReadFile(a.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return a, nil
-	}
-	if err != nil {
+	if err := durable.ReadJSON(a.path, &a.all); err != nil {
 		return nil, fmt.Errorf("read the open accesses: %w", err)
-	}
-	if err := json.Unmarshal(data, &a.all); err != nil {
-		return nil, fmt.Errorf("%s is damaged (remove it to start without open accesses): %w", a.path, err)
 	}
 	return a, nil
 }
@@ -78,11 +67,7 @@ func (a *accesses) close(name string) error {
 
 // save makes next the accesses. The file is whole at any moment.
 func (a *accesses) save(next []AccessState) error {
-	data, err := json.MarshalIndent(next, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the open accesses: %w", err)
-	}
-	if err := durable.Replace(a.path, data, 0o600); err != nil {
+	if err := durable.WriteJSON(a.path, next); err != nil {
 		return fmt.Errorf("write the open accesses: %w", err)
 	}
 	a.all = next

@@ -84,10 +84,7 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 
 func (a *admin) openAccess(w http.ResponseWriter, r *http.Request) {
 	var access AccessState
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&access); err != nil {
-		a.refuse(w, fault.Wrap(fault.Invalid, err, "the body is not an access: %v", err))
+	if !a.read(w, r, "an access", &access) {
 		return
 	}
 	if _, err := accessTarget(access.Peer + "/" + namespaceOf(access.Target) + "/" + containerOf(access.Target) + ":" + strconv.Itoa(int(access.Port))); err != nil {
@@ -128,6 +125,28 @@ func containerOf(target string) string {
 		return target[:i]
 	}
 	return ""
+}
+
+// read takes a request's body, which is to be what the words say; it has answered when it returns false.
+func (a *admin) read(w http.ResponseWriter, r *http.Request, what string, into any) bool {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		a.refuse(w, fault.Wrap(fault.Invalid, err, "the body is not %s: %v", what, err))
+		return false
+	}
+	return true
+}
+
+// outcome answers with a value, or with why there is none.
+func (a *admin) outcome(w http.ResponseWriter) func(value any, err error) {
+	return func(value any, err error) {
+		if err != nil {
+			a.refuse(w, err)
+			return
+		}
+		a.write(w, http.StatusOK, value)
+	}
 }
 
 func (a *admin) write(w http.ResponseWriter, status int, value any) {

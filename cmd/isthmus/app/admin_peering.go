@@ -1,7 +1,6 @@
 package app
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 
@@ -20,7 +19,7 @@ func (a *admin) peering(mux *http.ServeMux) {
 	})
 	mux.HandleFunc("POST /invitations", func(w http.ResponseWriter, r *http.Request) {
 		var q InvitationRequest
-		if !a.read(w, r, &q) {
+		if !a.read(w, r, "an invitation", &q) {
 			return
 		}
 		a.outcome(w)(a.gateway.invite(q))
@@ -34,7 +33,7 @@ func (a *admin) peering(mux *http.ServeMux) {
 	})
 	mux.HandleFunc("POST /join", func(w http.ResponseWriter, r *http.Request) {
 		var q JoinRequest
-		if !a.read(w, r, &q) {
+		if !a.read(w, r, "a wish to join", &q) {
 			return
 		}
 		peer, err := a.gateway.join(r.Context(), q)
@@ -49,26 +48,4 @@ func (a *admin) peering(mux *http.ServeMux) {
 	mux.HandleFunc("DELETE /peers/{name}", func(w http.ResponseWriter, r *http.Request) {
 		a.outcome(w)(struct{}{}, a.gateway.part(r.PathValue("name")))
 	})
-}
-
-// read takes a request's body; it has answered when it returns false.
-func (a *admin) read(w http.ResponseWriter, r *http.Request, into any) bool {
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		a.refuse(w, fault.Wrap(fault.Invalid, err, "the body does not make sense: %v", err))
-		return false
-	}
-	return true
-}
-
-// outcome answers with a value, or with why there is none.
-func (a *admin) outcome(w http.ResponseWriter) func(value any, err error) {
-	return func(value any, err error) {
-		if err != nil {
-			a.refuse(w, err)
-			return
-		}
-		a.write(w, http.StatusOK, value)
-	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/isthmus-mesh/isthmus/modules/adapter"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -38,24 +37,14 @@ func offlineTarget(ctx context.Context, set *manifest.Set) (target dialect.Clust
 		discard()
 		return nil, nil, err
 	}
-	of := neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type)
-	for _, d := range adapter.Dialects {
-		connector, ok := d.(dialect.Connector)
-		if d.Orchestrator() != of || !ok {
-			continue
-		}
-		target, err := connector.Connect(ctx, config)
-		if err != nil {
-			discard()
-			return nil, nil, fmt.Errorf("orchestrator %s: %w", of, err)
-		}
-		return target, func() {
-			_ = target.Close() // it was never used
-			discard()
-		}, nil
+	if _, target, err = connect(ctx, neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type), config); err != nil {
+		discard()
+		return nil, nil, err
 	}
-	discard()
-	return nil, nil, fmt.Errorf("orchestrator %q cannot be explained", of)
+	return target, func() {
+		_ = target.Close() // it was never used
+		discard()
+	}, nil
 }
 
 // writeKubeconfig writes a kubeconfig without credentials.

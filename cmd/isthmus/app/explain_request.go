@@ -32,6 +32,8 @@ const (
 	decisionDepends = "depends" // on live state
 )
 
+const noteLive = "the object is live state, which is not asked; --exists or --labels KEY=VALUE supposes what it is"
+
 // captured is a request as a client sent it.
 type captured struct {
 	Method, Host, Path string
@@ -370,7 +372,7 @@ func (r *explainRun) finish(record modules.Record, err error) {
 		out.Decision, out.Rule, out.Reason = decisionAllow, out.Questions[last].Rule, "by "+out.Questions[last].Rule
 	case errors.Is(err, errLive):
 		out.Decision, out.Reason = decisionDepends, r.openReason()
-		out.Notes = append(out.Notes, "the object is live state, which is not asked; --exists or --labels KEY=VALUE supposes what it is")
+		out.Notes = append(out.Notes, noteLive)
 	case err != nil && denied(err):
 		out.Decision, out.Reason = decisionDeny, f.Message
 		if f.Kind == fault.NotFound {
@@ -390,7 +392,7 @@ func (r *explainRun) finish(record modules.Record, err error) {
 		if record.Verb == neutral.List || record.Verb == neutral.Watch {
 			out.Notes = append(out.Notes, "the list is cut down to the objects that the rules allow, as they are found")
 		} else {
-			out.Notes = append(out.Notes, "the object is live state, which is not asked; --exists or --labels KEY=VALUE supposes what it is")
+			out.Notes = append(out.Notes, noteLive)
 		}
 	}
 	if out.Decision == decisionDeny || out.Decision == decisionRefuse {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -55,10 +56,8 @@ func (t explainTarget) Plan(op neutral.Operation, guard dialect.Guard) (dialect.
 }
 
 func appendNew(list []string, text string) []string {
-	for _, l := range list {
-		if l == text {
-			return list
-		}
+	if slices.Contains(list, text) {
+		return list
 	}
 	return append(list, text)
 }

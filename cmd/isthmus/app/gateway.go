@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -126,8 +127,8 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if err != nil {
 		return nil, err
 	}
-	if paths := set.Paths(); len(paths) > 0 {
-		if set, err = loadDocuments(paths); err != nil { // the file of joined peers is among what is watched now
+	if paths := set.Paths(); len(paths) > 0 && !slices.Contains(paths, joined.path) {
+		if set, err = loadDocuments(paths); err != nil { // the file was made just now, and is watched from here on
 			return nil, err
 		}
 	}
@@ -182,22 +183,25 @@ func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
 	config.Endpoint = orchestrator.Docker.Endpoint
 	config.Kubeconfig, config.Context = orchestrator.Kubernetes.Kubeconfig, orchestrator.Kubernetes.Context
 	config.Namespace = namespaceFor(set)
+	var err error
+	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(orchestrator.Type), config)
+	return err
+}
+
+// connect opens an orchestrator by the dialect of its type.
+func connect(ctx context.Context, of neutral.Orchestrator, config dialect.Config) (dialect.Dialect, dialect.Cluster, error) {
 	for _, d := range adapter.Dialects {
-		if d.Orchestrator() != neutral.Orchestrator(orchestrator.Type) {
-			continue
-		}
 		connector, ok := d.(dialect.Connector)
-		if !ok {
-			break
+		if d.Orchestrator() != of || !ok {
+			continue
 		}
 		target, err := connector.Connect(ctx, config)
 		if err != nil {
-			return fmt.Errorf("orchestrator %s: %w", orchestrator.Type, err)
+			return nil, nil, fmt.Errorf("orchestrator %s: %w", of, err)
 		}
-		g.dialect, g.target = d, target
-		return nil
+		return d, target, nil
 	}
-	return fmt.Errorf("orchestrator %q cannot be connected", orchestrator.Type)
+	return nil, nil, fmt.Errorf("orchestrator %q cannot be connected", of)
 }
 
 // namespaceFor is where callers of another orchestrator act.

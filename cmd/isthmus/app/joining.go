@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 	"github.com/isthmus-mesh/isthmus/xds/peering/join"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
 
 // InvitationRequest asks for an invitation.
@@ -51,7 +52,7 @@ func (g *gateway) invite(q InvitationRequest) (InvitationState, error) {
 	if q.For == g.self.Cluster {
 		return InvitationState{}, fault.New(fault.Invalid, "%s is this cluster itself", q.For)
 	}
-	if fingerprint := g.trusted(q.For); fingerprint != "" {
+	if g.trusted()[q.For] != "" {
 		return InvitationState{}, fault.New(fault.Conflict, "%s is a trusted peer already (isthmus peer remove %s ends that)", q.For, q.For)
 	}
 	address := q.Address
@@ -97,37 +98,35 @@ func dialAddress(address string) error {
 	return nil
 }
 
-// trusted is the fingerprint of the authority that a peer is trusted by; "" when it is not.
-func (g *gateway) trusted(peer string) string {
+// trusted are the fingerprints of the authorities that peers are trusted by, by the peers' names.
+func (g *gateway) trusted() map[string]string {
 	bundles, err := g.bundles.List()
 	if err != nil {
 		g.log.Error("trust bundles cannot be read", "err", err)
 	}
+	trusted := make(map[string]string, len(bundles))
 	for _, b := range bundles {
-		if b.Peer == peer {
-			return b.Bundle.Fingerprint
-		}
+		trusted[b.Peer] = b.Bundle.Fingerprint
 	}
-	return ""
+	return trusted
 }
 
 // admit makes a peer of a gateway that redeemed an invitation.
 func (g *gateway) admit(_ context.Context, j join.Joiner) error {
-	return g.befriend(j.Bundle.Identity, j.Bundle.Fingerprint, j.Addresses, func() error {
-		return g.bundles.Import(j.Bundle.Identity.Cluster, j.Bundle)
-	})
+	return g.befriend(j.Bundle, j.Addresses)
 }
 
 // befriend trusts a gateway's bundle and writes its document, unless the admin wrote one.
-func (g *gateway) befriend(id peering.Identity, fingerprint string, addresses []string, trustIt func() error) error {
-	if known := g.trusted(id.Cluster); known != "" && known != fingerprint {
+func (g *gateway) befriend(bundle trust.Bundle, addresses []string) error {
+	id := bundle.Identity
+	if known := g.trusted()[id.Cluster]; known != "" && known != bundle.Fingerprint {
 		return join.Reject(errors.New("a peer of this name is trusted already, by another certificate authority; its admin would have to remove it first"))
 	}
 	p, declared := g.set.Load().Peer(id.Cluster)
 	if declared && p.Spec.TrustDomain != id.TrustDomain {
 		return join.Reject(errors.New("a peer of this name is declared with another trust domain"))
 	}
-	if err := trustIt(); err != nil {
+	if err := g.bundles.Import(id.Cluster, bundle); err != nil {
 		return err
 	}
 	if !declared || g.joined.holds(p) {
@@ -155,7 +154,7 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 			return "", err
 		}
 	}
-	if known := g.trusted(token.Identity.Cluster); known != "" && known != token.Fingerprint {
+	if known := g.trusted()[token.Identity.Cluster]; known != "" && known != token.Fingerprint {
 		return "", fault.New(fault.Conflict, "%s is trusted already, by another certificate authority (isthmus peer remove %s ends that)",
 			token.Identity.Cluster, token.Identity.Cluster)
 	}
@@ -167,10 +166,7 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 	case err != nil:
 		return "", fault.Wrap(fault.Unavailable, err, "%v", err)
 	}
-	err = g.befriend(token.Identity, bundle.Fingerprint, []string{token.Address}, func() error {
-		return g.bundles.Import(token.Identity.Cluster, bundle)
-	})
-	if err != nil {
+	if err := g.befriend(bundle, []string{token.Address}); err != nil {
 		return "", fault.Wrap(fault.Internal, err, "%s trusts this gateway now, but not the other way round: %v", token.Identity.Cluster, err)
 	}
 	return token.Identity.Cluster, nil
@@ -207,7 +203,7 @@ func (g *gateway) part(name string) error {
 	if _, err := g.own(name); err != nil {
 		return err
 	}
-	if g.trusted(name) != "" {
+	if g.trusted()[name] != "" {
 		if err := g.bundles.Remove(name); err != nil {
 			return err
 		}

@@ -24,9 +24,9 @@ func (g *gateway) unready() []string {
 }
 
 func (g *gateway) peerStates() []PeerState {
-	states := []PeerState{}
+	states, trusted := []PeerState{}, g.trusted()
 	for _, p := range g.set.Load().Peers {
-		state := PeerState{Name: p.Metadata.Name, State: "suspended", Declared: p.Position().File, Fingerprint: g.trusted(p.Metadata.Name)}
+		state := PeerState{Name: p.Metadata.Name, State: "suspended", Declared: p.Position().File, Fingerprint: trusted[p.Metadata.Name]}
 		if status, ok := g.tracker.Peer(p.Metadata.Name); ok && !p.Spec.Suspended {
 			state.State, state.Step = string(status.Condition), fmt.Sprint(status.Step)
 			state.LastSeen = status.LastSeen

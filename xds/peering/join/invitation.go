@@ -5,11 +5,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -92,15 +89,8 @@ type Invitations struct {
 // OpenInvitations reads what was kept; changed is called after each change.
 func OpenInvitations(stateDir string, changed func()) (*Invitations, error) {
 	i := &Invitations{path: filepath.Join(stateDir, "invitations.json"), now: time.Now, changed: changed}
-	data, err := os.ReadFile(i.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return i, nil
-	}
-	if err != nil {
+	if err := durable.ReadJSON(i.path, &i.all); err != nil {
 		return nil, fmt.Errorf("invitations: %w", err)
-	}
-	if err := json.Unmarshal(data, &i.all); err != nil {
-		return nil, fmt.Errorf("invitations: %s is damaged (remove it: tokens that are out are void then): %w", i.path, err)
 	}
 	return i, nil
 }
@@ -187,11 +177,7 @@ func (i *Invitations) AnyOpen() bool {
 }
 
 func (i *Invitations) save(all []Invitation) error {
-	data, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return fmt.Errorf("invitations: %w", err)
-	}
-	if err := durable.Replace(i.path, data, 0o600); err != nil {
+	if err := durable.WriteJSON(i.path, all); err != nil {
 		return fmt.Errorf("invitations: %w", err)
 	}
 	i.all = all
