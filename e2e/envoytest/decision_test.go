@@ -138,7 +138,7 @@ func TestDecisionFailsClosed(t *testing.T) {
 				}
 				return rewritten(m)
 			})
-			defer kill()
+			defer func() { kill(); east.undecided() }()
 			before := reached.Load()
 			a := ask()
 			if strings.HasPrefix(phase, "request") {
@@ -156,7 +156,7 @@ func TestDecisionFailsClosed(t *testing.T) {
 	}
 	t.Run("back again", func(t *testing.T) {
 		_, kill := east.decides(rewritten)
-		defer kill()
+		defer func() { kill(); east.undecided() }()
 		a := ask()
 		if a.code != http.StatusOK || a.body != strings.ToUpper(native) || a.header.Get(names.HeaderExchange) != "" {
 			t.Errorf("%d %v %s", a.code, a.header, a.body)
@@ -164,7 +164,7 @@ func TestDecisionFailsClosed(t *testing.T) {
 	})
 	t.Run("immediate", func(t *testing.T) {
 		_, kill := east.decides(refused(http.StatusForbidden, `{"message": "no"}`))
-		defer kill()
+		defer func() { kill(); east.undecided() }()
 		if a := ask(); a.code != http.StatusForbidden || a.body != `{"message": "no"}` || a.header.Get("content-type") != "application/json" {
 			t.Errorf("%d %v %s", a.code, a.header, a.body)
 		}
@@ -180,6 +180,7 @@ func TestDecisionFailsClosed(t *testing.T) {
 				return rewritten(m)
 			})
 			kill = stop
+			defer east.undecided()
 			a := ask()
 			refusal(t, a, code, "the gateway")
 			if strings.Contains(a.body, "native") {

@@ -1,6 +1,7 @@
 package envoytest
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -37,6 +38,22 @@ func (g *gateway) decides(step func(*extprocv3.ProcessingRequest) *extprocv3.Pro
 	go func() { _ = s.Serve(l) }()
 	g.t.Cleanup(s.Stop)
 	return d, s.Stop
+}
+
+// undecided waits until Envoy has seen that a killed decider is gone: a request before that goes to its dead connection.
+func (g *gateway) undecided() {
+	g.t.Helper()
+	gone := `envoy_cluster_upstream_cx_active{envoy_cluster_name="` + names.ExtProc + `"} 0`
+	eventually(g.t, waits, func() error {
+		stats, err := g.supervisor.Stats(g.t.Context())
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(string(stats), gone) {
+			return fmt.Errorf("no %s", gone)
+		}
+		return nil
+	})
 }
 
 func (d *decider) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
