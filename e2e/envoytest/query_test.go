@@ -196,7 +196,7 @@ func TestQueryRefused(t *testing.T) {
 	})
 	t.Run("external processing refuses", func(t *testing.T) {
 		d, kill := east.decides(refused(typev3.StatusCode_Forbidden, `{"message":"no"}`))
-		defer kill()
+		defer func() { kill(); east.undecided() }()
 		if a := ask(secret); a.code != http.StatusForbidden || a.body != `{"message":"no"}` {
 			t.Errorf("%d %s", a.code, a.body)
 		}
