@@ -66,9 +66,9 @@ func goldens() map[string]proto.Message {
 	joining := gateway
 	joining.Joining = true
 	all := map[string]proto.Message{
-		"listener_peer":            PeerListener(gateway, true),
-		"listener_peer_joining":    PeerListener(joining, true),
-		"listener_peer_first":      PeerListener(joining, false),
+		"listener_peer":            PeerListener(gateway, peers),
+		"listener_peer_joining":    PeerListener(joining, peers),
+		"listener_peer_first":      PeerListener(joining, nil),
 		"listener_edge":            EdgeListener(gateway),
 		"listener_edge_traced":     EdgeListener(traced),
 		"listener_local":           LocalListener(gateway),
@@ -90,8 +90,7 @@ func goldens() map[string]proto.Message {
 		"cluster_extproc":          LocalCluster(gateway, names.ExtProc, names.ExtProcSocket),
 		"cluster_tracing":          TracingCluster(traced),
 		"secret_identity":          Certificate(SecretIdentity, []byte("certificate"), []byte("key")),
-		"secret_peers":             Trust(SecretPeers, peers),
-		"secret_peer":              Trust(PeerSecret("west"), []Peer{west}),
+		"secret_peer":              Trust(west),
 	}
 	for _, p := range web.Ports {
 		all["cluster_service_"+p.Name] = ServiceCluster(web, p)

@@ -91,7 +91,7 @@ func (d *draft) edges(m Model) {
 	}
 	for _, p := range m.Peers {
 		d.add(resourcev3.ClusterType, resource.PeerCluster(g, p))
-		d.add(resourcev3.SecretType, resource.Trust(resource.PeerSecret(p.Name), []Peer{p}))
+		d.add(resourcev3.SecretType, resource.Trust(p))
 		if p.API != "" {
 			d.add(resourcev3.ListenerType, resource.PeerAPIListener(g, p))
 			d.add(resourcev3.RouteType, resource.PeerAPIRoutes(g, p))
@@ -108,14 +108,13 @@ func (d *draft) edges(m Model) {
 // target is for what peers ask of this cluster, services aside.
 func (d *draft) target(m Model, peers []Peer) {
 	g := m.Gateway
-	d.add(resourcev3.ListenerType, resource.PeerListener(g, len(peers) > 0))
+	d.add(resourcev3.ListenerType, resource.PeerListener(g, peers))
 	if g.Joining {
 		d.add(resourcev3.ClusterType, resource.LocalCluster(g, names.Join, names.JoinSocket))
 	}
 	if len(peers) == 0 {
 		return
 	}
-	d.add(resourcev3.SecretType, resource.Trust(resource.SecretPeers, peers))
 	for _, s := range resource.OrchestratorSecrets(m.Upstream) {
 		d.add(resourcev3.SecretType, s)
 	}

@@ -189,15 +189,15 @@ func TestWhatChanges(t *testing.T) {
 		}, []string{"Cluster peer/west"}},
 		{"a peer's bundle", func(m *Model) {
 			m.Peers[0].Bundle = append(slices.Clone(certificate), certificate...)
-		}, []string{"Secret trust/peer/west", "Secret trust/peers"}},
+		}, []string{"Secret trust/peer/west"}},
 		{"a new certificate", func(m *Model) {
 			m.Identity.Certificate = append(slices.Clone(certificate), certificate...)
 		}, []string{"Secret identity"}},
 		{"a peer's name", func(m *Model) {
 			m.Peers[2].Name = "southern"
 		}, []string{
-			"Cluster peer/southern", "Listener api/southern", "RouteConfiguration api/southern", "RouteConfiguration edge",
-			"RouteConfiguration edge-local", "Secret trust/peer/southern", "no Cluster peer/south", "no Listener api/south",
+			"Cluster peer/southern", "Listener api/southern", "Listener peer", "RouteConfiguration api/southern",
+			"RouteConfiguration edge", "RouteConfiguration edge-local", "Secret trust/peer/southern", "no Cluster peer/south", "no Listener api/south",
 			"no RouteConfiguration api/south", "no Secret trust/peer/south",
 		}},
 		{"the orchestrator's host", func(m *Model) {

@@ -137,6 +137,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 					g.log.Warn("a service is left out of Envoy's configuration", "err", rejected)
 				}
 				g.xds.Set(built)
+				g.departures.see(model.Peers)
 			}
 			if err := g.node.SetLocal(g.configuration()); err != nil {
 				g.log.Error("peers could not be told of a change", "err", err)
