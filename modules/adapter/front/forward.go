@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -32,6 +33,23 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", s.config.Authority, s.config.Authority
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // as the client wrote it
 	p.Out.Header.Del("Expect")             // answered by this server
+	if p.Out.Body != nil && p.Out.Body != http.NoBody {
+		p.Out.Body = &upload{ReadCloser: p.Out.Body}
+	}
+}
+
+// upload is a request's body that remembers whether its client broke it off.
+type upload struct {
+	io.ReadCloser
+	broken atomic.Bool
+}
+
+func (u *upload) Read(b []byte) (int, error) {
+	n, err := u.ReadCloser.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		u.broken.Store(true)
+	}
+	return n, err
 }
 
 func (s *Server) forward(w http.ResponseWriter, r *http.Request) {
@@ -66,10 +84,14 @@ func (s *Server) cutMessage() string { return "stream from peer " + s.config.Pee
 
 // fail answers a request that got no answer.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+	status, message := s.failure(err)
+	switch body, uploads := r.Body.(*upload); {
+	case uploads && body.broken.Load():
+		// It may have ended one direction only, and hear this.
+		status, message = http.StatusBadRequest, "the request ended before its body did"
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 		panic(http.ErrAbortHandler) // the client is gone, or the drain time is over
 	}
-	status, message := s.failure(err)
 	s.config.Log.Warn("a request got no answer", "path", r.URL.Path, "status", status, "err", err)
 	refuse(w, status, message)
 }

@@ -239,3 +239,30 @@ func TestRefuse(t *testing.T) {
 		t.Errorf("body %s", got)
 	}
 }
+
+// A client that ends what it sends in the middle of a body may hear that this was its own doing, or find the connection
+// closed, and never that a gateway failed.
+func TestForwardTruncated(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		edge, _ := newFakeEnvoy(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusBadGateway) // what a gateway makes of it
+		}))
+		socket, _ := serveFront(t, Config{Edge: edge})
+		c := dial(t, socket, "POST /v1.49/containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"Cm")
+		if err := c.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.ReadResponse(c.reader, nil)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := body(t, answer); answer.StatusCode != http.StatusBadRequest || !strings.Contains(got, "the request ended before its body did") {
+			t.Fatalf("answer %d %q", answer.StatusCode, got)
+		}
+	}
+}
