@@ -8,7 +8,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules"
@@ -181,7 +184,7 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
 			"on another one as well", a.op.Verb, a.op.Object.Kind)
 	}
-	object, err := m.config.Target.Lookup(ctx, a.op)
+	object, err := m.config.Target.Lookup(dialect.WithActor(ctx, actor(req)), a.op)
 	if err != nil {
 		return a, err
 	}
@@ -278,11 +281,12 @@ func (m *Module) handOn(req *modules.Request, record modules.Record) modules.Ver
 		return toBridge(record)
 	}
 	record.Upstream = names.Orchestrator
-	return modules.Verdict{Record: record, Route: m.native()}
+	return modules.Verdict{Record: record, Route: m.native(req)}
 }
 
-// native is the route to the orchestrator: the gateway's own credential, never the caller's.
-func (m *Module) native() *modules.Route {
+// native is the route to the orchestrator: the gateway's own credential, never the caller's, and in the peer's name where
+// the orchestrator knows one.
+func (m *Module) native(req *modules.Request) *modules.Route {
 	upstream := m.config.Target.Upstream() // its token changes over time
 	route := &modules.Route{Upstream: names.Orchestrator, Authority: upstream.Host, Set: http.Header{}}
 	if upstream.Token != "" {
@@ -290,9 +294,38 @@ func (m *Module) native() *modules.Route {
 	} else {
 		route.Remove = append(route.Remove, "authorization")
 	}
-	route.Remove = append(route.Remove, "impersonate-user", "impersonate-group", "impersonate-uid")
+	m.impersonate(req, route.Set)
+	removed := map[string]bool{"impersonate-user": true, "impersonate-group": true, "impersonate-uid": true}
+	for key := range req.Header {
+		if impersonates(key) {
+			removed[strings.ToLower(key)] = true
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(removed)) {
+		if route.Set.Get(key) == "" {
+			route.Remove = append(route.Remove, key)
+		}
+	}
 	return route
 }
+
+// impersonates tells headers by which one acts as another.
+func impersonates(key string) bool { return strings.HasPrefix(strings.ToLower(key), "impersonate-") }
+
+// impersonate makes a request act in the peer's name, whatever it said of one.
+func (m *Module) impersonate(req *modules.Request, header http.Header) {
+	for key := range header {
+		if impersonates(key) {
+			delete(header, key)
+		}
+	}
+	if target, ok := m.config.Target.(dialect.Impersonator); ok {
+		maps.Copy(header, target.Impersonation(actor(req)))
+	}
+}
+
+// actor is on whose behalf a request is carried out.
+func actor(req *modules.Request) dialect.Actor { return dialect.Actor{Peer: req.Peer.Name} }
 
 func toBridge(record modules.Record) modules.Verdict {
 	record.Upstream = names.Bridge

@@ -72,6 +72,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		ctx = r.Context()
 	}
+	ctx = dialect.WithActor(ctx, actor(req))
 	record := modules.Record{Upstream: names.Bridge}
 	defer func() { b.ended(ctx, answer, req, record, err, recover()) }()
 	if err != nil {
@@ -134,6 +135,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, err)
 	}
 	if a.same {
+		b.module.impersonate(req, r.Header)
 		if err := hijack.Serve(w, r.WithContext(ctx), b.module.config.Target.Upstream()); err != nil {
 			return b.refuse(w, req, unavailable(err))
 		}
@@ -290,7 +292,7 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 	if op.Action == neutral.ExecStart && op.Attach != nil && op.Attach.Detach {
 		over = true
-		b.detach(id, plan.Stream, resizes)
+		b.detach(dialect.WithActor(b.base, actor(req)), id, plan.Stream, resizes)
 		response, err := inbound.Encode(op, dialect.Request{Method: r.Method, Path: req.Path, Header: r.Header}, neutral.Result{})
 		if err != nil {
 			return b.refuse(w, req, err)
@@ -320,7 +322,7 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 const exitUnknown = 126
 
 // detach runs an exec whose caller does not wait for it.
-func (b *Bridge) detach(id string, stream dialect.Stream, resizes <-chan neutral.Size) {
+func (b *Bridge) detach(ctx context.Context, id string, stream dialect.Stream, resizes <-chan neutral.Size) {
 	b.detached.Add(1)
 	go func() {
 		defer b.detached.Done()
@@ -331,7 +333,7 @@ func (b *Bridge) detach(id string, stream dialect.Stream, resizes <-chan neutral
 			}
 			b.execs.end(id, code)
 		}()
-		result, err := stream(b.base, resizable{Session: discarded{}, resizes: resizes})
+		result, err := stream(ctx, resizable{Session: discarded{}, resizes: resizes})
 		if err != nil {
 			b.module.config.Log.Warn("a detached exec failed", "exec", id, "err", err)
 			return

@@ -66,7 +66,7 @@ func (e *exchange) Request(_ context.Context, body []byte) (modules.Rewrite, *mo
 			return modules.Rewrite{}, other, err
 		}
 	}
-	route := e.module.native()
+	route := e.module.native(e.req)
 	route.Method, route.Path = e.call.Request.Method, e.call.Request.Path
 	for key, values := range e.call.Request.Header {
 		route.Set[key] = values
@@ -101,6 +101,7 @@ func (m *Module) complete(req *modules.Request, inbound dialect.Inbound, a *admi
 		return op, nil, err
 	}
 	m.place(&op.Object)
+	op.Peer = req.Peer.Name
 	if op.Verb == neutral.Create || op.Action == neutral.WorkloadUpdate {
 		if op.Action == neutral.WorkloadUpdate && op.Workload != nil {
 			// The path holds an id as a rule, and rules speak of names. What the caller calls it is held against the one

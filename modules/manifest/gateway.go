@@ -59,6 +59,8 @@ type KubernetesOrchestrator struct {
 	Kubeconfig string `yaml:"kubeconfig" format:"path" doc:"A kubeconfig file. Left out, the pod's own service account."`
 	Context    string `yaml:"context" doc:"A context of the kubeconfig. Left out, its current one."`
 	Namespace  string `yaml:"namespace" format:"label" default:"default" doc:"Where containers land that callers of another orchestrator create."`
+	// Impersonate is the least rights of the gateway: the cluster itself holds peers to what they may do.
+	Impersonate bool `yaml:"impersonate" default:"true" doc:"Whether what is done for a peer is done in its name: the user isthmus:peer:<name> in the groups isthmus:peers and isthmus:peer:<name>, to which the cluster gives rights. Else everything is done by the gateway's own account, with its rights."`
 }
 
 // Listeners are the addresses that a gateway listens on.

@@ -182,7 +182,7 @@ func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
 	orchestrator := set.Gateway.Spec.Orchestrator
 	config.Endpoint = orchestrator.Docker.Endpoint
 	config.Kubeconfig, config.Context = orchestrator.Kubernetes.Kubeconfig, orchestrator.Kubernetes.Context
-	config.Namespace = namespaceFor(set)
+	config.Namespace, config.Impersonate = namespaceFor(set), orchestrator.Kubernetes.Impersonate
 	var err error
 	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(orchestrator.Type), config)
 	return err

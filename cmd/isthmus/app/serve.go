@@ -99,7 +99,9 @@ func (g *gateway) run(ctx context.Context) error {
 	})
 	group.Go(func() error { return ignoreCancelled(g.target.Services(serving, g.catalogue.Publish)) })
 	if reaper, ok := g.target.(dialect.Reaper); ok {
-		group.Go(func() error { return ignoreCancelled(reaper.Reap(serving)) })
+		group.Go(func() error {
+			return ignoreCancelled(reaper.Reap(serving, func() []string { return g.set.Load().PeerNames() }))
+		})
 	}
 	envoyEnded, stopEnvoy, err := g.supervise(serving, group)
 	if err != nil {
