@@ -178,14 +178,20 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 
 // connect opens the orchestrator. It need not answer yet.
 func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
-	config := dialect.Config{Cluster: set.Gateway.Metadata.Name, Log: g.log.With("part", "orchestrator")}
-	orchestrator := set.Gateway.Spec.Orchestrator
-	config.Endpoint = orchestrator.Docker.Endpoint
-	config.Kubeconfig, config.Context = orchestrator.Kubernetes.Kubeconfig, orchestrator.Kubernetes.Context
-	config.Namespace, config.Impersonate = namespaceFor(set), orchestrator.Kubernetes.Impersonate
 	var err error
-	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(orchestrator.Type), config)
+	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type),
+		connection(set, g.log.With("part", "orchestrator")))
 	return err
+}
+
+// connection is how the documents say that the orchestrator is reached.
+func connection(set *manifest.Set, log *slog.Logger) dialect.Config {
+	orchestrator := set.Gateway.Spec.Orchestrator
+	return dialect.Config{
+		Cluster: set.Gateway.Metadata.Name, Endpoint: orchestrator.Docker.Endpoint,
+		Kubeconfig: orchestrator.Kubernetes.Kubeconfig, Context: orchestrator.Kubernetes.Context,
+		Namespace: namespaceFor(set), Impersonate: orchestrator.Kubernetes.Impersonate, Log: log,
+	}
 }
 
 // connect opens an orchestrator by the dialect of its type.
