@@ -33,8 +33,14 @@ type stream struct {
 	done     bool // the last word was said: nothing of the answer is for this stream
 }
 
-// step answers one message. It always answers, whatever the message: a silent phase would be taken for consent.
-func (s *stream) step(message *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+// step answers one message. It always answers, whatever the message: a silent phase would be taken for consent. Where
+// something panics that no deadline guards, whose peer it is, a refusal or the observer, the answer is a refusal too.
+func (s *stream) step(message *extprocv3.ProcessingRequest) (response *extprocv3.ProcessingResponse) {
+	defer func() {
+		if p := recover(); p != nil {
+			response = s.panicked(s.server.panicked(p))
+		}
+	}()
 	switch m := message.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		return s.requestHeaders(m.RequestHeaders)
@@ -245,6 +251,25 @@ func (s *stream) refuseWith(record modules.Record, err error) *extprocv3.Process
 	answer := s.module.Refuse(s.request, err)
 	response := immediate(answer)
 	response.DynamicMetadata = s.observe(record, f.Kind.String(), answer.Status)
+	return response
+}
+
+// panicked refuses a request after a panic: in the caller's words where its module finds them, and observed where the
+// observer can.
+func (s *stream) panicked(err error) (response *extprocv3.ProcessingResponse) {
+	s.done = true
+	response = immediate(modules.Refusal(err))
+	defer func() {
+		if p := recover(); p != nil {
+			_ = s.server.panicked(p) // the plain refusal is said
+		}
+	}()
+	if s.module != nil {
+		response = immediate(s.module.Refuse(s.request, err))
+	}
+	if s.request != nil {
+		response.DynamicMetadata = s.observe(modules.Record{}, fault.Internal.String(), fault.Internal.Status())
+	}
 	return response
 }
 

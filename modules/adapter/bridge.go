@@ -44,6 +44,7 @@ type Bridge struct {
 	module   *Module
 	execs    *execs
 	detached sync.WaitGroup
+	panics   atomic.Uint64
 	base     context.Context
 	cancel   context.CancelFunc
 }
@@ -59,6 +60,9 @@ func (b *Bridge) Close() {
 	b.cancel()
 	b.detached.Wait()
 }
+
+// Panics counts the panics that operations ended with.
+func (b *Bridge) Panics() uint64 { return b.panics.Load() }
 
 // ServeHTTP serves one request that Envoy routed here.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -93,6 +97,7 @@ func (b *Bridge) ended(ctx context.Context, w *begun, req *modules.Request, reco
 		b.config.Observer.Ended(ctx, req, record, fault.New(fault.Unavailable, "the stream was cut"))
 		panic(panicked)
 	}
+	b.panics.Add(1)
 	b.module.config.Log.Error("an operation panicked", "id", req.ID, "panic", panicked, "stack", string(debug.Stack()))
 	err = errPanic
 	if w.began.Load() {
@@ -329,6 +334,7 @@ func (b *Bridge) detach(ctx context.Context, id string, stream dialect.Stream, r
 		code := exitUnknown
 		defer func() {
 			if p := recover(); p != nil { // nobody above this goroutine would catch it
+				b.panics.Add(1)
 				b.module.config.Log.Error("a detached exec panicked", "exec", id, "panic", p, "stack", string(debug.Stack()))
 			}
 			b.execs.end(id, code)

@@ -137,7 +137,7 @@ func (g *gateway) run(ctx context.Context) error {
 
 // listeners opens every socket before anything is served, so that a taken one ends the start.
 func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Group, observer *telemetry.Telemetry,
-	auditLog *audit.Log, operations *adapter.Module, bridge http.Handler) error {
+	auditLog *audit.Log, operations *adapter.Module, bridge *adapter.Bridge) error {
 	set := g.started
 	audited := func(m modules.Module) modules.Module { return telemetry.Audited{Module: m, Log: auditLog} }
 	fallback := unknown{zone: set.Gateway.Metadata.Name + "." + set.Gateway.Spec.Suffix}
@@ -152,6 +152,11 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 		},
 		Fallback: audited(fallback), Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
 	})
+	if err := g.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_panics_total",
+		Help: "Requests that were refused, or ended, because of a bug that the log tells of."},
+		func() float64 { return float64(decider.Panics() + bridge.Panics()) })); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
 	grpcServer := grpc.NewServer(grpc.MaxRecvMsgSize(2*bodyLimit), grpc.NumStreamWorkers(4))
 	decider.Register(grpcServer)
 

@@ -18,6 +18,12 @@ type Audited struct {
 
 // Decide decides and records.
 func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verdict, error) {
+	defer func() {
+		if p := recover(); p != nil { // who recovers for good knows of no log
+			_ = a.decided(req, modules.Record{}, errPanic)
+			panic(p)
+		}
+	}()
 	verdict, err := a.Module.Decide(ctx, req)
 	if err == nil && verdict.Exchange != nil {
 		// The decision is complete once the whole request was read.
@@ -26,6 +32,8 @@ func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 	}
 	return verdict, a.decided(req, verdict.Record, err)
 }
+
+var errPanic = fault.New(fault.Internal, "the decision panicked; the log says where")
 
 // decided records a decision. The error is the decision's own, or that it could not be recorded.
 func (a Audited) decided(req *modules.Request, record modules.Record, refusal error) error {
