@@ -37,7 +37,7 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		Gateway: snapshot.Gateway{
 			Cluster: v.set.Gateway.Metadata.Name, Suffix: spec.Suffix, ID: v.self.String(),
 			Peer: spec.Listeners.Peer.String(), Edge: spec.Listeners.HTTP.String(), RunDir: spec.RunDir,
-			AccessLog: spec.StateDir + "/access.log",
+			AccessLog: accessLog(spec),
 		},
 		Identity: snapshot.Identity{Certificate: v.pair.CertificatePEM, Key: v.pair.KeyPEM},
 		Upstream: v.upstream,

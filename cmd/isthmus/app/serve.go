@@ -46,7 +46,7 @@ const (
 // run serves until ctx ends, drains, and ends everything that it started.
 func (g *gateway) run(ctx context.Context) error {
 	spec := g.started.Gateway.Spec
-	auditLog, err := openAudit(spec.Audit)
+	auditLog, err := g.openAudit(spec.Audit)
 	if err != nil {
 		return err
 	}
@@ -92,6 +92,10 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return g.renew(serving) })
 	group.Go(func() error { return g.watchSystem(serving) })
+	group.Go(func() error {
+		return envoy.Rotation{RunDir: spec.RunDir, Path: accessLog(spec), MaxSize: int64(spec.Audit.MaxSize) << 20,
+			Keep: spec.Audit.Keep, Log: g.log.With("part", "envoy")}.Run(serving)
+	})
 	group.Go(func() error { return g.keepCompiled(serving) })
 	group.Go(func() error {
 		manifest.Watch(serving, g.started, g.reread, g.reload)
@@ -287,11 +291,33 @@ func ignoreCancelled(err error) error {
 	return err
 }
 
-func openAudit(config manifest.Audit) (*audit.Log, error) {
-	if config.Path == manifest.AuditStdout {
-		return audit.Open(audit.Config{Output: os.Stdout})
+// accessLog is where Envoy's access log is.
+func accessLog(spec manifest.GatewaySpec) string { return filepath.Join(spec.StateDir, "access.log") }
+
+// openAudit opens the audit log and writes that the gateway has started: of what it was doing before, no line tells the
+// end.
+func (g *gateway) openAudit(config manifest.Audit) (*audit.Log, error) {
+	where := audit.Config{
+		Path: config.Path, MaxSize: int64(config.MaxSize) << 20, Keep: config.Keep, Lenient: config.OnFailure == manifest.FailureAllow,
+		Report: func(err error) {
+			if err != nil {
+				g.log.Error("audit lines cannot be written", "onFailure", config.OnFailure, "err", err)
+				return
+			}
+			g.log.Info("audit lines are written again")
+		},
 	}
-	return audit.Open(audit.Config{Path: config.Path, MaxSize: int64(config.MaxSize) << 20, Keep: config.Keep})
+	if config.Path == manifest.AuditStdout {
+		where.Path, where.Output = "", os.Stdout
+	}
+	log, err := audit.Open(where)
+	if err != nil {
+		return nil, err
+	}
+	if err := log.Write(audit.Entry{Phase: audit.Started}); err != nil {
+		g.log.Warn("the start of the gateway is not in the audit log", "err", err)
+	}
+	return log, g.registry.Register(auditLines{log})
 }
 
 // dialable tells whether Envoy listens on an address, without a connection that would cross to the peer.

@@ -7,6 +7,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // Audited is a module whose every decision is in the audit log before it is carried out; what cannot be recorded is
@@ -20,7 +21,7 @@ type Audited struct {
 func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verdict, error) {
 	defer func() {
 		if p := recover(); p != nil { // who recovers for good knows of no log
-			_ = a.decided(req, modules.Record{}, errPanic)
+			_ = a.decided(req, modules.Record{}, errPanic, false)
 			panic(p)
 		}
 	}()
@@ -30,15 +31,21 @@ func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		verdict.Exchange = &auditedExchange{Exchange: verdict.Exchange, audited: a, req: req}
 		return verdict, nil
 	}
-	return verdict, a.decided(req, verdict.Record, err)
+	return verdict, a.decided(req, verdict.Record, err, toBridge(&verdict))
+}
+
+// toBridge tells whether a request goes on to the bridge, which tells how it ended.
+func toBridge(verdict *modules.Verdict) bool {
+	return verdict != nil && verdict.Route != nil && verdict.Route.Upstream == names.Bridge
 }
 
 var errPanic = fault.New(fault.Internal, "the decision panicked; the log says where")
 
-// decided records a decision. The error is the decision's own, or that it could not be recorded.
-func (a Audited) decided(req *modules.Request, record modules.Record, refusal error) error {
+// decided records a decision, and whether a line of how it ended follows. The error is the decision's own, or that it
+// could not be recorded.
+func (a Audited) decided(req *modules.Request, record modules.Record, refusal error, follows bool) error {
 	entry := audit.NewEntry(audit.Decided, req, record)
-	entry.Decision = audit.Allow
+	entry.Decision, entry.Follows = audit.Allow, follows && refusal == nil
 	if refusal != nil {
 		f := fault.Of(refusal)
 		entry.Decision, entry.Reason, entry.Status = audit.Deny, f.Error(), f.Kind.Status()
@@ -61,7 +68,7 @@ func (e *auditedExchange) Request(ctx context.Context, body []byte) (modules.Rew
 	if other != nil {
 		record = other.Record
 	}
-	return rewrite, other, e.audited.decided(e.req, record, err)
+	return rewrite, other, e.audited.decided(e.req, record, err, other == nil || toBridge(other))
 }
 
 func (e *auditedExchange) Response(ctx context.Context, native modules.Answer) (modules.Answer, error) {
