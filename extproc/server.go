@@ -68,6 +68,7 @@ func (s *Server) Register(g grpc.ServiceRegistrar) { extprocv3.RegisterExternalP
 // Process serves one HTTP request.
 func (s *Server) Process(envoy extprocv3.ExternalProcessor_ProcessServer) error {
 	st := &stream{server: s, ctx: envoy.Context()}
+	defer st.end()
 	for {
 		message, err := envoy.Recv()
 		if err != nil {

@@ -27,10 +27,24 @@ type stream struct {
 	request  *modules.Request
 	module   modules.Module
 	exchange modules.Exchange
-	sent     bool           // the native request is on its way
-	native   modules.Answer // as read so far
+	ending   modules.Exchange // to be told of the end, also after a change of mind
+	sent     bool             // the native request is on its way
+	native   modules.Answer   // as read so far
 	decided  bool
 	done     bool // the last word was said: nothing of the answer is for this stream
+}
+
+// end is the end of the request.
+func (s *stream) end() {
+	if s.ending == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			_ = s.server.panicked(p) // nobody waits for an answer any more
+		}
+	}()
+	s.ending.End()
 }
 
 // step answers one message. It always answers, whatever the message: a silent phase would be taken for consent. Where
@@ -83,7 +97,7 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 	if verdict.Exchange == nil {
 		return s.say(verdict)
 	}
-	s.exchange = verdict.Exchange
+	s.exchange, s.ending = verdict.Exchange, verdict.Exchange
 	if s.exchange.NeedBody() && !s.request.EndOfBody {
 		return &extprocv3.ProcessingResponse{
 			Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// Config is what a Module needs. All fields are required.
+// Config is what a Module needs. All fields but the last two are required.
 type Config struct {
 	Cluster      string
 	Orchestrator neutral.Orchestrator
@@ -31,12 +32,16 @@ type Config struct {
 	APIVersion   func() string // of the target's orchestrator, as far as it is known
 	Policy       func() modules.Policy
 	Log          *slog.Logger
+	// Limits are a peer's; nil has none. Limited is told of each request that one of them refused, by its name.
+	Limits  func(peer string) Limits
+	Limited func(peer, limit string)
 }
 
 // Module decides about container operations.
 type Module struct {
 	config   Config
 	dialects map[neutral.Orchestrator]dialect.Dialect
+	load     load
 }
 
 var _ modules.Module = (*Module)(nil)
@@ -44,6 +49,12 @@ var _ modules.Module = (*Module)(nil)
 // New makes the module.
 func New(config Config) *Module {
 	m := &Module{config: config, dialects: map[neutral.Orchestrator]dialect.Dialect{}}
+	if m.config.Limits == nil {
+		m.config.Limits = func(string) Limits { return Limits{} }
+	}
+	if m.config.Limited == nil {
+		m.config.Limited = func(string, string) {}
+	}
 	for _, d := range config.Dialects {
 		m.dialects[d.Orchestrator()] = d
 	}
@@ -254,6 +265,9 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		if remembered[a.op.Action] {
 			break
 		}
+		if err := m.tooLarge(req.Peer.Name, contentLength(req.Header)); err != nil {
+			return modules.Verdict{Record: record}, err
+		}
 		return modules.Verdict{Record: record, Exchange: &exchange{module: m, req: req, inbound: inbound, admission: a,
 			record: record}}, nil
 	case a.op.Action.Stream():
@@ -272,6 +286,15 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		return modules.Verdict{Record: e.record, Exchange: e}, nil
 	}
 	return toBridge(record), nil
+}
+
+// contentLength is how long a body says that it is; -1 when it does not.
+func contentLength(header http.Header) int64 {
+	length, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return length
 }
 
 // handOn sends a same-type request to the orchestrator as it is. Only a hijacked docker connection, which reaches

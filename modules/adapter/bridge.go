@@ -139,6 +139,11 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
+	leave, err := b.module.enter(req.Peer.Name, req.Caller, a.op.Action.Stream() || a.same)
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	defer leave()
 	if a.same {
 		b.module.impersonate(req, r.Header)
 		if err := hijack.Serve(w, r.WithContext(ctx), b.module.config.Target.Upstream()); err != nil {
@@ -151,7 +156,10 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, fault.New(fault.Unsupported, "%s callers cannot operate this cluster yet", req.Peer.Orchestrator))
 	}
 	request := a.head
-	if request.Body, err = b.body(w, r, a.op.Action); err != nil {
+	if request.Body, err = b.body(w, r, a.op.Action); err == nil {
+		err = b.module.tooLarge(req.Peer.Name, int64(len(request.Body)))
+	}
+	if err != nil {
 		return b.refuse(w, req, err)
 	}
 	op, losses, err := b.module.complete(req, inbound, &a, request, record)
@@ -296,8 +304,12 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return b.refuse(w, req, errNoPlan)
 	}
 	if op.Action == neutral.ExecStart && op.Attach != nil && op.Attach.Detach {
+		leave, err := b.module.enter(req.Peer.Name, req.Caller, true) // it goes on after this request
+		if err != nil {
+			return b.refuse(w, req, err)
+		}
 		over = true
-		b.detach(dialect.WithActor(b.base, actor(req)), id, plan.Stream, resizes)
+		b.detach(dialect.WithActor(b.base, actor(req)), id, plan.Stream, resizes, leave)
 		response, err := inbound.Encode(op, dialect.Request{Method: r.Method, Path: req.Path, Header: r.Header}, neutral.Result{})
 		if err != nil {
 			return b.refuse(w, req, err)
@@ -327,10 +339,11 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 const exitUnknown = 126
 
 // detach runs an exec whose caller does not wait for it.
-func (b *Bridge) detach(ctx context.Context, id string, stream dialect.Stream, resizes <-chan neutral.Size) {
+func (b *Bridge) detach(ctx context.Context, id string, stream dialect.Stream, resizes <-chan neutral.Size, leave func()) {
 	b.detached.Add(1)
 	go func() {
 		defer b.detached.Done()
+		defer leave()
 		code := exitUnknown
 		defer func() {
 			if p := recover(); p != nil { // nobody above this goroutine would catch it

@@ -23,6 +23,9 @@ const execLife = 10 * time.Minute
 // execLimit bounds the execs that one gateway remembers.
 const execLimit = 10000
 
+// execShare bounds those of one peer, so that there is room for others.
+const execShare = execLimit / 2
+
 // exec is one exec between its creation and the moment it is forgotten.
 type exec struct {
 	id       string
@@ -58,14 +61,28 @@ func (e *execs) create(peer string, op neutral.Operation) (string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
-	if full := len(e.all) >= execLimit; now.After(e.stale) && (full || now.Sub(e.swept) >= sweepInterval) {
+	if full := e.full(peer); now.After(e.stale) && (full || now.Sub(e.swept) >= sweepInterval) {
 		e.sweep(now)
 	}
-	if len(e.all) >= execLimit {
+	if e.full(peer) {
 		return "", fault.New(fault.Exhausted, "too many execs at once")
 	}
 	e.all[id] = &exec{id: id, peer: peer, op: op, touched: now, resizes: make(chan neutral.Size, 8)}
 	return id, nil
+}
+
+// full tells whether there is no room for another exec of a peer.
+func (e *execs) full(peer string) bool {
+	if len(e.all) < execShare {
+		return false
+	}
+	own := 0
+	for _, x := range e.all {
+		if x.peer == peer {
+			own++
+		}
+	}
+	return own >= execShare || len(e.all) >= execLimit
 }
 
 // sweep takes out the old ones. What is touched after it is old later than anything that it has seen.

@@ -324,6 +324,16 @@ func (g *gateway) peer(spiffe string) modules.Peer {
 	return modules.Peer{}
 }
 
+// limits are what the documents let a peer do at a time.
+func (g *gateway) limits(peer string) adapter.Limits {
+	p, _ := g.set.Load().Peer(peer)
+	l := p.Spec.Limits
+	return adapter.Limits{
+		Share: adapter.Share{Operations: l.ConcurrentOperations, Streams: l.ConcurrentStreams}, Body: int64(l.BodySize) << 20,
+		Caller: adapter.Share{Operations: l.Caller.ConcurrentOperations, Streams: l.Caller.ConcurrentStreams},
+	}
+}
+
 func (g *gateway) knows(peer string) bool {
 	_, ok := g.set.Load().Peer(peer)
 	return ok

@@ -71,6 +71,7 @@ func (g *gateway) run(ctx context.Context) error {
 	operations := adapter.New(adapter.Config{
 		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Namespace: namespaceFor(g.started),
 		Dialects: adapter.Dialects, Target: g.target, Policy: g.policy, Log: g.log.With("part", "adapter"),
+		Limits: g.limits, Limited: observer.Limited,
 		APIVersion: func() string {
 			if system := g.system.Load(); system != nil {
 				return system.APIVersion

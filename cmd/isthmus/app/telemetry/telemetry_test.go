@@ -226,6 +226,8 @@ type fakeExchange struct {
 
 func (fakeExchange) NeedBody() bool { return false }
 
+func (fakeExchange) End() {}
+
 func (e fakeExchange) Request(context.Context, []byte) (modules.Rewrite, *modules.Verdict, error) {
 	return modules.Rewrite{Route: modules.Route{Upstream: "orchestrator"}}, e.other, e.requestErr
 }
