@@ -86,8 +86,11 @@ func TestExecSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = now.Add(execLife / 2)
+	for range execShare {
+		addFor("north")
+	}
 	for len(e.all) < execLimit {
-		addFor([]string{"west", "north"}[len(e.all)%2])
+		add()
 	}
 	if _, err := e.create("west", neutral.Operation{}); !fault.Is(err, fault.Exhausted) {
 		t.Errorf("past the limit: %v", err)
