@@ -51,7 +51,9 @@ type execs struct {
 // sweepInterval is how often old execs are taken out. In between they are not found, and make room where it is needed.
 const sweepInterval = execLife / 10
 
-func newExecs(now func() time.Time) *execs { return &execs{all: map[string]*exec{}, made: map[string]int{}, now: now} }
+func newExecs(now func() time.Time) *execs {
+	return &execs{all: map[string]*exec{}, made: map[string]int{}, now: now}
+}
 
 // create remembers an exec and gives its id.
 func (e *execs) create(peer string, op neutral.Operation) (string, error) {

@@ -63,11 +63,16 @@ func goldens() map[string]proto.Message {
 	traced := gateway
 	traced.Tracing = Tracing{Collector: "127.0.0.1:4317", Percent: 10}
 	traced.AccessLog = ""
+	limited := gateway
+	limited.Limits = []Limit{{Peer: west.ID, Rate: Rate{PerSecond: 100, Burst: 200}, Caller: Rate{PerSecond: 10}}}
 	joining := gateway
 	joining.Joining = true
 	all := map[string]proto.Message{
-		"listener_peer":            PeerListener(gateway, true),
-		"listener_peer_joining":    PeerListener(joining, true),
+		"listener_peer":         PeerListener(gateway, true),
+		"listener_peer_joining": PeerListener(joining, true),
+		"listener_peer_limited": PeerListener(limited, true),
+		"routes_peer_limited": PeerRoutes(limited, ServiceHosts(limited, Service{Service: web, Peers: []string{west.ID, north.ID}},
+			map[string]string{west.ID: west.Name, north.ID: north.Name}), remote),
 		"listener_peer_first":      PeerListener(joining, false),
 		"listener_edge":            EdgeListener(gateway),
 		"listener_edge_traced":     EdgeListener(traced),

@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -49,6 +50,10 @@ func peersChain(g Gateway) *listenerv3.FilterChain {
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
 	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
+	if g.limited() {
+		m.HttpFilters = slices.Insert(m.HttpFilters, 2, limits(g))
+		m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())
+	}
 	return &listenerv3.FilterChain{
 		Name: chainPeers, Filters: []*listenerv3.Filter{managed(m)},
 		TransportSocket: fromPeers(), TransportSocketConnectTimeout: duration(10 * time.Second),
