@@ -133,6 +133,7 @@ func setup(env *testscript.Env) error {
 		"DOCKER_HOST":       "unix://" + gateway("west").Socket("east"),
 		"DOCKER_WEST":       running.Bed.Docker("west").Host(),
 		"DOCKER_SOUTH_WEST": "unix://" + gateway("south").Socket("west"),
+		"DOCKER_WEST_SOUTH": "unix://" + gateway("west").Socket("south"),
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
 		"EAST_WEST":         "http://" + gateway("east").APIs["west"],
 		"EAST_WEST_ADDRESS": gateway("east").APIs["west"],

@@ -171,7 +171,7 @@ type link struct {
 // dialPeer opens a link to east's peer listener, as west.
 func (v *victim) dialPeer(t *testing.T, config *tls.Config) *link {
 	t.Helper()
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", v.east.model.Gateway.Peer, config)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", v.east.model.Gateway.Peer, asking(config, "west", "east"))
 	if err != nil {
 		t.Fatal(err)
 	}

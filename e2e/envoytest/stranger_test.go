@@ -16,9 +16,19 @@ import (
 // direct is an HTTP/2 client that talks to a gateway's peer listener with its own certificate.
 func direct(t *testing.T, to *gateway, config *tls.Config) *http.Client {
 	t.Helper()
+	if config.ServerName == "" {
+		config = asking(config, "west", to.model.Gateway.Cluster)
+	}
 	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, DialContext: dialOnly("tcp", to.model.Gateway.Peer)}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+}
+
+// asking is a client that asks for a gateway as one of its peers does.
+func asking(config *tls.Config, as, gateway string) *tls.Config {
+	c := config.Clone()
+	c.ServerName = names.LinkHost(as, gateway+".test")
+	return c
 }
 
 func TestStrangers(t *testing.T) {
@@ -40,13 +50,20 @@ func TestStrangers(t *testing.T) {
 		"TLS 1.2":                         old,
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp, err := direct(t, east, config).Do(request(t, http.MethodGet, "https://"+east.host("web", "shop", "svc")+"/", nil))
-			if err == nil {
-				body, _ := io.ReadAll(resp.Body)
-				t.Errorf("answered with %d %s", resp.StatusCode, body)
+			unknown := config.Clone()
+			unknown.ServerName = "east.test"
+			for _, c := range []*tls.Config{asking(config, "west", "east"), asking(config, "north", "east"), unknown} {
+				unanswered(t, east, c)
 			}
 		})
 	}
+	t.Run("a peer under a name that is not its own", func(t *testing.T) {
+		for _, name := range []string{names.LinkHost("north", "east.test"), names.LinkHost("west", "west.test"), "east.test", names.JoinHost("east", names.DefaultSuffix)} {
+			config := west.authority.client(id("west"))
+			config.ServerName = name
+			unanswered(t, east, config)
+		}
+	})
 	t.Run("two names", func(t *testing.T) {
 		// Envoy takes such a certificate; it is nobody's.
 		for _, ids := range [][]string{{id("west"), id("north")}, {id("west"), "spiffe://west.test/cluster/other"}} {
@@ -88,6 +105,17 @@ func TestStrangers(t *testing.T) {
 			})
 		}
 	})
+}
+
+// unanswered checks that a client gets no answer at all.
+func unanswered(t *testing.T, from *gateway, config *tls.Config) {
+	t.Helper()
+	resp, err := direct(t, from, config).Do(request(t, http.MethodGet, "https://"+from.host("web", "shop", "svc")+"/", nil))
+	if err == nil {
+		body, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		t.Errorf("answered with %d %s to one that asks for %s", resp.StatusCode, body, config.ServerName)
+	}
 }
 
 // TestSpoofedHeaders sends a peer's own words for what only this gateway says.

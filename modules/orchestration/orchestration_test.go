@@ -1,6 +1,7 @@
 package orchestration
 
 import (
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -97,24 +98,30 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	full, empty := NewCatalogue(), NewCatalogue()
 	full.Publish([]neutral.Service{web("10.0.0.1:80")})
+	raw := NewCatalogue()
+	raw.Publish([]neutral.Service{{Name: "db", Namespace: "shop", Ports: []neutral.ServicePort{{Number: 5432, App: neutral.TCP}}}})
 	for name, test := range map[string]struct {
 		catalogue       *Catalogue
 		peer, authority string
 		kind            fault.Kind
 		message         string
+		method          string
 	}{
-		"unknown":          {full, "west", "nothing.shop.svc.east.isthmus.internal", fault.NotFound, "not in the catalogue"},
-		"not synced":       {empty, "west", "web.shop.svc.east.isthmus.internal", fault.Unavailable, "not complete"},
-		"forbidden, known": {full, "north", "web.shop.svc.east.isthmus.internal", fault.Denied, "no permission"},
-		"forbidden":        {full, "stranger", "web.shop.svc.east.isthmus.internal", fault.NotFound, "not in the catalogue"},
-		"no such port":     {full, "west", "web.shop.svc.east.isthmus.internal:81", fault.NotFound, "no port 81"},
-		"just changed":     {full, "west", "web.shop.svc.east.isthmus.internal:80", fault.Unavailable, "try again"},
-		"no peer":          {full, "", "web.shop.svc.east.isthmus.internal", fault.Denied, "not a peer"},
-		"no namespace":     {full, "west", "web.svc.east.isthmus.internal", fault.NotFound, "the form is"},
-		"too many labels":  {full, "west", "a.web.shop.svc.east.isthmus.internal", fault.NotFound, "the form is"},
+		"unknown":          {full, "west", "nothing.shop.svc.east.isthmus.internal", fault.NotFound, "not in the catalogue", http.MethodGet},
+		"not synced":       {empty, "west", "web.shop.svc.east.isthmus.internal", fault.Unavailable, "not complete", http.MethodGet},
+		"forbidden, known": {full, "north", "web.shop.svc.east.isthmus.internal", fault.Denied, "no permission", http.MethodGet},
+		"forbidden":        {full, "stranger", "web.shop.svc.east.isthmus.internal", fault.NotFound, "not in the catalogue", http.MethodGet},
+		"no such port":     {full, "west", "web.shop.svc.east.isthmus.internal:81", fault.NotFound, "no port 81", http.MethodGet},
+		"just changed":     {full, "west", "web.shop.svc.east.isthmus.internal:80", fault.Unavailable, "try again", http.MethodGet},
+		"CONNECT to HTTP":  {full, "west", "web.shop.svc.east.isthmus.internal:80", fault.Unprocessable, "without CONNECT", http.MethodConnect},
+		"HTTP to TCP":      {raw, "west", "db.shop.svc.east.isthmus.internal", fault.Unprocessable, "by CONNECT", http.MethodGet},
+		"TCP just changed": {raw, "west", "db.shop.svc.east.isthmus.internal", fault.Unavailable, "try again", http.MethodConnect},
+		"no peer":          {full, "", "web.shop.svc.east.isthmus.internal", fault.Denied, "not a peer", http.MethodGet},
+		"no namespace":     {full, "west", "web.svc.east.isthmus.internal", fault.NotFound, "the form is", http.MethodGet},
+		"too many labels":  {full, "west", "a.web.shop.svc.east.isthmus.internal", fault.NotFound, "the form is", http.MethodGet},
 	} {
 		m := New(Config{Cluster: "east", Suffix: "isthmus.internal", Catalogue: test.catalogue, Policy: func() modules.Policy { return fakePolicy{} }})
-		_, err := m.Decide(t.Context(), &modules.Request{Authority: test.authority, Peer: modules.Peer{Name: test.peer}})
+		_, err := m.Decide(t.Context(), &modules.Request{Method: test.method, Authority: test.authority, Peer: modules.Peer{Name: test.peer}})
 		f := fault.Of(err)
 		if f == nil || f.Kind != test.kind || !strings.Contains(f.Message, test.message) {
 			t.Errorf("%s: %v, want %s %q", name, err, test.kind, test.message)

@@ -3,6 +3,7 @@ package orchestration
 import (
 	"context"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -60,16 +61,18 @@ func (m *Module) Decide(_ context.Context, req *modules.Request) (modules.Verdic
 		}
 		return verdict, absent
 	}
-	if port != "" && !hasPort(service, port) {
+	if _, ok := portOf(service, port); port != "" && !ok {
 		return verdict, fault.New(fault.NotFound, "service %s.%s has no port %s", name, namespace, port)
 	}
-	for _, p := range service.Ports {
-		if p.App == neutral.TCP && (port == "" || strconv.Itoa(int(p.Number)) == port) {
+	if p, ok := portOf(service, port); ok {
+		switch raw := req.Method == http.MethodConnect; {
+		case p.App == neutral.TCP && !raw:
 			return verdict, fault.New(fault.Unprocessable, "port %d of service %s.%s speaks raw TCP, not HTTP: it is reached by "+
 				"CONNECT", p.Number, name, namespace)
-		}
-		if port == "" {
-			break // a name without a port is the first one's
+		case p.App != neutral.TCP && raw:
+			// A tunnel would carry past what gateways take out of requests.
+			return verdict, fault.New(fault.Unprocessable, "port %d of service %s.%s speaks HTTP: it is asked for without CONNECT",
+				p.Number, name, namespace)
 		}
 	}
 	return verdict, fault.New(fault.Unavailable, "service %s.%s has just changed and its route is not ready; try again shortly",
@@ -79,13 +82,14 @@ func (m *Module) Decide(_ context.Context, req *modules.Request) (modules.Verdic
 // Refuse answers in JSON.
 func (m *Module) Refuse(_ *modules.Request, err error) modules.Answer { return modules.Refusal(err) }
 
-func hasPort(service neutral.Service, port string) bool {
+// portOf finds a service's port by number; a name without a port is the first one's.
+func portOf(service neutral.Service, port string) (neutral.ServicePort, bool) {
 	for _, p := range service.Ports {
-		if strconv.Itoa(int(p.Number)) == port {
-			return true
+		if port == "" || strconv.Itoa(int(p.Number)) == port {
+			return p, true
 		}
 	}
-	return false
+	return neutral.ServicePort{}, false
 }
 
 // parse reads <service>.<namespace>.svc.<cluster>.<suffix>[:port].

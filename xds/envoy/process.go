@@ -57,8 +57,10 @@ func start(c Config, bootstrap []byte) (*process, error) {
 		"--config-path", bootstrapFile(c.RunDir), "--disable-hot-restart", "--log-level", level,
 		// It repeats with every configuration that the filter which proves answers is a work in progress.
 		"--component-log-level", "misc:error",
-		// A listener that changed lets its connections live this long; a drain tells callers at once to go elsewhere.
-		"--drain-time-s", "600", "--drain-strategy", "immediate",
+		// What a listener, or a filter chain, that is gone carries is cut, which takes Envoy a second: a peer's streams end
+		// with the trust in it. No chain and no listener changes while what it stands for is there. A drain tells callers
+		// at once to go elsewhere.
+		"--drain-time-s", "0", "--drain-strategy", "immediate",
 		// Access log lines of a quiet gateway are on disk soon; a busy one writes them by the buffer all the same.
 		"--file-flush-interval-msec", "250",
 	}

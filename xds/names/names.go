@@ -79,6 +79,10 @@ func AccessHost(container, namespace, cluster, suffix string) string {
 // APIHost is the name of a cluster's orchestrator API.
 func APIHost(cluster, suffix string) string { return APILabel + "." + cluster + "." + suffix }
 
+// LinkHost is the name by which a gateway asks for a peer in TLS: who dials, and whom. The end of it, which is the same for
+// all who dial one gateway, is for what stands between them and chooses by names.
+func LinkHost(dialler, trustDomain string) string { return dialler + ".peer." + trustDomain }
+
 // JoinHost is the name by which a gateway that holds an invitation asks for the inviting one, in TLS and in HTTP.
 func JoinHost(cluster, suffix string) string { return Join + "." + cluster + "." + suffix }
 

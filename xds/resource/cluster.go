@@ -33,7 +33,7 @@ func PeerCluster(g Gateway, peer Peer) *clusterv3.Cluster {
 	protocol.CommonHttpProtocolOptions.IdleTimeout = duration(time.Hour) // a handshake over a distance costs
 	c := cluster(names.PeerCluster(peer.Name), protocol)
 	located(c, peer.Addresses)
-	c.TransportSocket = toPeer(peer, g.suffix())
+	c.TransportSocket = toPeer(g, peer)
 	c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: keepalive()}
 	if len(peer.Addresses) > 1 {
 		c.OutlierDetection = &clusterv3.OutlierDetection{

@@ -64,16 +64,17 @@ func goldens() map[string]proto.Message {
 	traced.Tracing = Tracing{Collector: "127.0.0.1:4317", Percent: 10}
 	traced.AccessLog = ""
 	limited := gateway
-	limited.Limits = []Limit{{Peer: west.ID, Rate: Rate{PerSecond: 100, Burst: 200}, Caller: Rate{PerSecond: 10}}}
+	limited.Limits = []Limit{{Peer: west.Name, Rate: Rate{PerSecond: 100, Burst: 200}, Caller: Rate{PerSecond: 10}}}
 	joining := gateway
 	joining.Joining = true
 	all := map[string]proto.Message{
-		"listener_peer":         PeerListener(gateway, true),
-		"listener_peer_joining": PeerListener(joining, true),
-		"listener_peer_limited": PeerListener(limited, true),
+		"listener_peer":         PeerListener(gateway, peers),
+		"listener_peer_joining": PeerListener(joining, peers),
+		"listener_peer_first":   PeerListener(joining, nil),
+		"limit_peer":            PeerLimit(limited, west),
+		"limit_peer_none":       PeerLimit(limited, north),
 		"routes_peer_limited": PeerRoutes(limited, ServiceHosts(limited, Service{Service: web, Peers: []string{west.ID, north.ID}},
 			map[string]string{west.ID: west.Name, north.ID: north.Name}), remote),
-		"listener_peer_first":      PeerListener(joining, false),
 		"listener_edge":            EdgeListener(gateway),
 		"listener_edge_traced":     EdgeListener(traced),
 		"listener_local":           LocalListener(gateway),
@@ -95,8 +96,7 @@ func goldens() map[string]proto.Message {
 		"cluster_extproc":          LocalCluster(gateway, names.ExtProc, names.ExtProcSocket),
 		"cluster_tracing":          TracingCluster(traced),
 		"secret_identity":          Certificate(SecretIdentity, []byte("certificate"), []byte("key")),
-		"secret_peers":             Trust(SecretPeers, peers),
-		"secret_peer":              Trust(PeerSecret("west"), []Peer{west}),
+		"secret_peer":              Trust(west),
 	}
 	for _, p := range web.Ports {
 		all["cluster_service_"+p.Name] = ServiceCluster(web, p)

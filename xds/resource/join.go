@@ -13,11 +13,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// chainJoin and chainPeers are the ways into the peer listener.
-const (
-	chainJoin  = "join"
-	chainPeers = "peers"
-)
+// chainJoin is the way into the peer listener of who is no peer yet.
+const chainJoin = "join"
 
 // joinTimeout is how long a gateway that joins has for its one request.
 const joinTimeout = 20 * time.Second

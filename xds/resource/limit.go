@@ -11,18 +11,15 @@ import (
 	localratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-const filterLimit = "envoy.filters.http.local_ratelimit"
+// limitFilter is the name of the filter of a peer's limits, and of the resource that configures it.
+func limitFilter(peer string) string { return "limit/" + peer }
 
-// Keys of what requests are counted by.
-const (
-	limitPeer   = "peer"
-	limitCaller = "caller"
-)
+// limitCaller is the key by which callers are counted.
+const limitCaller = "caller"
 
 // limitedCallers is how many callers of each peer are counted apart at a time; the one that was silent for longest makes
 // room for another.
@@ -31,59 +28,64 @@ const limitedCallers = 4096
 // retryAfter is what who goes over a limit is told to wait, in seconds.
 const retryAfter = "1"
 
-// limited tells whether any peer has a limit: there is a filter then, before all that costs more.
-func (g Gateway) limited() bool { return len(g.Limits) > 0 }
-
-// exempt is what a route of a peer without a limit adds to its configuration of filters, while there is the filter for
-// others: it is not even made for such a request.
-func (g Gateway) exempt(filters perFilter, peer string) perFilter {
-	if g.limited() && !slices.ContainsFunc(g.Limits, func(l Limit) bool { return l.Peer == peer }) {
-		filters[filterLimit] = pack(&routev3.FilterConfig{Disabled: true})
+// limit is a peer's limit, the zero one for a peer that has none.
+func (g Gateway) limit(peer string) Limit {
+	i := slices.IndexFunc(g.Limits, func(l Limit) bool { return l.Peer == peer })
+	if i < 0 {
+		return Limit{Peer: peer}
 	}
+	return g.Limits[i]
+}
+
+// exempt keeps the filter of a peer's limits from being made for the requests of a route.
+func exempt(filters perFilter, peer string) perFilter {
+	filters[limitFilter(peer)] = pack(&routev3.FilterConfig{Disabled: true})
 	return filters
 }
 
-// limits counts the requests of each limited peer, over all its connections and whatever they ask, and those of its
-// callers. Who asks is the certificate's word (fromPeer).
-func limits(g Gateway) *hcmv3.HttpFilter {
-	var descriptors []*ratelimitv3.LocalRateLimitDescriptor
-	for _, l := range g.Limits {
-		peer := &ratelimitv3.RateLimitDescriptor_Entry{Key: limitPeer, Value: l.Peer}
-		if l.Rate != (Rate{}) {
-			descriptors = append(descriptors, l.Rate.of(peer))
-		}
-		if l.Caller != (Rate{}) {
-			descriptors = append(descriptors, l.Caller.of(peer, &ratelimitv3.RateLimitDescriptor_Entry{Key: limitCaller}))
-		}
-	}
+// limits stands in the chain of each peer, before all that costs more. What it does comes as a resource of its own, so that
+// a limit that changes does not end the peer's connections, as a chain that changes would.
+func limits(peer string) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: limitFilter(peer), ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{
+		ConfigDiscovery: &corev3.ExtensionConfigSource{ConfigSource: ads(), TypeUrls: []string{pack(&localratelimitv3.LocalRateLimit{}).GetTypeUrl()}},
+	}}
+}
+
+// PeerLimit counts the requests of a peer over all its connections, whatever they ask, and those of its callers. For a peer
+// without a limit it does nothing; routes that know the peer leave it out then.
+func PeerLimit(g Gateway, peer Peer) *corev3.TypedExtensionConfig {
+	limit := g.limit(peer.Name)
 	all := &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{Numerator: 100}}
-	by := func(header, key string) *routev3.RateLimit_Action {
-		return &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_RequestHeaders_{
-			RequestHeaders: &routev3.RateLimit_Action_RequestHeaders{HeaderName: header, DescriptorKey: key},
-		}}
-	}
-	return filter(filterLimit, &localratelimitv3.LocalRateLimit{
+	filter := &localratelimitv3.LocalRateLimit{
 		StatPrefix:    ListenerPeer,
 		Status:        &typev3.HttpStatus{Code: typev3.StatusCode_TooManyRequests},
 		FilterEnabled: all, FilterEnforced: all,
-		Descriptors:                     descriptors,
-		MaxDynamicDescriptors:           u32(limitedCallers),
-		AlwaysConsumeDefaultTokenBucket: wrapperspb.Bool(false),
-		RateLimits: []*routev3.RateLimit{
-			{Actions: []*routev3.RateLimit_Action{by(names.HeaderPeer, limitPeer)}},
-			{Actions: []*routev3.RateLimit_Action{by(names.HeaderPeer, limitPeer), by(names.HeaderCaller, limitCaller)}},
-		},
-	})
+		TokenBucket: limit.Rate.bucket(),
+	}
+	if bucket := limit.Caller.bucket(); bucket != nil {
+		filter.Descriptors = []*ratelimitv3.LocalRateLimitDescriptor{{
+			Entries: []*ratelimitv3.RateLimitDescriptor_Entry{{Key: limitCaller}}, TokenBucket: bucket, // of any caller
+		}}
+		filter.MaxDynamicDescriptors = u32(limitedCallers)
+		filter.RateLimits = []*routev3.RateLimit{{Actions: []*routev3.RateLimit_Action{{
+			ActionSpecifier: &routev3.RateLimit_Action_RequestHeaders_{RequestHeaders: &routev3.RateLimit_Action_RequestHeaders{
+				HeaderName: names.HeaderCaller, DescriptorKey: limitCaller,
+			}},
+		}}}}
+	}
+	return extension(limitFilter(peer.Name), filter)
 }
 
-func (r Rate) of(entries ...*ratelimitv3.RateLimitDescriptor_Entry) *ratelimitv3.LocalRateLimitDescriptor {
+// bucket is nil for no limit.
+func (r Rate) bucket() *typev3.TokenBucket {
+	if r == (Rate{}) {
+		return nil
+	}
 	burst := r.Burst
 	if burst == 0 {
 		burst = r.PerSecond
 	}
-	return &ratelimitv3.LocalRateLimitDescriptor{Entries: entries, TokenBucket: &typev3.TokenBucket{
-		MaxTokens: burst, TokensPerFill: u32(r.PerSecond), FillInterval: duration(time.Second),
-	}}
+	return &typev3.TokenBucket{MaxTokens: burst, TokensPerFill: u32(r.PerSecond), FillInterval: duration(time.Second)}
 }
 
 func tooManyReply() *hcmv3.ResponseMapper {

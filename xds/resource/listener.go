@@ -28,35 +28,36 @@ func AccessListener(access string) string { return "access/" + access }
 // accessIdle ends a tunnel on which nothing moved; the database pools of applications idle over nights.
 const accessIdle = 24 * time.Hour
 
-// PeerListener is where other gateways come in: those whose certificates prove that they are peers, where there are any,
-// and those that redeem an invitation, while one is open.
-func PeerListener(g Gateway, peers bool) *listenerv3.Listener {
+// PeerListener is where other gateways come in: each peer by a chain of its own, and those that redeem an invitation,
+// while one is open. A chain that goes takes its connections with it a second later, and no others, so that what a peer
+// has under way ends with the trust in it.
+func PeerListener(g Gateway, peers []Peer) *listenerv3.Listener {
 	l := listener(ListenerPeer, g.Peer)
 	// It is there whether an invitation is open or not: chains come and go without a break, this would not.
 	l.ListenerFilters = []*listenerv3.ListenerFilter{serverNames()}
 	if g.Joining {
 		l.FilterChains = append(l.FilterChains, joinChain(g))
 	}
-	if peers {
-		l.FilterChains = append(l.FilterChains, peersChain(g))
+	for _, p := range byName(peers) {
+		l.FilterChains = append(l.FilterChains, peerChain(g, p))
 	}
 	return l
 }
 
-func peersChain(g Gateway) *listenerv3.FilterChain {
+// peerChain is where one peer comes in. The server name says who it wants to be, and its certificate must prove that.
+func peerChain(g Gateway, peer Peer) *listenerv3.FilterChain {
 	m := connectionManager(g, ListenerPeer)
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
 	m.Http2ProtocolOptions = peerHTTP2()
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
-	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), extProc(), router()}
+	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
-	if g.limited() {
-		m.HttpFilters = slices.Insert(m.HttpFilters, 2, limits(g))
-		m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())
-	}
+	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())
 	return &listenerv3.FilterChain{
-		Name: chainPeers, Filters: []*listenerv3.Filter{managed(m)},
-		TransportSocket: fromPeers(), TransportSocketConnectTimeout: duration(10 * time.Second),
+		Name:             "peer/" + peer.Name,
+		FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{names.LinkHost(peer.Name, trustDomain(g.ID))}},
+		Filters:          []*listenerv3.Filter{managed(m)},
+		TransportSocket:  acceptPeer(peer), TransportSocketConnectTimeout: duration(10 * time.Second),
 	}
 }
 

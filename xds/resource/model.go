@@ -24,7 +24,7 @@ type Gateway struct {
 
 // Limit bounds the requests of one peer, and of each caller that it names.
 type Limit struct {
-	Peer         string // its SPIFFE id
+	Peer         string // its name
 	Rate, Caller Rate
 }
 

@@ -29,7 +29,10 @@ func PeerRoutes(g Gateway, services []*routev3.VirtualHost, orchestrator neutral
 func peeringHost(g Gateway) *routev3.VirtualHost {
 	route := forward(anyPath(), to(names.Peering, 0))
 	route.Name = routePeering
-	route.TypedPerFilterConfig = g.exempt(decidedByRoute(), "")
+	route.TypedPerFilterConfig = decidedByRoute()
+	for _, l := range g.Limits {
+		exempt(route.GetTypedPerFilterConfig(), l.Peer)
+	}
 	route.Metadata = decision{kind: "peering", decision: "allow"}.metadata()
 	return &routev3.VirtualHost{
 		Name: names.Peering, Domains: domain(names.PeeringHost(g.Cluster, g.suffix())), Routes: []*routev3.Route{route},
@@ -73,7 +76,10 @@ func serviceRoute(g Gateway, cluster string, s Service, port neutral.ServicePort
 		action.RetryPolicy = again()
 		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
 	}
-	route.TypedPerFilterConfig = g.exempt(decidedByRoute(), id)
+	route.TypedPerFilterConfig = decidedByRoute()
+	if g.limit(peer) == (Limit{Peer: peer}) {
+		exempt(route.GetTypedPerFilterConfig(), peer)
+	}
 	route.Name = peer
 	service := s.Namespace + "/" + s.Name
 	route.Metadata = decision{

@@ -3,6 +3,7 @@ package resource
 import (
 	"net"
 	"slices"
+	"strings"
 
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
@@ -12,13 +13,12 @@ import (
 // Names of secrets.
 const (
 	SecretIdentity           = "identity"
-	SecretPeers              = "trust/peers" // who may come in
 	SecretOrchestratorCA     = "orchestrator/ca"
 	SecretOrchestratorClient = "orchestrator/client"
 	SecretOrchestratorToken  = "orchestrator/token"
 )
 
-// PeerSecret is the name of the trust in one peer that this gateway dials.
+// PeerSecret is the name of the trust in one peer.
 func PeerSecret(peer string) string { return "trust/peer/" + peer }
 
 // Certificate is the secret of a certificate and its key.
@@ -28,25 +28,27 @@ func Certificate(name string, certificate, key []byte) *tlsv3.Secret {
 	}}}
 }
 
-// Trust is the secret of the trust in peers: a certificate must be of a trust domain's own CA and carry exactly the
-// SPIFFE id of one of the peers. Peers of one trust domain have the same bundle.
-func Trust(name string, peers []Peer) *tlsv3.Secret {
-	validator := &tlsv3.SPIFFECertValidatorConfig{}
-	context := &tlsv3.CertificateValidationContext{}
-	seen := make(map[string]bool, len(peers))
-	for _, p := range peers {
-		if !seen[p.TrustDomain] {
-			seen[p.TrustDomain] = true
-			validator.TrustDomains = append(validator.TrustDomains, &tlsv3.SPIFFECertValidatorConfig_TrustDomain{
-				Name: p.TrustDomain, TrustBundle: inlineBytes(p.Bundle),
-			})
-		}
-		context.MatchTypedSubjectAltNames = append(context.MatchTypedSubjectAltNames, &tlsv3.SubjectAltNameMatcher{
-			SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: exactly(p.ID),
-		})
-	}
-	context.CustomValidatorConfig = extension("envoy.tls.cert_validator.spiffe", validator)
-	return &tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: context}}
+// Trust is the secret of the trust in one peer, in either direction: a certificate must be of its trust domain's own CA
+// and carry exactly its SPIFFE id.
+func Trust(peer Peer) *tlsv3.Secret {
+	return &tlsv3.Secret{Name: PeerSecret(peer.Name), Type: &tlsv3.Secret_ValidationContext{
+		ValidationContext: &tlsv3.CertificateValidationContext{
+			MatchTypedSubjectAltNames: []*tlsv3.SubjectAltNameMatcher{{
+				SanType: tlsv3.SubjectAltNameMatcher_URI, Matcher: exactly(peer.ID),
+			}},
+			CustomValidatorConfig: extension("envoy.tls.cert_validator.spiffe", &tlsv3.SPIFFECertValidatorConfig{
+				TrustDomains: []*tlsv3.SPIFFECertValidatorConfig_TrustDomain{{
+					Name: peer.TrustDomain, TrustBundle: inlineBytes(peer.Bundle),
+				}},
+			}),
+		},
+	}}
+}
+
+// trustDomain is the trust domain of a SPIFFE id.
+func trustDomain(id string) string {
+	domain, _, _ := strings.Cut(strings.TrimPrefix(id, "spiffe://"), "/")
+	return domain
 }
 
 // OrchestratorSecrets are what the orchestrator's cluster needs.

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // alpnHTTP2 is all that the peer link speaks.
@@ -20,16 +21,16 @@ func peerLink() *tlsv3.TlsParameters {
 	}
 }
 
-// fromPeers is the listener's side of the peer link. Sessions are not resumed: a resumed one would not be checked
-// against the peers known by then.
-func fromPeers() *corev3.TransportSocket {
+// acceptPeer is the listener's side of the link to a peer. Sessions are not resumed: a resumed one would not be checked
+// against the trust in the peer by then.
+func acceptPeer(peer Peer) *corev3.TransportSocket {
 	return transportSocket(&tlsv3.DownstreamTlsContext{
 		RequireClientCertificate: yes(),
 		CommonTlsContext: &tlsv3.CommonTlsContext{
 			TlsParams: peerLink(), AlpnProtocols: alpnHTTP2,
 			TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds(SecretIdentity)},
 			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
-				ValidationContextSdsSecretConfig: sds(SecretPeers),
+				ValidationContextSdsSecretConfig: sds(PeerSecret(peer.Name)),
 			},
 		},
 		SessionTicketKeysType:            &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true},
@@ -38,9 +39,9 @@ func fromPeers() *corev3.TransportSocket {
 }
 
 // toPeer is the dialling side of the peer link.
-func toPeer(peer Peer, suffix string) *corev3.TransportSocket {
+func toPeer(g Gateway, peer Peer) *corev3.TransportSocket {
 	return transportSocket(&tlsv3.UpstreamTlsContext{
-		Sni:            peer.Name + "." + suffix,
+		Sni:            names.LinkHost(g.Cluster, peer.TrustDomain),
 		MaxSessionKeys: u32(0),
 		CommonTlsContext: &tlsv3.CommonTlsContext{
 			TlsParams: peerLink(), AlpnProtocols: alpnHTTP2,

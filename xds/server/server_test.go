@@ -192,7 +192,7 @@ func (c *client) subscribe() {
 		{resourcev3.EndpointType, []string{"service/shop/web/80"}},
 		{resourcev3.ListenerType, nil},
 		{resourcev3.RouteType, []string{"peer", "edge", "edge-local"}},
-		{resourcev3.SecretType, []string{"identity", "trust/peers", "trust/peer/west"}},
+		{resourcev3.SecretType, []string{"identity", "trust/peer/west"}},
 	} {
 		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.typeURL, ResourceNamesSubscribe: r.names})
 		if got := c.next(); len(got.GetResources()) == 0 || got.GetTypeUrl() != r.typeURL {

@@ -21,7 +21,8 @@ import (
 
 // Types are the resource types, in the order in which Envoy must learn of additions.
 var Types = []string{
-	resourcev3.SecretType, resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.ListenerType, resourcev3.RouteType,
+	resourcev3.SecretType, resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.ExtensionConfigType, resourcev3.ListenerType,
+	resourcev3.RouteType,
 }
 
 // Resource is one resource as it is sent.
@@ -91,7 +92,7 @@ func (d *draft) edges(m Model) {
 	}
 	for _, p := range m.Peers {
 		d.add(resourcev3.ClusterType, resource.PeerCluster(g, p))
-		d.add(resourcev3.SecretType, resource.Trust(resource.PeerSecret(p.Name), []Peer{p}))
+		d.add(resourcev3.SecretType, resource.Trust(p))
 		if p.API != "" {
 			d.add(resourcev3.ListenerType, resource.PeerAPIListener(g, p))
 			d.add(resourcev3.RouteType, resource.PeerAPIRoutes(g, p))
@@ -108,14 +109,16 @@ func (d *draft) edges(m Model) {
 // target is for what peers ask of this cluster, services aside.
 func (d *draft) target(m Model, peers []Peer) {
 	g := m.Gateway
-	d.add(resourcev3.ListenerType, resource.PeerListener(g, len(peers) > 0))
+	d.add(resourcev3.ListenerType, resource.PeerListener(g, peers))
 	if g.Joining {
 		d.add(resourcev3.ClusterType, resource.LocalCluster(g, names.Join, names.JoinSocket))
 	}
 	if len(peers) == 0 {
 		return
 	}
-	d.add(resourcev3.SecretType, resource.Trust(resource.SecretPeers, peers))
+	for _, p := range peers {
+		d.add(resourcev3.ExtensionConfigType, resource.PeerLimit(g, p))
+	}
 	for _, s := range resource.OrchestratorSecrets(m.Upstream) {
 		d.add(resourcev3.SecretType, s)
 	}

@@ -189,17 +189,21 @@ func TestWhatChanges(t *testing.T) {
 		}, []string{"Cluster peer/west"}},
 		{"a peer's bundle", func(m *Model) {
 			m.Peers[0].Bundle = append(slices.Clone(certificate), certificate...)
-		}, []string{"Secret trust/peer/west", "Secret trust/peers"}},
+		}, []string{"Secret trust/peer/west"}},
 		{"a new certificate", func(m *Model) {
 			m.Identity.Certificate = append(slices.Clone(certificate), certificate...)
 		}, []string{"Secret identity"}},
 		{"a peer's name", func(m *Model) {
 			m.Peers[2].Name = "southern"
 		}, []string{
-			"Cluster peer/southern", "Listener api/southern", "RouteConfiguration api/southern", "RouteConfiguration edge",
-			"RouteConfiguration edge-local", "Secret trust/peer/southern", "no Cluster peer/south", "no Listener api/south",
-			"no RouteConfiguration api/south", "no Secret trust/peer/south",
+			"Cluster peer/southern", "Listener api/southern", "Listener peer", "RouteConfiguration api/southern",
+			"RouteConfiguration edge", "RouteConfiguration edge-local", "Secret trust/peer/southern",
+			"TypedExtensionConfig limit/southern", "no Cluster peer/south", "no Listener api/south",
+			"no RouteConfiguration api/south", "no Secret trust/peer/south", "no TypedExtensionConfig limit/south",
 		}},
+		{"a peer's limit", func(m *Model) {
+			m.Gateway.Limits = []Limit{{Peer: m.Peers[0].Name, Rate: Rate{PerSecond: 5}}}
+		}, []string{"RouteConfiguration peer", "TypedExtensionConfig limit/west"}},
 		{"the orchestrator's host", func(m *Model) {
 			m.Upstream.Host = "other.example"
 		}, []string{"RouteConfiguration peer"}},

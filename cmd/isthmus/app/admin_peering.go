@@ -40,12 +40,12 @@ func (a *admin) peering(mux *http.ServeMux) {
 		a.outcome(w)(PeerState{Name: peer}, err)
 	})
 	mux.HandleFunc("POST /peers/{name}/suspend", func(w http.ResponseWriter, r *http.Request) {
-		a.outcome(w)(struct{}{}, a.gateway.suspend(r.PathValue("name"), true))
+		a.outcome(w)(struct{}{}, a.gateway.suspend(r.Context(), r.PathValue("name"), true))
 	})
 	mux.HandleFunc("POST /peers/{name}/resume", func(w http.ResponseWriter, r *http.Request) {
-		a.outcome(w)(struct{}{}, a.gateway.suspend(r.PathValue("name"), false))
+		a.outcome(w)(struct{}{}, a.gateway.suspend(r.Context(), r.PathValue("name"), false))
 	})
 	mux.HandleFunc("DELETE /peers/{name}", func(w http.ResponseWriter, r *http.Request) {
-		a.outcome(w)(struct{}{}, a.gateway.part(r.PathValue("name")))
+		a.outcome(w)(struct{}{}, a.gateway.part(r.Context(), r.PathValue("name")))
 	})
 }

@@ -63,7 +63,7 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		}
 		id := peering.Identity{TrustDomain: p.Spec.TrustDomain, Cluster: name}.String()
 		ids[name] = id
-		if limit := limitOf(p.Spec.Limits, id); limit != (snapshot.Limit{Peer: id}) {
+		if limit := limitOf(p.Spec.Limits, name); limit != (snapshot.Limit{Peer: name}) {
 			model.Gateway.Limits = append(model.Gateway.Limits, limit)
 		}
 		peer := snapshot.Peer{Name: name, Addresses: p.Spec.Addresses, ID: id, TrustDomain: p.Spec.TrustDomain,
@@ -95,14 +95,14 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 }
 
 // limitOf is what Envoy counts of a peer's limits.
-func limitOf(l manifest.Limits, id string) snapshot.Limit {
+func limitOf(l manifest.Limits, peer string) snapshot.Limit {
 	rate := func(perSecond, burst int) snapshot.Rate {
 		if perSecond == 0 {
 			return snapshot.Rate{}
 		}
 		return snapshot.Rate{PerSecond: uint32(perSecond), Burst: uint32(burst)} //nolint:gosec // the documents bound them
 	}
-	return snapshot.Limit{Peer: id, Rate: rate(l.RequestsPerSecond, l.Burst), Caller: rate(l.Caller.RequestsPerSecond, l.Caller.Burst)}
+	return snapshot.Limit{Peer: peer, Rate: rate(l.RequestsPerSecond, l.Burst), Caller: rate(l.Caller.RequestsPerSecond, l.Caller.Burst)}
 }
 
 // syncPatience is how long Envoy's first configuration waits for the orchestrator. Within it a restarted isthmus
@@ -151,6 +151,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 					g.log.Warn("a service is left out of Envoy's configuration", "err", rejected)
 				}
 				g.xds.Set(built)
+				g.departures.see(model.Peers)
 			}
 			if err := g.node.SetLocal(g.configuration()); err != nil {
 				g.log.Error("peers could not be told of a change", "err", err)

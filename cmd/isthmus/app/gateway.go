@@ -105,6 +105,7 @@ type gateway struct {
 	joined      *joinedPeers
 	invitations *join.Invitations
 	fronts      *fronts
+	departures  *departures
 	registry    *prometheus.Registry
 	dirty       chan struct{} // a wish to compile again
 	reread      chan struct{} // a wish to read the documents again
@@ -169,7 +170,7 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if g.invitations, err = join.OpenInvitations(spec.StateDir, g.touch); err != nil {
 		return nil, err
 	}
-	g.fronts = newFronts(g)
+	g.fronts, g.departures = newFronts(g), newDepartures(g)
 	if err := g.adopt(set); err != nil {
 		return nil, err
 	}

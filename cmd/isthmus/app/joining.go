@@ -184,8 +184,8 @@ func (g *gateway) own(name string) (manifest.Peer, error) {
 	return p, nil
 }
 
-// suspend lets nothing of a peer pass, or again what policy allows.
-func (g *gateway) suspend(name string, suspended bool) error {
+// suspend lets nothing of a peer pass, what is under way included, or again what policy allows.
+func (g *gateway) suspend(ctx context.Context, name string, suspended bool) error {
 	p, err := g.own(name)
 	if err != nil {
 		return err
@@ -195,11 +195,15 @@ func (g *gateway) suspend(name string, suspended bool) error {
 		return err
 	}
 	g.readAgain()
+	if suspended {
+		return g.departed(ctx, name)
+	}
 	return nil
 }
 
-// part ends the trust in a peer, and forgets it. Its certificates are refused first of all.
-func (g *gateway) part(name string) error {
+// part ends the trust in a peer, and forgets it. Its certificates are refused first of all, and what it has under way is
+// cut.
+func (g *gateway) part(ctx context.Context, name string) error {
 	if _, err := g.own(name); err != nil {
 		return err
 	}
@@ -212,7 +216,7 @@ func (g *gateway) part(name string) error {
 		return err
 	}
 	g.readAgain()
-	return nil
+	return g.departed(ctx, name)
 }
 
 // readAgain has the documents looked at without waiting. A wish that comes while one is pending is the same.

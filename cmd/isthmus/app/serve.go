@@ -266,7 +266,8 @@ func (g *gateway) supervise(ctx context.Context, group *errgroup.Group) (ended <
 		if err := durable.Replace(bootstrap, document, 0o600); err != nil {
 			return nil, nil, err
 		}
-		g.log.Info("no Envoy is started here; start one with this bootstrap", "bootstrap", bootstrap)
+		g.log.Info("no Envoy is started here; start one with this bootstrap and --drain-time-s 0", "bootstrap", bootstrap)
+		group.Go(func() error { return g.departures.run(ctx, nil) })
 		return done, func() {}, nil
 	}
 	supervisor, err := envoy.New(envoy.Config{Options: options, Binary: path, LogFile: filepath.Join(spec.StateDir, "envoy.log"),
@@ -282,6 +283,7 @@ func (g *gateway) supervise(ctx context.Context, group *errgroup.Group) (ended <
 		defer close(done)
 		return ignoreCancelled(supervisor.Run(ctx))
 	})
+	group.Go(func() error { return g.departures.run(ctx, supervisor) })
 	return done, cancel, nil
 }
 
