@@ -13,20 +13,21 @@ import (
 
 // Rotation keeps Envoy's access log from growing without end. Envoy may be another process' child.
 type Rotation struct {
-	RunDir  string // of Envoy's admin socket
-	Path    string // the access log
-	MaxSize int64  // bytes at which it is rotated
-	Keep    int    // rotated files that are kept
+	RunDir  string        // of Envoy's admin socket
+	Path    string        // the access log
+	MaxSize int64         // bytes at which it is rotated
+	Keep    int           // rotated files that are kept
+	Every   time.Duration // how often the size is looked at; 0 is a second
 	Log     *slog.Logger
 }
-
-// rotationInterval is how often the size is looked at.
-const rotationInterval = time.Second
 
 // Run rotates until ctx ends. No line is lost: Envoy writes to the file that was moved until it opens the new one.
 func (r Rotation) Run(ctx context.Context) error {
 	admin := newAdmin(r.RunDir)
-	ticker := time.NewTicker(rotationInterval)
+	if r.Every == 0 {
+		r.Every = time.Second
+	}
+	ticker := time.NewTicker(r.Every)
 	defer ticker.Stop()
 	failed := false
 	for {
