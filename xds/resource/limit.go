@@ -38,9 +38,8 @@ func (g Gateway) limit(peer string) Limit {
 }
 
 // exempt keeps the filter of a peer's limits from being made for the requests of a route.
-func exempt(filters perFilter, peer string) perFilter {
+func exempt(filters perFilter, peer string) {
 	filters[limitFilter(peer)] = pack(&routev3.FilterConfig{Disabled: true})
-	return filters
 }
 
 // limits stands in the chain of each peer, before all that costs more. What it does comes as a resource of its own, so that
@@ -89,7 +88,7 @@ func (r Rate) bucket() *typev3.TokenBucket {
 }
 
 func tooManyReply() *hcmv3.ResponseMapper {
-	mapper := tooMany.mapper(flags("RL"))
+	mapper := tooMany.mapper(details(`response.code_details == "local_rate_limited"`))
 	mapper.HeadersToAdd = []*corev3.HeaderValueOption{headerOption("retry-after", retryAfter)}
 	return mapper
 }

@@ -18,6 +18,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -126,6 +127,9 @@ func TestActsAsThePeer(t *testing.T) {
 		},
 		"an exec": func(ctx context.Context) error {
 			_, _, err := c.capture(ctx, &located{pod: execPod(), index: 0}, []string{"id"})
+			if !fault.Is(err, fault.Denied) {
+				t.Errorf("an exec that the API refuses: %v", err)
+			}
 			return err
 		},
 		"a call that is handed on": func(ctx context.Context) error {
