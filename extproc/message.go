@@ -171,7 +171,7 @@ func metadata(req *modules.Request, record modules.Record, decision string) *str
 			names.MetadataKind: text(string(req.Class)), names.MetadataPeer: text(req.Peer.Name),
 			names.MetadataVerb: text(string(record.Verb)), names.MetadataObject: text(object),
 			names.MetadataDecision: text(decision), names.MetadataRule: text(record.Rule),
-			names.MetadataUpstream: text(record.Upstream),
+			names.MetadataUpstream: text(record.Upstream), names.MetadataCaller: text(req.Caller),
 		}}),
 	}}
 }

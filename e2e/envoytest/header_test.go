@@ -31,6 +31,28 @@ func (several) Decide(_ context.Context, req *modules.Request) (modules.Verdict,
 
 func (several) Refuse(_ *modules.Request, err error) modules.Answer { return modules.Refusal(err) }
 
+// asks runs the gateway's own external-processing server with one module.
+func (g *gateway) asks(module modules.Module) {
+	g.t.Helper()
+	server := extproc.New(extproc.Config{Zone: extproc.NewZone(g.model.Gateway.Cluster, names.DefaultSuffix), Modules: []modules.Module{module},
+		Fallback: module, Peer: func(string) modules.Peer { return modules.Peer{Name: "west"} }, Deadline: time.Second, Log: discard()})
+	g.grpc(names.ExtProcSocket, server.Register)
+}
+
+// grpc runs one of isthmus' own gRPC servers.
+func (g *gateway) grpc(socket string, register func(grpc.ServiceRegistrar)) {
+	g.t.Helper()
+	_ = os.Remove(g.socket(socket))
+	listener, err := net.Listen("unix", g.socket(socket))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	register(s)
+	go func() { _ = s.Serve(listener) }()
+	g.t.Cleanup(s.Stop)
+}
+
 // TestSeveralValues holds that each value of a header that external processing sets arrives, in the place of the caller's
 // own: groups that a request is made in, among others.
 func TestSeveralValues(t *testing.T) {
@@ -38,17 +60,7 @@ func TestSeveralValues(t *testing.T) {
 	got := make(chan []string, 1)
 	west, east := pair(t, func(east *gateway) {
 		east.orchestrator(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Values("X-Several") }))
-		server := extproc.New(extproc.Config{Zone: extproc.NewZone("east", names.DefaultSuffix), Modules: []modules.Module{several{}},
-			Fallback: several{}, Peer: func(string) modules.Peer { return modules.Peer{Name: "west"} }, Deadline: time.Second, Log: discard()})
-		_ = os.Remove(east.socket(names.ExtProcSocket))
-		listener, err := net.Listen("unix", east.socket(names.ExtProcSocket))
-		if err != nil {
-			t.Fatal(err)
-		}
-		g := grpc.NewServer()
-		server.Register(g)
-		go func() { _ = g.Serve(listener) }()
-		t.Cleanup(g.Stop)
+		east.asks(several{})
 	})
 	want := []string{"one", "two", "three"}
 	r := request(t, http.MethodGet, "http://"+east.host("api")+"/route", nil)

@@ -126,6 +126,7 @@ func (d *draft) target(m Model, peers []Peer) {
 		resource.LocalCluster(g, names.ExtProc, names.ExtProcSocket),
 		resource.LocalCluster(g, names.Bridge, names.BridgeSocket),
 		resource.LocalCluster(g, names.Peering, names.PeeringSocket),
+		resource.LocalCluster(g, names.ALS, names.ALSSocket),
 		resource.AccessCluster(),
 	)
 	if m.Upstream.Socket != "" || m.Upstream.Address != "" {

@@ -29,6 +29,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
 	"github.com/isthmus-mesh/isthmus/modules/proxy"
+	"github.com/isthmus-mesh/isthmus/xds/accesslog"
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering/join"
@@ -166,7 +167,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	decider.Register(grpcServer)
 
 	sockets := map[string]net.Listener{}
-	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket, names.JoinSocket} {
+	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket, names.JoinSocket, names.ALSSocket} {
 		listener, err := listen(serving, g.socket(name))
 		if err != nil {
 			return err
@@ -187,6 +188,9 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	joinServer.Protocols.SetUnencryptedHTTP2(true)
 
 	serveGRPC(serving, group, grpcServer, sockets[names.ExtProcSocket])
+	endServer := grpc.NewServer()
+	(&accesslog.Server{Ended: observer.HandedOn}).Register(endServer)
+	serveGRPC(serving, group, endServer, sockets[names.ALSSocket])
 	group.Go(func() error { return g.xds.Serve(serving, sockets[names.XDSSocket]) })
 	serveHTTP(serving, group, bridgeServer, sockets[names.BridgeSocket])
 	serveHTTP(intake, group, joinServer, sockets[names.JoinSocket])

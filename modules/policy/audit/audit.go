@@ -69,7 +69,7 @@ const (
 // NewEntry fills an entry from a request and what was decided about it.
 func NewEntry(phase Phase, req *modules.Request, record modules.Record) Entry {
 	e := Entry{
-		Phase: phase, ID: req.ID, Trace: traceOf(req.Header.Get("traceparent")), Peer: req.Peer.Name, Caller: req.Caller, Class: req.Class,
+		Phase: phase, ID: req.ID, Trace: TraceOf(req.Header.Get("traceparent")), Peer: req.Peer.Name, Caller: req.Caller, Class: req.Class,
 		Verb: record.Verb, Action: record.Action,
 		Kind: record.Object.Kind, Resource: record.Object.Resource, Namespace: record.Object.Namespace,
 		Name: record.Object.Name, Rule: record.Rule, Upstream: record.Upstream,
@@ -80,8 +80,8 @@ func NewEntry(phase Phase, req *modules.Request, record modules.Record) Entry {
 	return e
 }
 
-// traceOf is the trace id of a W3C traceparent, "" for what is none.
-func traceOf(parent string) string {
+// TraceOf is the trace id of a W3C traceparent, "" for what is none.
+func TraceOf(parent string) string {
 	fields := strings.Split(parent, "-")
 	if len(fields) < 4 || len(fields[1]) != 32 || strings.Trim(fields[1], "0123456789abcdef") != "" {
 		return ""

@@ -6,8 +6,9 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
-	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/accesslog"
 )
 
 // Audited is a module whose every decision is in the audit log before it is carried out; what cannot be recorded is
@@ -31,12 +32,8 @@ func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		verdict.Exchange = &auditedExchange{Exchange: verdict.Exchange, audited: a, req: req}
 		return verdict, nil
 	}
-	return verdict, a.decided(req, verdict.Record, err, toBridge(&verdict))
-}
-
-// toBridge tells whether a request goes on to the bridge, which tells how it ended.
-func toBridge(verdict *modules.Verdict) bool {
-	return verdict != nil && verdict.Route != nil && verdict.Route.Upstream == names.Bridge
+	// The bridge tells how it ended, or Envoy does.
+	return verdict, a.decided(req, verdict.Record, err, verdict.Route != nil)
 }
 
 var errPanic = fault.New(fault.Internal, "the decision panicked; the log says where")
@@ -68,7 +65,7 @@ func (e *auditedExchange) Request(ctx context.Context, body []byte) (modules.Rew
 	if other != nil {
 		record = other.Record
 	}
-	return rewrite, other, e.audited.decided(e.req, record, err, other == nil || toBridge(other))
+	return rewrite, other, e.audited.decided(e.req, record, err, other == nil || other.Route != nil)
 }
 
 func (e *auditedExchange) Response(ctx context.Context, native modules.Answer) (modules.Answer, error) {
@@ -76,6 +73,18 @@ func (e *auditedExchange) Response(ctx context.Context, native modules.Answer) (
 	// The operation is done whether or not this line can be written: the answer is the caller's.
 	_ = e.audited.Log.Write(done(e.req, e.Record(), err, time.Since(e.req.Start), answer.Status))
 	return answer, err
+}
+
+// HandedOn writes how a request ended that went on without the gateway's doing, as Envoy tells it.
+func (t *Telemetry) HandedOn(end accesslog.End) {
+	entry := audit.Entry{
+		Phase: audit.Done, ID: end.ID, Trace: audit.TraceOf(end.Trace), Peer: end.Peer, Caller: end.Caller, Class: modules.Class(end.Class),
+		Verb: neutral.Verb(end.Verb), Kind: neutral.Kind(end.Kind), Namespace: end.Namespace, Name: end.Name, Decision: audit.Allow,
+		Rule: end.Rule, Upstream: end.Upstream, Status: end.Status, Reason: end.Broke, Duration: end.Duration,
+	}
+	if err := t.config.Audit.Write(entry); err != nil {
+		t.config.Log.Error("the audit line of an ended operation could not be written", "id", end.ID, "err", err)
+	}
 }
 
 // done is the line of an operation that ended.
