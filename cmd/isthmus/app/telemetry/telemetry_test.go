@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
+	"github.com/isthmus-mesh/isthmus/xds/accesslog"
 )
 
 func newTelemetry(t *testing.T, endpoint, auditPath string) (*Telemetry, *prometheus.Registry) {
@@ -356,6 +357,26 @@ func TestPanicIsAudited(t *testing.T) {
 type panicking struct{ modules.Module }
 
 func (panicking) Decide(context.Context, *modules.Request) (modules.Verdict, error) { panic("a bug") }
+
+// TestHandedOn holds that a request that went on by itself has a line of its end.
+func TestHandedOn(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	observer, _ := newTelemetry(t, "", path)
+	observer.HandedOn(accesslog.End{ID: "r1", Trace: "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01", Peer: "west", Caller: "ci-1",
+		Class: "container-operation", Verb: "list", Kind: "container", Namespace: "shop", Upstream: "orchestrator", Status: 200,
+		Broke: "the caller went away", Duration: 1500 * time.Millisecond})
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"phase":"done"`, `"id":"r1"`, `"trace":"0123456789abcdef0123456789abcdef"`, `"caller":"ci-1"`, `"status":200`,
+		`"reason":"the caller went away"`, `"durationMs":1500`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("the line has no %s: %s", want, data)
+		}
+	}
+}
 
 // TestUnaudited holds that nothing is done that cannot be recorded, and that a refusal stays one.
 func TestUnaudited(t *testing.T) {
