@@ -382,6 +382,7 @@ func (g *gateway) configuration() peering.Configuration {
 // watchSystem asks the orchestrator who it is, until ctx ends: often until it answers, then now and then.
 func (g *gateway) watchSystem(ctx context.Context) error {
 	wait := time.Duration(0)
+	var checked string // the peers that the account's rights were last held against
 	for {
 		select {
 		case <-ctx.Done():
@@ -410,6 +411,28 @@ func (g *gateway) watchSystem(ctx context.Context) error {
 				g.log.Error("peers could not be told of the orchestrator", "err", err)
 			}
 		}
+		if peers := activePeers(g.set.Load()); err == nil && (before == nil || fingerprint(peers) != checked) {
+			checked = fingerprint(peers)
+			g.warnOfRights(ctx, peers)
+		}
+	}
+}
+
+// warnOfRights says in the log what the gateway's account at its orchestrator lacks.
+func (g *gateway) warnOfRights(ctx context.Context, peers []string) {
+	account, ok := g.target.(dialect.Rights)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, rightsPatience)
+	defer cancel()
+	found, err := account.Rights(ctx, peers)
+	if err != nil {
+		g.log.Warn("the rights of the gateway's account are not known", "err", err)
+		return
+	}
+	for _, missing := range found.Missing {
+		g.log.Warn("the gateway's account lacks a right", "right", missing)
 	}
 }
 

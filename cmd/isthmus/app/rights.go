@@ -30,13 +30,7 @@ func rights(ctx context.Context, set *manifest.Set) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, rightsPatience)
 	defer cancel()
-	var peers []string
-	for _, p := range set.Peers {
-		if !p.Spec.Suspended {
-			peers = append(peers, p.Metadata.Name)
-		}
-	}
-	found, err := account.Rights(ctx, peers)
+	found, err := account.Rights(ctx, activePeers(set))
 	if err != nil {
 		return []string{fmt.Sprintf("the rights of the gateway's account are not known: %s", fault.Of(err).Message)}
 	}
@@ -48,4 +42,15 @@ func rights(ctx context.Context, set *manifest.Set) []string {
 		all = append(all, "the gateway's account may, and need not, "+needless)
 	}
 	return all
+}
+
+// activePeers are the peers that are not suspended.
+func activePeers(set *manifest.Set) []string {
+	var peers []string
+	for _, p := range set.Peers {
+		if !p.Spec.Suspended {
+			peers = append(peers, p.Metadata.Name)
+		}
+	}
+	return peers
 }
