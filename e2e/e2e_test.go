@@ -117,6 +117,10 @@ func scripts(t *testing.T, folder string) {
 }
 
 func setup(env *testscript.Env) error {
+	isthmus, err := binary()
+	if err != nil {
+		return err
+	}
 	disruptive := strings.Contains(env.WorkDir, "script-alone")
 	if disruptive {
 		alone.Lock()
@@ -153,6 +157,8 @@ func setup(env *testscript.Env) error {
 		"DOCKER_SOCKET":     gateway("west").Socket("east"),
 		"ADMIN_SOUTH":       gateway("south").Admin,
 		"DIR_WEST":          gateway("west").Dir,
+		"DIR_EAST":          gateway("east").Dir,
+		"ISTHMUS":           isthmus, // the binary, for commands that ask no gateway
 		"DIR_SOUTH":         gateway("south").Dir,
 		"LINK_WEST":         running.Bed.Link("south", "west").Address("west"),
 		"LINK_SOUTH":        running.Bed.Link("south", "west").Address("south"),

@@ -10,6 +10,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -54,7 +55,9 @@ func setAll(mutation *extprocv3.HeaderMutation, header http.Header) {
 		for i, value := range values {
 			option := set(strings.ToLower(key), value)
 			if i > 0 {
+				// To this filter an action to append is no action, for it is the zero one, and overwrites.
 				option.AppendAction = corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD
+				option.Append = wrapperspb.Bool(true) //nolint:staticcheck // see above
 			}
 			mutation.SetHeaders = append(mutation.SetHeaders, option)
 		}
@@ -168,7 +171,7 @@ func metadata(req *modules.Request, record modules.Record, decision string) *str
 			names.MetadataKind: text(string(req.Class)), names.MetadataPeer: text(req.Peer.Name),
 			names.MetadataVerb: text(string(record.Verb)), names.MetadataObject: text(object),
 			names.MetadataDecision: text(decision), names.MetadataRule: text(record.Rule),
-			names.MetadataUpstream: text(record.Upstream),
+			names.MetadataUpstream: text(record.Upstream), names.MetadataCaller: text(req.Caller),
 		}}),
 	}}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -46,6 +47,7 @@ type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
 	config  Config
 	modules map[modules.Class]modules.Module
+	panics  atomic.Uint64
 }
 
 // New makes a server.
@@ -66,6 +68,7 @@ func (s *Server) Register(g grpc.ServiceRegistrar) { extprocv3.RegisterExternalP
 // Process serves one HTTP request.
 func (s *Server) Process(envoy extprocv3.ExternalProcessor_ProcessServer) error {
 	st := &stream{server: s, ctx: envoy.Context()}
+	defer st.end()
 	for {
 		message, err := envoy.Recv()
 		if err != nil {
@@ -97,11 +100,20 @@ func (s *Server) guarded(ctx context.Context, step func(context.Context) error) 
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			s.config.Log.Error("a decision panicked", "panic", p, "stack", string(debug.Stack()))
-			err = fault.New(fault.Internal, "internal error of the gateway")
+			err = s.panicked(p)
 		}
 	}()
 	return step(ctx)
+}
+
+// Panics counts the panics that requests were refused for.
+func (s *Server) Panics() uint64 { return s.panics.Load() }
+
+// panicked makes a fault of a panic. It must be called where the panic was recovered, for the stack.
+func (s *Server) panicked(p any) error {
+	s.panics.Add(1)
+	s.config.Log.Error("a decision panicked", "panic", p, "stack", string(debug.Stack()))
+	return fault.New(fault.Internal, "internal error of the gateway")
 }
 
 type unobserved struct{}

@@ -43,6 +43,7 @@ type doubling struct {
 	route bool
 }
 
+func (d doubling) End()                   {}
 func (d doubling) NeedBody() bool         { return d.body }
 func (d doubling) Record() modules.Record { return modules.Record{Verb: neutral.Create} }
 func (d doubling) Request(_ context.Context, body []byte) (modules.Rewrite, *modules.Verdict, error) {

@@ -27,14 +27,34 @@ type stream struct {
 	request  *modules.Request
 	module   modules.Module
 	exchange modules.Exchange
-	sent     bool           // the native request is on its way
-	native   modules.Answer // as read so far
+	ending   modules.Exchange // to be told of the end, also after a change of mind
+	sent     bool             // the native request is on its way
+	native   modules.Answer   // as read so far
 	decided  bool
 	done     bool // the last word was said: nothing of the answer is for this stream
 }
 
-// step answers one message. It always answers, whatever the message: a silent phase would be taken for consent.
-func (s *stream) step(message *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+// end is the end of the request.
+func (s *stream) end() {
+	if s.ending == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			_ = s.server.panicked(p) // nobody waits for an answer any more
+		}
+	}()
+	s.ending.End()
+}
+
+// step answers one message. It always answers, whatever the message: a silent phase would be taken for consent. Where
+// something panics that no deadline guards, whose peer it is, a refusal or the observer, the answer is a refusal too.
+func (s *stream) step(message *extprocv3.ProcessingRequest) (response *extprocv3.ProcessingResponse) {
+	defer func() {
+		if p := recover(); p != nil {
+			response = s.panicked(s.server.panicked(p))
+		}
+	}()
 	switch m := message.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		return s.requestHeaders(m.RequestHeaders)
@@ -77,7 +97,7 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 	if verdict.Exchange == nil {
 		return s.say(verdict)
 	}
-	s.exchange = verdict.Exchange
+	s.exchange, s.ending = verdict.Exchange, verdict.Exchange
 	if s.exchange.NeedBody() && !s.request.EndOfBody {
 		return &extprocv3.ProcessingResponse{
 			Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{
@@ -245,6 +265,25 @@ func (s *stream) refuseWith(record modules.Record, err error) *extprocv3.Process
 	answer := s.module.Refuse(s.request, err)
 	response := immediate(answer)
 	response.DynamicMetadata = s.observe(record, f.Kind.String(), answer.Status)
+	return response
+}
+
+// panicked refuses a request after a panic: in the caller's words where its module finds them, and observed where the
+// observer can.
+func (s *stream) panicked(err error) (response *extprocv3.ProcessingResponse) {
+	s.done = true
+	response = immediate(modules.Refusal(err))
+	defer func() {
+		if p := recover(); p != nil {
+			_ = s.server.panicked(p) // the plain refusal is said
+		}
+	}()
+	if s.module != nil {
+		response = immediate(s.module.Refuse(s.request, err))
+	}
+	if s.request != nil {
+		response.DynamicMetadata = s.observe(modules.Record{}, fault.Internal.String(), fault.Internal.Status())
+	}
 	return response
 }
 

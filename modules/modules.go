@@ -87,7 +87,7 @@ type Route struct {
 	Remove      []string
 }
 
-// Exchange rewrites one request and its answer in place. Methods are called in order, at most once each.
+// Exchange rewrites one request and its answer in place. Methods are called in order, at most once each but Record.
 type Exchange interface {
 	// NeedBody tells whether Request must be given the body.
 	NeedBody() bool
@@ -97,6 +97,8 @@ type Exchange interface {
 	Response(ctx context.Context, native Answer) (Answer, error)
 	// Record is the record as it is known so far.
 	Record() Record
+	// End is called last, once, whatever came of the request.
+	End()
 }
 
 // Rewrite is the native request that takes the caller's place.

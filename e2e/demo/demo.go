@@ -68,6 +68,16 @@ spec:
 `,
 }
 
+// Rights are what the demo's Kubernetes clusters give beside the ordinary rights of a peer: north's kubectl may do in
+// east what its policy allows, which is everything.
+var Rights = map[string]string{"east": `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: "isthmus:peer:north:admin"}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "isthmus:peer:north"}]
+`}
+
 // Clusters is the bed of the demo.
 func Clusters(root string, log *slog.Logger) testbed.Options {
 	return testbed.Options{
@@ -94,7 +104,7 @@ func Up(ctx context.Context, root, binary, collector string, log *slog.Logger) (
 		return nil, err
 	}
 	d := &Demo{Bed: bed}
-	if d.Mesh, err = mesh.Up(ctx, mesh.Options{Bed: bed, Binary: binary, Log: log, Policies: Policies, Collector: collector}); err != nil {
+	if d.Mesh, err = mesh.Up(ctx, mesh.Options{Bed: bed, Binary: binary, Log: log, Policies: Policies, Rights: Rights, Collector: collector}); err != nil {
 		return d, err
 	}
 	return d, d.example(ctx, log)

@@ -29,6 +29,8 @@ type Options struct {
 	Log    *slog.Logger
 	// Policies are AccessPolicy documents by cluster; a cluster without one allows nothing.
 	Policies map[string]string
+	// Rights are manifests by Kubernetes cluster, beside those that every gateway and every peer gets.
+	Rights map[string]string
 	// Collector is where the gateways send traces, host:port within their namespaces; "" for nowhere.
 	Collector string
 }
@@ -158,6 +160,9 @@ func (g *Gateway) prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := g.account(ctx); err != nil {
+		return err
+	}
 	_, err := g.isthmus(ctx, nil, "trust", "init", "--config", g.Config())
 	return err
 }
@@ -166,7 +171,7 @@ func (g *Gateway) document() string {
 	orchestrator := fmt.Sprintf("type: docker\n    docker: {endpoint: \"unix://%s\"}", dockerSocket(g))
 	if g.kind == "kubernetes" {
 		orchestrator = fmt.Sprintf("type: kubernetes\n    kubernetes: {kubeconfig: %s, namespace: default}",
-			g.mesh.options.Bed.Kubernetes(g.Name).Kubeconfig)
+			g.kubeconfig())
 	}
 	tracing := ""
 	if c := g.mesh.options.Collector; c != "" {

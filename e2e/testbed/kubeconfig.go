@@ -6,7 +6,7 @@ import (
 )
 
 // kubeconfig renders a kubeconfig with everything embedded. JSON is YAML.
-func kubeconfig(cluster, server string, ca []byte, user string, pair *keyPair) ([]byte, error) {
+func kubeconfig(cluster, server string, ca []byte, user string, credential map[string]any) ([]byte, error) {
 	type named map[string]any
 	raw, err := json.MarshalIndent(map[string]any{
 		"apiVersion":      "v1",
@@ -16,10 +16,7 @@ func kubeconfig(cluster, server string, ca []byte, user string, pair *keyPair) (
 			"server":                     server,
 			"certificate-authority-data": ca,
 		}}},
-		"users": []named{{"name": user, "user": named{
-			"client-certificate-data": pair.certificate,
-			"client-key-data":         pair.key,
-		}}},
+		"users": []named{{"name": user, "user": credential}},
 		"contexts": []named{{"name": cluster, "context": named{
 			"cluster": cluster, "user": user, "namespace": "default",
 		}}},

@@ -217,8 +217,31 @@ func (k *KubernetesCluster) makeKeys(ctx context.Context) (*clusterKeys, error) 
 		k.writeKubeconfig(k.HostKubeconfig, forward.Listen, keys.ca.pem, "admin", admin))
 }
 
+// AccountKubeconfig writes a kubeconfig of a service account, for use within
+// the namespace.
+func (k *KubernetesCluster) AccountKubeconfig(ctx context.Context, namespace, account, path string) error {
+	token, err := k.Kubectl(ctx, "create", "token", account, "--namespace", namespace, "--duration", "24h")
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(filepath.Join(k.Dir, "pki", "ca.crt"))
+	if err != nil {
+		return fmt.Errorf("kubeconfig: %w", err)
+	}
+	raw, err := kubeconfig(k.Name, "https://"+k.Server(), ca, account, map[string]any{"token": strings.TrimSpace(token)})
+	if err != nil {
+		return err
+	}
+	if err := writeFileAtomic(path, raw, 0o600); err != nil {
+		return fmt.Errorf("kubeconfig: %w", err)
+	}
+	return nil
+}
+
 func (k *KubernetesCluster) writeKubeconfig(path, server string, ca []byte, user string, pair *keyPair) error {
-	raw, err := kubeconfig(k.Name, "https://"+server, ca, user, pair)
+	raw, err := kubeconfig(k.Name, "https://"+server, ca, user, map[string]any{
+		"client-certificate-data": pair.certificate, "client-key-data": pair.key,
+	})
 	if err != nil {
 		return err
 	}

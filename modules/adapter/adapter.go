@@ -8,7 +8,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules"
@@ -18,7 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// Config is what a Module needs. All fields are required.
+// Config is what a Module needs. All fields but the last two are required.
 type Config struct {
 	Cluster      string
 	Orchestrator neutral.Orchestrator
@@ -28,12 +32,16 @@ type Config struct {
 	APIVersion   func() string // of the target's orchestrator, as far as it is known
 	Policy       func() modules.Policy
 	Log          *slog.Logger
+	// Limits are a peer's; nil has none. Limited is told of each request that one of them refused, by its name.
+	Limits  func(peer string) Limits
+	Limited func(peer, limit string)
 }
 
 // Module decides about container operations.
 type Module struct {
 	config   Config
 	dialects map[neutral.Orchestrator]dialect.Dialect
+	load     load
 }
 
 var _ modules.Module = (*Module)(nil)
@@ -41,6 +49,12 @@ var _ modules.Module = (*Module)(nil)
 // New makes the module.
 func New(config Config) *Module {
 	m := &Module{config: config, dialects: map[neutral.Orchestrator]dialect.Dialect{}}
+	if m.config.Limits == nil {
+		m.config.Limits = func(string) Limits { return Limits{} }
+	}
+	if m.config.Limited == nil {
+		m.config.Limited = func(string, string) {}
+	}
 	for _, d := range config.Dialects {
 		m.dialects[d.Orchestrator()] = d
 	}
@@ -181,7 +195,7 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
 			"on another one as well", a.op.Verb, a.op.Object.Kind)
 	}
-	object, err := m.config.Target.Lookup(ctx, a.op)
+	object, err := m.config.Target.Lookup(dialect.WithActor(ctx, actor(req)), a.op)
 	if err != nil {
 		return a, err
 	}
@@ -251,6 +265,9 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		if remembered[a.op.Action] {
 			break
 		}
+		if err := m.tooLarge(req.Peer.Name, contentLength(req.Header)); err != nil {
+			return modules.Verdict{Record: record}, err
+		}
 		return modules.Verdict{Record: record, Exchange: &exchange{module: m, req: req, inbound: inbound, admission: a,
 			record: record}}, nil
 	case a.op.Action.Stream():
@@ -271,6 +288,15 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 	return toBridge(record), nil
 }
 
+// contentLength is how long a body says that it is; -1 when it does not.
+func contentLength(header http.Header) int64 {
+	length, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64)
+	if err != nil {
+		return -1
+	}
+	return length
+}
+
 // handOn sends a same-type request to the orchestrator as it is. Only a hijacked docker connection, which reaches
 // this gateway as a streaming POST, passes through the bridge to become one again.
 func (m *Module) handOn(req *modules.Request, record modules.Record) modules.Verdict {
@@ -278,11 +304,12 @@ func (m *Module) handOn(req *modules.Request, record modules.Record) modules.Ver
 		return toBridge(record)
 	}
 	record.Upstream = names.Orchestrator
-	return modules.Verdict{Record: record, Route: m.native()}
+	return modules.Verdict{Record: record, Route: m.native(req)}
 }
 
-// native is the route to the orchestrator: the gateway's own credential, never the caller's.
-func (m *Module) native() *modules.Route {
+// native is the route to the orchestrator: the gateway's own credential, never the caller's, and in the peer's name where
+// the orchestrator knows one.
+func (m *Module) native(req *modules.Request) *modules.Route {
 	upstream := m.config.Target.Upstream() // its token changes over time
 	route := &modules.Route{Upstream: names.Orchestrator, Authority: upstream.Host, Set: http.Header{}}
 	if upstream.Token != "" {
@@ -290,9 +317,38 @@ func (m *Module) native() *modules.Route {
 	} else {
 		route.Remove = append(route.Remove, "authorization")
 	}
-	route.Remove = append(route.Remove, "impersonate-user", "impersonate-group", "impersonate-uid")
+	m.impersonate(req, route.Set)
+	removed := map[string]bool{"impersonate-user": true, "impersonate-group": true, "impersonate-uid": true}
+	for key := range req.Header {
+		if impersonates(key) {
+			removed[strings.ToLower(key)] = true
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(removed)) {
+		if route.Set.Get(key) == "" {
+			route.Remove = append(route.Remove, key)
+		}
+	}
 	return route
 }
+
+// impersonates tells headers by which one acts as another.
+func impersonates(key string) bool { return strings.HasPrefix(strings.ToLower(key), "impersonate-") }
+
+// impersonate makes a request act in the peer's name, whatever it said of one.
+func (m *Module) impersonate(req *modules.Request, header http.Header) {
+	for key := range header {
+		if impersonates(key) {
+			delete(header, key)
+		}
+	}
+	if target, ok := m.config.Target.(dialect.Impersonator); ok {
+		maps.Copy(header, target.Impersonation(actor(req)))
+	}
+}
+
+// actor is on whose behalf a request is carried out.
+func actor(req *modules.Request) dialect.Actor { return dialect.Actor{Peer: req.Peer.Name} }
 
 func toBridge(record modules.Record) modules.Verdict {
 	record.Upstream = names.Bridge

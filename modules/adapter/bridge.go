@@ -44,6 +44,7 @@ type Bridge struct {
 	module   *Module
 	execs    *execs
 	detached sync.WaitGroup
+	panics   atomic.Uint64
 	base     context.Context
 	cancel   context.CancelFunc
 }
@@ -60,6 +61,9 @@ func (b *Bridge) Close() {
 	b.detached.Wait()
 }
 
+// Panics counts the panics that operations ended with.
+func (b *Bridge) Panics() uint64 { return b.panics.Load() }
+
 // ServeHTTP serves one request that Envoy routed here.
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := &modules.Request{
@@ -72,6 +76,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		ctx = r.Context()
 	}
+	ctx = dialect.WithActor(ctx, actor(req))
 	record := modules.Record{Upstream: names.Bridge}
 	defer func() { b.ended(ctx, answer, req, record, err, recover()) }()
 	if err != nil {
@@ -92,6 +97,7 @@ func (b *Bridge) ended(ctx context.Context, w *begun, req *modules.Request, reco
 		b.config.Observer.Ended(ctx, req, record, fault.New(fault.Unavailable, "the stream was cut"))
 		panic(panicked)
 	}
+	b.panics.Add(1)
 	b.module.config.Log.Error("an operation panicked", "id", req.ID, "panic", panicked, "stack", string(debug.Stack()))
 	err = errPanic
 	if w.began.Load() {
@@ -133,7 +139,13 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
+	leave, err := b.module.enter(req.Peer.Name, req.Caller, a.op.Action.Stream() || a.same)
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	defer leave()
 	if a.same {
+		b.module.impersonate(req, r.Header)
 		if err := hijack.Serve(w, r.WithContext(ctx), b.module.config.Target.Upstream()); err != nil {
 			return b.refuse(w, req, unavailable(err))
 		}
@@ -144,7 +156,10 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, fault.New(fault.Unsupported, "%s callers cannot operate this cluster yet", req.Peer.Orchestrator))
 	}
 	request := a.head
-	if request.Body, err = b.body(w, r, a.op.Action); err != nil {
+	if request.Body, err = b.body(w, r, a.op.Action); err == nil {
+		err = b.module.tooLarge(req.Peer.Name, int64(len(request.Body)))
+	}
+	if err != nil {
 		return b.refuse(w, req, err)
 	}
 	op, losses, err := b.module.complete(req, inbound, &a, request, record)
@@ -289,8 +304,12 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return b.refuse(w, req, errNoPlan)
 	}
 	if op.Action == neutral.ExecStart && op.Attach != nil && op.Attach.Detach {
+		leave, err := b.module.enter(req.Peer.Name, req.Caller, true) // it goes on after this request
+		if err != nil {
+			return b.refuse(w, req, err)
+		}
 		over = true
-		b.detach(id, plan.Stream, resizes)
+		b.detach(dialect.WithActor(b.base, actor(req)), id, plan.Stream, resizes, leave)
 		response, err := inbound.Encode(op, dialect.Request{Method: r.Method, Path: req.Path, Header: r.Header}, neutral.Result{})
 		if err != nil {
 			return b.refuse(w, req, err)
@@ -320,18 +339,20 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 const exitUnknown = 126
 
 // detach runs an exec whose caller does not wait for it.
-func (b *Bridge) detach(id string, stream dialect.Stream, resizes <-chan neutral.Size) {
+func (b *Bridge) detach(ctx context.Context, id string, stream dialect.Stream, resizes <-chan neutral.Size, leave func()) {
 	b.detached.Add(1)
 	go func() {
 		defer b.detached.Done()
+		defer leave()
 		code := exitUnknown
 		defer func() {
 			if p := recover(); p != nil { // nobody above this goroutine would catch it
+				b.panics.Add(1)
 				b.module.config.Log.Error("a detached exec panicked", "exec", id, "panic", p, "stack", string(debug.Stack()))
 			}
 			b.execs.end(id, code)
 		}()
-		result, err := stream(b.base, resizable{Session: discarded{}, resizes: resizes})
+		result, err := stream(ctx, resizable{Session: discarded{}, resizes: resizes})
 		if err != nil {
 			b.module.config.Log.Warn("a detached exec failed", "exec", id, "err", err)
 			return

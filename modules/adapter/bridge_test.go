@@ -52,6 +52,7 @@ type rig struct {
 	module   *adapter.Module
 	bridge   *adapter.Bridge
 	observer *fakeObserver
+	limited  chan string // peers and limits that refused
 	client   *http.Client
 	url      string
 }
@@ -67,10 +68,17 @@ var peers = map[string]modules.Peer{
 
 func newRig(t *testing.T, policy modules.Policy, plan func(neutral.Operation, dialect.Guard) (dialect.Plan, error)) *rig {
 	t.Helper()
-	r := &rig{t: t, observer: &fakeObserver{ended: make(chan ending, 64)}}
+	return newLimitedRig(t, policy, plan, adapter.Limits{})
+}
+
+func newLimitedRig(t *testing.T, policy modules.Policy, plan func(neutral.Operation, dialect.Guard) (dialect.Plan, error),
+	limits adapter.Limits) *rig {
+	t.Helper()
+	r := &rig{t: t, observer: &fakeObserver{ended: make(chan ending, 64)}, limited: make(chan string, 64)}
 	r.module = adapter.New(adapter.Config{Cluster: "east", Orchestrator: neutral.Kubernetes, Namespace: "team-a",
 		Dialects: []dialect.Dialect{fakeDialect{}, mute{fakeDialect{}}}, Target: fakeCluster{plan: plan},
-		APIVersion: func() string { return "1.34" }, Policy: func() modules.Policy { return policy }, Log: slog.New(slog.DiscardHandler)})
+		APIVersion: func() string { return "1.34" }, Policy: func() modules.Policy { return policy }, Log: slog.New(slog.DiscardHandler),
+		Limits: func(string) adapter.Limits { return limits }, Limited: func(peer, limit string) { r.limited <- peer + " " + limit }})
 	r.bridge = adapter.NewBridge(adapter.BridgeConfig{Module: r.module, Observer: r.observer, BodyLimit: 1 << 10,
 		Peer: func(id string) modules.Peer { return peers[id] }})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

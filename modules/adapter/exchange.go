@@ -20,6 +20,7 @@ type exchange struct {
 	record    modules.Record
 	losses    []neutral.Loss
 	call      *dialect.Call
+	leave     func() // ends its part of the peer's load; nil before it has one
 }
 
 var _ modules.Exchange = (*exchange)(nil)
@@ -27,6 +28,13 @@ var _ modules.Exchange = (*exchange)(nil)
 func (e *exchange) NeedBody() bool { return e.admission.op.Action.Body() }
 
 func (e *exchange) Record() modules.Record { return e.record }
+
+// End gives the peer's load back.
+func (e *exchange) End() {
+	if e.leave != nil {
+		e.leave()
+	}
+}
 
 // plan decodes the whole request and plans it. A verdict in place of a call says that this is not for Envoy alone.
 func (e *exchange) plan(body []byte) (*modules.Verdict, error) {
@@ -60,13 +68,21 @@ func (e *exchange) plan(body []byte) (*modules.Verdict, error) {
 
 // Request plans what was not planned at the head, and gives the native request.
 func (e *exchange) Request(_ context.Context, body []byte) (modules.Rewrite, *modules.Verdict, error) {
+	if err := e.module.tooLarge(e.req.Peer.Name, int64(len(body))); err != nil {
+		return modules.Rewrite{}, nil, err
+	}
 	if e.call == nil {
 		other, err := e.plan(body)
 		if err != nil || other != nil {
 			return modules.Rewrite{}, other, err
 		}
 	}
-	route := e.module.native()
+	leave, err := e.module.enter(e.req.Peer.Name, e.req.Caller, false)
+	if err != nil {
+		return modules.Rewrite{}, nil, err
+	}
+	e.leave = leave
+	route := e.module.native(e.req)
 	route.Method, route.Path = e.call.Request.Method, e.call.Request.Path
 	for key, values := range e.call.Request.Header {
 		route.Set[key] = values
@@ -101,6 +117,7 @@ func (m *Module) complete(req *modules.Request, inbound dialect.Inbound, a *admi
 		return op, nil, err
 	}
 	m.place(&op.Object)
+	op.Peer = req.Peer.Name
 	if op.Verb == neutral.Create || op.Action == neutral.WorkloadUpdate {
 		if op.Action == neutral.WorkloadUpdate && op.Workload != nil {
 			// The path holds an id as a rule, and rules speak of names. What the caller calls it is held against the one

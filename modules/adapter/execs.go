@@ -23,11 +23,15 @@ const execLife = 10 * time.Minute
 // execLimit bounds the execs that one gateway remembers.
 const execLimit = 10000
 
+// execShare bounds those of one peer, so that there is room for others.
+const execShare = execLimit / 2
+
 // exec is one exec between its creation and the moment it is forgotten.
 type exec struct {
 	id       string
 	peer     string // nobody else may start or see it
 	op       neutral.Operation
+	made     bool // by create; not the terminal of an attach
 	running  bool
 	exitCode *int
 	resizes  chan neutral.Size
@@ -38,6 +42,7 @@ type exec struct {
 type execs struct {
 	mu    sync.Mutex
 	all   map[string]*exec
+	made  map[string]int // how many of them each peer made
 	now   func() time.Time
 	swept time.Time // when the old ones were last taken out
 	stale time.Time // before then none of them is old
@@ -46,7 +51,9 @@ type execs struct {
 // sweepInterval is how often old execs are taken out. In between they are not found, and make room where it is needed.
 const sweepInterval = execLife / 10
 
-func newExecs(now func() time.Time) *execs { return &execs{all: map[string]*exec{}, now: now} }
+func newExecs(now func() time.Time) *execs {
+	return &execs{all: map[string]*exec{}, made: map[string]int{}, now: now}
+}
 
 // create remembers an exec and gives its id.
 func (e *execs) create(peer string, op neutral.Operation) (string, error) {
@@ -58,14 +65,20 @@ func (e *execs) create(peer string, op neutral.Operation) (string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
-	if full := len(e.all) >= execLimit; now.After(e.stale) && (full || now.Sub(e.swept) >= sweepInterval) {
+	if full := e.full(peer); now.After(e.stale) && (full || now.Sub(e.swept) >= sweepInterval) {
 		e.sweep(now)
 	}
-	if len(e.all) >= execLimit {
+	if e.full(peer) {
 		return "", fault.New(fault.Exhausted, "too many execs at once")
 	}
-	e.all[id] = &exec{id: id, peer: peer, op: op, touched: now, resizes: make(chan neutral.Size, 8)}
+	e.all[id] = &exec{id: id, peer: peer, op: op, made: true, touched: now, resizes: make(chan neutral.Size, 8)}
+	e.made[peer]++
 	return id, nil
+}
+
+// full tells whether there is no room for another exec of a peer.
+func (e *execs) full(peer string) bool {
+	return e.made[peer] >= execShare || len(e.all) >= execLimit
 }
 
 // sweep takes out the old ones. What is touched after it is old later than anything that it has seen.
@@ -76,6 +89,11 @@ func (e *execs) sweep(now time.Time) {
 		case x.running:
 		case x.old(now):
 			delete(e.all, key)
+			if x.made {
+				if e.made[x.peer]--; e.made[x.peer] == 0 {
+					delete(e.made, x.peer)
+				}
+			}
 		case x.touched.Add(execLife).Before(e.stale):
 			e.stale = x.touched.Add(execLife)
 		}

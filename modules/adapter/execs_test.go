@@ -52,12 +52,17 @@ func TestExecs(t *testing.T) {
 func TestExecLimit(t *testing.T) {
 	t.Parallel()
 	e := newExecs(time.Now)
-	for i := range execLimit {
-		if _, err := e.create("west", neutral.Operation{}); err != nil {
-			t.Fatalf("exec %d: %v", i, err)
+	for _, peer := range []string{"west", "north"} {
+		for i := range execShare {
+			if _, err := e.create(peer, neutral.Operation{}); err != nil {
+				t.Fatalf("exec %d of %s: %v", i, peer, err)
+			}
+		}
+		if _, err := e.create(peer, neutral.Operation{}); !fault.Is(err, fault.Exhausted) {
+			t.Errorf("past the share of %s: %v", peer, err)
 		}
 	}
-	if _, err := e.create("west", neutral.Operation{}); !fault.Is(err, fault.Exhausted) {
+	if _, err := e.create("south", neutral.Operation{}); !fault.Is(err, fault.Exhausted) {
 		t.Errorf("past the limit: %v", err)
 	}
 }
@@ -68,18 +73,22 @@ func TestExecSweep(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
 	e := newExecs(func() time.Time { return now })
-	add := func() string {
-		id, err := e.create("west", neutral.Operation{})
+	addFor := func(peer string) string {
+		id, err := e.create(peer, neutral.Operation{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return id
 	}
+	add := func() string { return addFor("west") }
 	first, running := add(), add()
 	if _, _, err := e.start("west", running); err != nil {
 		t.Fatal(err)
 	}
 	now = now.Add(execLife / 2)
+	for range execShare {
+		addFor("north")
+	}
 	for len(e.all) < execLimit {
 		add()
 	}

@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,7 +64,8 @@ func (f *fakeAPI) connect(namespace string) dialect.Cluster {
 	if err := os.WriteFile(kubeconfig, []byte(config), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
-	cluster, err := kubernetes.Dialect{}.Connect(f.t.Context(), dialect.Config{Cluster: "east", Kubeconfig: kubeconfig, Namespace: namespace})
+	cluster, err := kubernetes.Dialect{}.Connect(f.t.Context(), dialect.Config{Cluster: "east", Kubeconfig: kubeconfig,
+		Namespace: namespace, Impersonate: true})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -88,6 +90,11 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if got := r.Header.Values("Authorization"); len(got) != 1 || got[0] != "Bearer "+fakeToken {
 		f.t.Errorf("%s %s carries %q", r.Method, r.URL.Path, got)
+	}
+	user, groups := r.Header.Values("Impersonate-User"), r.Header.Values("Impersonate-Group")
+	if slices.Equal(user, []string{"isthmus:peer:west"}) != slices.Equal(groups, []string{"isthmus:peers", "isthmus:peer:west"}) ||
+		len(user) == 0 && !isDiscovery(r) {
+		f.t.Errorf("%s %s is asked as user %q in groups %q", r.Method, r.URL.Path, user, groups)
 	}
 	for key := range r.Header {
 		if strings.HasPrefix(strings.ToLower(key), "x-isthmus-") {
@@ -115,6 +122,11 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		f.status(w, http.StatusNotFound, r.URL.Path, "NotFound", "not found")
 	}
+}
+
+// isDiscovery is what the gateway asks for itself: which resources there are.
+func isDiscovery(r *http.Request) bool {
+	return r.Method == http.MethodGet && (r.URL.Path == "/api" || r.URL.Path == "/apis" || strings.Count(r.URL.Path, "/") <= 3 && !strings.Contains(r.URL.Path, "namespaces"))
 }
 
 // listKinds are the lists that are empty unless an answer says better.

@@ -35,6 +35,9 @@ var (
 	_ dialect.Connector = docker.Dialect{}
 	_ dialect.Connector = kubernetes.Dialect{}
 	_ dialect.Reaper    = (*kubernetes.Cluster)(nil)
+
+	_ dialect.Impersonator = (*kubernetes.Cluster)(nil)
+	_ dialect.Rights       = (*kubernetes.Cluster)(nil)
 )
 
 // pairNow is the clock of the goldens.
@@ -52,6 +55,10 @@ func (c *recordingCluster) Plan(op neutral.Operation, guard dialect.Guard) (dial
 	c.ops = append(c.ops, op)
 	c.mu.Unlock()
 	return c.Cluster.Plan(op, guard)
+}
+
+func (c *recordingCluster) Impersonation(actor dialect.Actor) http.Header {
+	return c.Cluster.(dialect.Impersonator).Impersonation(actor)
 }
 
 // lastRecord is an observer that keeps the bridge's word of how a request ended.

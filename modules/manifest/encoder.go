@@ -64,7 +64,7 @@ func encode(v reflect.Value) (*yaml.Node, error) {
 		node.Kind, node.Tag = yaml.MappingNode, "!!map"
 		for i := range v.NumField() {
 			name := fieldName(v.Type().Field(i))
-			if name == "" || v.Field(i).IsZero() {
+			if name == "" || v.Field(i).IsZero() && !meant(v.Type().Field(i)) {
 				continue
 			}
 			value, err := encode(v.Field(i))
@@ -101,6 +101,18 @@ func encode(v reflect.Value) (*yaml.Node, error) {
 		}
 	}
 	return node, nil
+}
+
+// meant tells fields whose zero value somebody wrote, because it is not what they are when nobody does.
+func meant(field reflect.StructField) bool {
+	text, ok := field.Tag.Lookup("default")
+	switch field.Type.Kind() {
+	case reflect.Bool:
+		return text == "true"
+	case reflect.Int:
+		return ok && text != "0"
+	}
+	return false
 }
 
 func word(text string) *yaml.Node {

@@ -59,6 +59,8 @@ type KubernetesOrchestrator struct {
 	Kubeconfig string `yaml:"kubeconfig" format:"path" doc:"A kubeconfig file. Left out, the pod's own service account."`
 	Context    string `yaml:"context" doc:"A context of the kubeconfig. Left out, its current one."`
 	Namespace  string `yaml:"namespace" format:"label" default:"default" doc:"Where containers land that callers of another orchestrator create."`
+	// Impersonate is the least rights of the gateway: the cluster itself holds peers to what they may do.
+	Impersonate bool `yaml:"impersonate" default:"true" doc:"Whether what is done for a peer is done in its name: the user isthmus:peer:<name> in the groups isthmus:peers and isthmus:peer:<name>, to which the cluster gives rights. Else everything is done by the gateway's own account, with its rights."`
 }
 
 // Listeners are the addresses that a gateway listens on.
@@ -77,11 +79,21 @@ type Envoy struct {
 // AuditStdout is the audit path that stands for standard output.
 const AuditStdout = "stdout"
 
+// FailureMode is what becomes of an operation whose audit line cannot be written.
+type FailureMode string
+
+// The failure modes.
+const (
+	FailureRefuse FailureMode = "refuse"
+	FailureAllow  FailureMode = "allow"
+)
+
 // Audit says where the audit log is.
 type Audit struct {
-	Path    string `yaml:"path" format:"path-or-stdout" derived:"<stateDir>/audit.log" doc:"A file, or stdout. An operation whose line cannot be written is refused."`
-	MaxSize int    `yaml:"maxSize" default:"100" min:"1" max:"1048576" doc:"The size in MiB at which the file is rotated."`
-	Keep    int    `yaml:"keep" default:"10" min:"1" max:"10000" doc:"How many rotated files are kept, as path.1 (the newest), path.2 ..."`
+	Path      string      `yaml:"path" format:"path-or-stdout" derived:"<stateDir>/audit.log" doc:"A file, or stdout."`
+	MaxSize   int         `yaml:"maxSize" default:"100" min:"1" max:"1048576" doc:"The size in MiB at which the file is rotated; the access log of Envoy as well."`
+	Keep      int         `yaml:"keep" default:"10" min:"1" max:"10000" doc:"How many rotated files are kept, as path.1 (the newest), path.2 ..."`
+	OnFailure FailureMode `yaml:"onFailure" values:"refuse|allow" default:"refuse" doc:"What becomes of an operation whose line cannot be written: refuse it, or allow it unrecorded."`
 }
 
 // Tracing says where traces go.

@@ -15,7 +15,26 @@ type PeerSpec struct {
 	Addresses   []string `yaml:"addresses" format:"dial" doc:"host:port of the peer's gateway. Left out, the peer dials us."`
 	TrustDomain string   `yaml:"trustDomain" format:"domain" derived:"<name>.<suffix of the Gateway>" doc:"The SPIFFE trust domain of the peer's certificate."`
 	API         PeerAPI  `yaml:"api" doc:"A local listener that stands for the peer's orchestrator API."`
+	Limits      Limits   `yaml:"limits" doc:"What the peer may ask of this cluster at a time. 0 is no limit."`
 	Suspended   bool     `yaml:"suspended" default:"false" doc:"Nothing of a suspended peer passes, in either direction."`
+}
+
+// Limits bound a peer, so that neither it nor one of its callers takes what is there for all.
+type Limits struct {
+	RequestsPerSecond    int          `yaml:"requestsPerSecond" default:"0" min:"0" max:"1000000" doc:"Requests of every kind, service queries included, a second. Envoy counts them."`
+	Burst                int          `yaml:"burst" default:"0" min:"0" max:"1000000" doc:"How many of them may come at once. 0 is as many as in a second."`
+	ConcurrentOperations int          `yaml:"concurrentOperations" default:"256" min:"0" max:"1000000" doc:"Translated operations under way."`
+	ConcurrentStreams    int          `yaml:"concurrentStreams" default:"1024" min:"0" max:"1000000" doc:"Translated logs that are followed, events, waits, attached terminals and execs that are open."`
+	BodySize             int          `yaml:"bodySize" default:"16" min:"1" max:"16" doc:"The size in MiB of a request that the gateway reads to translate it."`
+	Caller               CallerLimits `yaml:"caller" doc:"The same for each caller that the peer names."`
+}
+
+// CallerLimits bound one caller of a peer.
+type CallerLimits struct {
+	RequestsPerSecond    int `yaml:"requestsPerSecond" default:"0" min:"0" max:"1000000" doc:"Requests of every kind a second."`
+	Burst                int `yaml:"burst" default:"0" min:"0" max:"1000000" doc:"How many of them may come at once. 0 is as many as in a second."`
+	ConcurrentOperations int `yaml:"concurrentOperations" default:"64" min:"0" max:"1000000" doc:"Translated operations under way."`
+	ConcurrentStreams    int `yaml:"concurrentStreams" default:"256" min:"0" max:"1000000" doc:"Streams that are open."`
 }
 
 // PeerAPI is where this cluster's own callers reach a peer's orchestrator API.

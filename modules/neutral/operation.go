@@ -95,6 +95,7 @@ type Operation struct {
 	// Beyond says that it acts on more than Object names: on another object that its body names, or under a new name.
 	// Only a rule that holds for every object of the kind allows it.
 	Beyond bool
+	Peer   string // for whom it is done; "" while nobody asked
 	Object Object
 	Ref    string // the object as the caller named it: name, id or unique id prefix
 

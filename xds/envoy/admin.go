@@ -84,6 +84,23 @@ func (a *admin) connections(ctx context.Context) (int, error) {
 	return total, lines.Err()
 }
 
+// limited counts the requests that went over a peer's limit.
+func (a *admin) limited(ctx context.Context) (uint64, error) {
+	body, err := a.do(ctx, http.MethodGet, "/stats?filter="+`^peer\.http_local_rate_limit\.enforced$`)
+	if err != nil {
+		return 0, err
+	}
+	_, value, ok := strings.Cut(strings.TrimSpace(string(body)), ": ")
+	if !ok {
+		return 0, nil // there is no limit, so none of them counted
+	}
+	n, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("envoy admin: stat %q", body)
+	}
+	return n, nil
+}
+
 func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://envoy"+path, nil)
 	if err != nil {

@@ -174,7 +174,7 @@ func overloadManager(connections, memory int64) (*overloadv3.OverloadManager, er
 func stats() *metricsv3.StatsConfig {
 	var kept []*matcherv3.StringMatcher
 	for _, prefix := range []string{
-		"server.", "listener_manager.", "cluster_manager.", "control_plane.", "http.peer.", "http.edge", "cluster.peer/",
+		"server.", "listener_manager.", "cluster_manager.", "control_plane.", "http.peer.", "peer.http_local_rate_limit.", "http.edge", "cluster.peer/",
 		"cluster.orchestrator.", "cluster.bridge.", "cluster.extproc.", "cluster.access.", "cluster.peering.", "cluster.xds.",
 		"tcp.", "listener.", "runtime.", "sds.", "overload.",
 	} {

@@ -8,6 +8,7 @@ const (
 	BridgeSocket  = "bridge.sock"      // isthmus: operations of several calls, and converted streams
 	PeeringSocket = "peering.sock"     // isthmus: the peering service
 	JoinSocket    = "join.sock"        // isthmus: invitations are redeemed
+	ALSSocket     = "access-log.sock"  // isthmus: how requests ended that it let through
 	AdminSocket   = "envoy-admin.sock" // Envoy: its admin interface
 )
 
@@ -19,6 +20,7 @@ const Metadata = "isthmus"
 const (
 	MetadataKind     = "kind"
 	MetadataPeer     = "peer"
+	MetadataCaller   = "caller"
 	MetadataVerb     = "verb"
 	MetadataObject   = "object"
 	MetadataDecision = "decision"

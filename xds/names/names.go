@@ -44,7 +44,7 @@ const (
 	Join    = "join"    // isthmus' server that redeems invitations, on a Unix socket
 	XDS     = "xds"
 	ExtProc = "extproc"
-	ALS     = "access-log"
+	ALS     = "access-log" // isthmus' access log service, on a Unix socket
 )
 
 // PeerCluster is the Envoy cluster that leads to a peer's gateway.

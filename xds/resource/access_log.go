@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -50,7 +52,29 @@ func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
 	// answer can be anything, and is told in full.
 	query := allOf(isDecided(false), isPeering(g, false), answered(), status(accesslogv3.ComparisonFilter_LE, 399))
 	other := anyOf(isDecided(true), unanswered(), status(accesslogv3.ComparisonFilter_GE, 400), allOf(isPeering(g, true), failedCalls()))
-	return append(jsonLog(g.AccessLog, queryFormat(g), query), jsonLog(g.AccessLog, full, other)...)
+	return append(append(jsonLog(g.AccessLog, queryFormat(g), query), jsonLog(g.AccessLog, full, other)...), ends())
+}
+
+// ends tells isthmus how the requests ended that it let through and does not see again: what is handed on untouched, and
+// accesses. It has the beginning in its audit log.
+func ends() *accesslogv3.AccessLog {
+	sentTo := func(upstream string) *accesslogv3.AccessLogFilter {
+		return metadataIs(names.MetadataUpstream, &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{StringMatch: exactly(upstream)}}, false)
+	}
+	allowed := metadataIs(names.MetadataDecision, &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_StringMatch{StringMatch: exactly("allow")}}, false)
+	untranslated := details(`xds.route_name != "` + routeTranslated + `"`)
+	return &accesslogv3.AccessLog{
+		Name: "envoy.access_loggers.http_grpc", Filter: allOf(allowed, anyOf(sentTo(names.Orchestrator), sentTo(names.Access)), untranslated),
+		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(&grpclogv3.HttpGrpcAccessLogConfig{
+			CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
+				LogName: "ends", TransportApiVersion: corev3.ApiVersion_V3, BufferFlushInterval: duration(250 * time.Millisecond),
+				GrpcService: &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
+					EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: names.ALS},
+				}},
+			},
+			AdditionalRequestHeadersToLog: []string{"traceparent"},
+		})},
+	}
 }
 
 // answered holds where a status was sent, unanswered where the request ended before.
@@ -88,15 +112,20 @@ func isDecided(want bool) *accesslogv3.AccessLogFilter {
 	if !want {
 		value.MatchPattern = &matcherv3.ValueMatcher_NullMatch_{NullMatch: &matcherv3.ValueMatcher_NullMatch{}}
 	}
+	return metadataIs(names.MetadataDecision, value, !want)
+}
+
+// metadataIs holds where external processing's word of a key matches.
+func metadataIs(key string, value *matcherv3.ValueMatcher, otherwise bool) *accesslogv3.AccessLogFilter {
 	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_MetadataFilter{
 		MetadataFilter: &accesslogv3.MetadataFilter{
 			Matcher: &matcherv3.MetadataMatcher{
 				Filter: names.Metadata, Value: value,
 				Path: []*matcherv3.MetadataMatcher_PathSegment{{
-					Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: names.MetadataDecision},
+					Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: key},
 				}},
 			},
-			MatchIfKeyNotFound: wrapperspb.Bool(!want),
+			MatchIfKeyNotFound: wrapperspb.Bool(otherwise),
 		},
 	}}
 }

@@ -63,12 +63,18 @@ func goldens() map[string]proto.Message {
 	traced := gateway
 	traced.Tracing = Tracing{Collector: "127.0.0.1:4317", Percent: 10}
 	traced.AccessLog = ""
+	limited := gateway
+	limited.Limits = []Limit{{Peer: west.Name, Rate: Rate{PerSecond: 100, Burst: 200}, Caller: Rate{PerSecond: 10}}}
 	joining := gateway
 	joining.Joining = true
 	all := map[string]proto.Message{
-		"listener_peer":            PeerListener(gateway, peers),
-		"listener_peer_joining":    PeerListener(joining, peers),
-		"listener_peer_first":      PeerListener(joining, nil),
+		"listener_peer":         PeerListener(gateway, peers),
+		"listener_peer_joining": PeerListener(joining, peers),
+		"listener_peer_first":   PeerListener(joining, nil),
+		"limit_peer":            PeerLimit(limited, west),
+		"limit_peer_none":       PeerLimit(limited, north),
+		"routes_peer_limited": PeerRoutes(limited, ServiceHosts(limited, Service{Service: web, Peers: []string{west.ID, north.ID}},
+			map[string]string{west.ID: west.Name, north.ID: north.Name}), remote),
 		"listener_edge":            EdgeListener(gateway),
 		"listener_edge_traced":     EdgeListener(traced),
 		"listener_local":           LocalListener(gateway),

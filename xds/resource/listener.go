@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -49,8 +50,9 @@ func peerChain(g Gateway, peer Peer) *listenerv3.FilterChain {
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
 	m.Http2ProtocolOptions = peerHTTP2()
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
-	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), extProc(), router()}
+	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
+	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())
 	return &listenerv3.FilterChain{
 		Name:             "peer/" + peer.Name,
 		FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{names.LinkHost(peer.Name, trustDomain(g.ID))}},

@@ -19,6 +19,19 @@ type Gateway struct {
 	AccessLog string // file; "" for none
 	Tracing   Tracing
 	Joining   bool // an invitation is open
+	Limits    []Limit
+}
+
+// Limit bounds the requests of one peer, and of each caller that it names.
+type Limit struct {
+	Peer         string // its name
+	Rate, Caller Rate
+}
+
+// Rate is a number of requests; the zero Rate is no limit.
+type Rate struct {
+	PerSecond uint32
+	Burst     uint32 // at once; 0 is as many as in a second
 }
 
 // Tracing sends Envoy's spans to an OpenTelemetry collector. The zero Tracing is off.

@@ -30,6 +30,9 @@ func peeringHost(g Gateway) *routev3.VirtualHost {
 	route := forward(anyPath(), to(names.Peering, 0))
 	route.Name = routePeering
 	route.TypedPerFilterConfig = decidedByRoute()
+	for _, l := range g.Limits {
+		exempt(route.GetTypedPerFilterConfig(), l.Peer)
+	}
 	route.Metadata = decision{kind: "peering", decision: "allow"}.metadata()
 	return &routev3.VirtualHost{
 		Name: names.Peering, Domains: domain(names.PeeringHost(g.Cluster, g.suffix())), Routes: []*routev3.Route{route},
@@ -50,7 +53,7 @@ func ServiceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.
 		var routes []*routev3.Route
 		for _, id := range slices.Compact(slices.Sorted(slices.Values(s.Peers))) {
 			if peer, ok := peerNames[id]; ok {
-				routes = append(routes, serviceRoute(cluster, s, port, id, peer))
+				routes = append(routes, serviceRoute(g, cluster, s, port, id, peer))
 			}
 		}
 		hosts = append(hosts, &routev3.VirtualHost{
@@ -64,7 +67,7 @@ func ServiceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.
 // (fromPeer), as it is for all that external processing decides; a filter that holds the certificate against the peer
 // once more costs a tenth of the whole request. The service sees the name that was queried: links
 // and cookies that it makes of it lead the caller back through the gateways, and it tells nothing of this cluster.
-func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer string) *routev3.Route {
+func serviceRoute(g Gateway, cluster string, s Service, port neutral.ServicePort, id, peer string) *routev3.Route {
 	var route *routev3.Route
 	if port.App == neutral.TCP {
 		route = forward(connect(headerIs(names.HeaderPeer, id)), tunnel(cluster))
@@ -74,6 +77,9 @@ func serviceRoute(cluster string, s Service, port neutral.ServicePort, id, peer 
 		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
 	}
 	route.TypedPerFilterConfig = decidedByRoute()
+	if g.limit(peer) == (Limit{Peer: peer}) {
+		exempt(route.GetTypedPerFilterConfig(), peer)
+	}
 	route.Name = peer
 	service := s.Namespace + "/" + s.Name
 	route.Metadata = decision{

@@ -55,7 +55,7 @@ func (s *Server) Set(next *snapshot.Snapshot) {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	// Only listeners and clusters are asked for wholesale. An empty first request of another type asks for nothing.
 	ads := xdsserverv3.NewServer(ctx, s.store, s.observer, config.DeactivateLegacyWildcardForTypes([]string{
-		resourcev3.EndpointType, resourcev3.RouteType, resourcev3.SecretType,
+		resourcev3.EndpointType, resourcev3.RouteType, resourcev3.SecretType, resourcev3.ExtensionConfigType,
 	}))
 	g := grpc.NewServer(
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),

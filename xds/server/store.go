@@ -88,7 +88,7 @@ func (s *store) enter(stage stage) {
 	s.stage = stage
 	switch stage {
 	case adding:
-		for _, typeURL := range []string{resourcev3.SecretType, resourcev3.ClusterType, resourcev3.EndpointType} {
+		for _, typeURL := range []string{resourcev3.SecretType, resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.ExtensionConfigType} {
 			// Old ones stay beside the new ones: what routes know now must not be gone before the routes are.
 			both := maps.Clone(s.served[typeURL])
 			if both == nil {
@@ -102,7 +102,7 @@ func (s *store) enter(stage stage) {
 			s.serve(typeURL, byName(s.next.Resources(typeURL)))
 		}
 	case settled:
-		for _, typeURL := range []string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.SecretType} {
+		for _, typeURL := range []string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.SecretType, resourcev3.ExtensionConfigType} {
 			s.serve(typeURL, byName(s.next.Resources(typeURL)))
 		}
 	}

@@ -21,6 +21,7 @@ type Builder struct {
 	services map[string]*part // by id
 	routes   Resource         // of the services as they are, with this upstream
 	upstream neutral.Upstream
+	limits   []Limit
 }
 
 // naming is what of the rest of a model is in a service's resources.
@@ -74,6 +75,9 @@ func (b *Builder) add(d *draft, m Model, services []Service) error {
 	}
 	if now.cluster != b.names.cluster || now.suffix != b.names.suffix || !maps.Equal(now.peers, b.names.peers) {
 		b.names, b.services = now, nil
+	}
+	if !slices.Equal(m.Gateway.Limits, b.limits) { // routes say which peers have none
+		b.limits, b.services, b.routes = slices.Clone(m.Gateway.Limits), nil, Resource{}
 	}
 	had := b.services
 	b.services = make(map[string]*part, len(services))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -21,7 +22,8 @@ func (s *Snapshot) Consistent() error {
 		}
 	}
 	var errs []error
-	for _, typeURL := range []string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.RouteType, resourcev3.SecretType} {
+	for _, typeURL := range []string{resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.RouteType, resourcev3.SecretType,
+		resourcev3.ExtensionConfigType} {
 		has := map[string]bool{}
 		for _, r := range s.Resources(typeURL) {
 			has[r.Name] = true
@@ -75,6 +77,9 @@ var referring = map[protoreflect.FullName]struct {
 func (r references) walk(m protoreflect.Message) error {
 	if a, ok := m.Interface().(*anypb.Any); ok {
 		return r.gather(a)
+	}
+	if f, ok := m.Interface().(*hcmv3.HttpFilter); ok && f.GetConfigDiscovery() != nil {
+		r.add(resourcev3.ExtensionConfigType, f.GetName())
 	}
 	if ref, ok := referring[m.Descriptor().FullName()]; ok {
 		field := m.Descriptor().Fields().ByName(ref.field)

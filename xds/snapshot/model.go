@@ -19,6 +19,10 @@ import (
 type (
 	// Gateway is this cluster's gateway.
 	Gateway = resource.Gateway
+	// Limit bounds the requests of one peer.
+	Limit = resource.Limit
+	// Rate is a number of requests.
+	Rate = resource.Rate
 	// Tracing sends Envoy's spans to a collector.
 	Tracing = resource.Tracing
 	// Identity is what this gateway shows to its peers.

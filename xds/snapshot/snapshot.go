@@ -21,7 +21,8 @@ import (
 
 // Types are the resource types, in the order in which Envoy must learn of additions.
 var Types = []string{
-	resourcev3.SecretType, resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.ListenerType, resourcev3.RouteType,
+	resourcev3.SecretType, resourcev3.ClusterType, resourcev3.EndpointType, resourcev3.ExtensionConfigType, resourcev3.ListenerType,
+	resourcev3.RouteType,
 }
 
 // Resource is one resource as it is sent.
@@ -115,6 +116,9 @@ func (d *draft) target(m Model, peers []Peer) {
 	if len(peers) == 0 {
 		return
 	}
+	for _, p := range peers {
+		d.add(resourcev3.ExtensionConfigType, resource.PeerLimit(g, p))
+	}
 	for _, s := range resource.OrchestratorSecrets(m.Upstream) {
 		d.add(resourcev3.SecretType, s)
 	}
@@ -122,6 +126,7 @@ func (d *draft) target(m Model, peers []Peer) {
 		resource.LocalCluster(g, names.ExtProc, names.ExtProcSocket),
 		resource.LocalCluster(g, names.Bridge, names.BridgeSocket),
 		resource.LocalCluster(g, names.Peering, names.PeeringSocket),
+		resource.LocalCluster(g, names.ALS, names.ALSSocket),
 		resource.AccessCluster(),
 	)
 	if m.Upstream.Socket != "" || m.Upstream.Address != "" {

@@ -17,9 +17,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/snapshot"
 )
 
-// check prints what a gateway with these documents would serve, as far as it is known without its orchestrator. It
-// starts nothing and changes nothing.
-func check(_ context.Context, w io.Writer, set *manifest.Set) error {
+// check prints what a gateway with these documents would serve, as far as it is known without its orchestrator's objects,
+// and what is wrong with its rights there. It starts nothing and changes nothing.
+func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
 	self, err := identity(set)
 	if err != nil {
 		return err
@@ -56,6 +56,9 @@ func check(_ context.Context, w io.Writer, set *manifest.Set) error {
 	}
 	for _, name := range untrusted {
 		fmt.Fprintf(w, "warning: no trust bundle of peer %s was imported; nothing can cross to it\n", name)
+	}
+	for _, warning := range rights(ctx, set) {
+		fmt.Fprintf(w, "warning: %s\n", warning)
 	}
 	fmt.Fprintf(w, "cluster       %s (%s)\nidentity      %s\n", self.Cluster, set.Gateway.Spec.Orchestrator.Type, self)
 	fmt.Fprintf(w, "for peers     %s\nfor callers   %s\nfor admins    %s\n", set.Gateway.Spec.Listeners.Peer,

@@ -37,7 +37,7 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		Gateway: snapshot.Gateway{
 			Cluster: v.set.Gateway.Metadata.Name, Suffix: spec.Suffix, ID: v.self.String(),
 			Peer: spec.Listeners.Peer.String(), Edge: spec.Listeners.HTTP.String(), RunDir: spec.RunDir,
-			AccessLog: spec.StateDir + "/access.log",
+			AccessLog: accessLog(spec),
 		},
 		Identity: snapshot.Identity{Certificate: v.pair.CertificatePEM, Key: v.pair.KeyPEM},
 		Upstream: v.upstream,
@@ -63,6 +63,9 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		}
 		id := peering.Identity{TrustDomain: p.Spec.TrustDomain, Cluster: name}.String()
 		ids[name] = id
+		if limit := limitOf(p.Spec.Limits, name); limit != (snapshot.Limit{Peer: name}) {
+			model.Gateway.Limits = append(model.Gateway.Limits, limit)
+		}
 		peer := snapshot.Peer{Name: name, Addresses: p.Spec.Addresses, ID: id, TrustDomain: p.Spec.TrustDomain,
 			Bundle: bundle.CertificatesPEM, Ready: v.ready(name)}
 		if p.Spec.API.Listen.IsValid() && v.orchestrator != neutral.Docker { // docker clients have their front
@@ -89,6 +92,17 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		})
 	}
 	return model, untrusted
+}
+
+// limitOf is what Envoy counts of a peer's limits.
+func limitOf(l manifest.Limits, peer string) snapshot.Limit {
+	rate := func(perSecond, burst int) snapshot.Rate {
+		if perSecond == 0 {
+			return snapshot.Rate{}
+		}
+		return snapshot.Rate{PerSecond: uint32(perSecond), Burst: uint32(burst)} //nolint:gosec // the documents bound them
+	}
+	return snapshot.Limit{Peer: peer, Rate: rate(l.RequestsPerSecond, l.Burst), Caller: rate(l.Caller.RequestsPerSecond, l.Caller.Burst)}
 }
 
 // syncPatience is how long Envoy's first configuration waits for the orchestrator. Within it a restarted isthmus

@@ -179,14 +179,20 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 
 // connect opens the orchestrator. It need not answer yet.
 func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
-	config := dialect.Config{Cluster: set.Gateway.Metadata.Name, Log: g.log.With("part", "orchestrator")}
-	orchestrator := set.Gateway.Spec.Orchestrator
-	config.Endpoint = orchestrator.Docker.Endpoint
-	config.Kubeconfig, config.Context = orchestrator.Kubernetes.Kubeconfig, orchestrator.Kubernetes.Context
-	config.Namespace = namespaceFor(set)
 	var err error
-	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(orchestrator.Type), config)
+	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type),
+		connection(set, g.log.With("part", "orchestrator")))
 	return err
+}
+
+// connection is how the documents say that the orchestrator is reached.
+func connection(set *manifest.Set, log *slog.Logger) dialect.Config {
+	orchestrator := set.Gateway.Spec.Orchestrator
+	return dialect.Config{
+		Cluster: set.Gateway.Metadata.Name, Endpoint: orchestrator.Docker.Endpoint,
+		Kubeconfig: orchestrator.Kubernetes.Kubeconfig, Context: orchestrator.Kubernetes.Context,
+		Namespace: namespaceFor(set), Impersonate: orchestrator.Kubernetes.Impersonate, Log: log,
+	}
 }
 
 // connect opens an orchestrator by the dialect of its type.
@@ -319,6 +325,16 @@ func (g *gateway) peer(spiffe string) modules.Peer {
 	return modules.Peer{}
 }
 
+// limits are what the documents let a peer do at a time.
+func (g *gateway) limits(peer string) adapter.Limits {
+	p, _ := g.set.Load().Peer(peer)
+	l := p.Spec.Limits
+	return adapter.Limits{
+		Share: adapter.Share{Operations: l.ConcurrentOperations, Streams: l.ConcurrentStreams}, Body: int64(l.BodySize) << 20,
+		Caller: adapter.Share{Operations: l.Caller.ConcurrentOperations, Streams: l.Caller.ConcurrentStreams},
+	}
+}
+
 func (g *gateway) knows(peer string) bool {
 	_, ok := g.set.Load().Peer(peer)
 	return ok
@@ -366,6 +382,7 @@ func (g *gateway) configuration() peering.Configuration {
 // watchSystem asks the orchestrator who it is, until ctx ends: often until it answers, then now and then.
 func (g *gateway) watchSystem(ctx context.Context) error {
 	wait := time.Duration(0)
+	var checked string // the peers that the account's rights were last held against
 	for {
 		select {
 		case <-ctx.Done():
@@ -394,6 +411,28 @@ func (g *gateway) watchSystem(ctx context.Context) error {
 				g.log.Error("peers could not be told of the orchestrator", "err", err)
 			}
 		}
+		if peers := activePeers(g.set.Load()); err == nil && (before == nil || fingerprint(peers) != checked) {
+			checked = fingerprint(peers)
+			g.warnOfRights(ctx, peers)
+		}
+	}
+}
+
+// warnOfRights says in the log what the gateway's account at its orchestrator lacks.
+func (g *gateway) warnOfRights(ctx context.Context, peers []string) {
+	account, ok := g.target.(dialect.Rights)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, rightsPatience)
+	defer cancel()
+	found, err := account.Rights(ctx, peers)
+	if err != nil {
+		g.log.Warn("the rights of the gateway's account are not known", "err", err)
+		return
+	}
+	for _, missing := range found.Missing {
+		g.log.Warn("the gateway's account lacks a right", "right", missing)
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
 	"github.com/isthmus-mesh/isthmus/modules/proxy"
+	"github.com/isthmus-mesh/isthmus/xds/accesslog"
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering/join"
@@ -46,7 +47,7 @@ const (
 // run serves until ctx ends, drains, and ends everything that it started.
 func (g *gateway) run(ctx context.Context) error {
 	spec := g.started.Gateway.Spec
-	auditLog, err := openAudit(spec.Audit)
+	auditLog, err := g.openAudit(spec.Audit)
 	if err != nil {
 		return err
 	}
@@ -71,6 +72,7 @@ func (g *gateway) run(ctx context.Context) error {
 	operations := adapter.New(adapter.Config{
 		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Namespace: namespaceFor(g.started),
 		Dialects: adapter.Dialects, Target: g.target, Policy: g.policy, Log: g.log.With("part", "adapter"),
+		Limits: g.limits, Limited: observer.Limited,
 		APIVersion: func() string {
 			if system := g.system.Load(); system != nil {
 				return system.APIVersion
@@ -92,6 +94,10 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return g.renew(serving) })
 	group.Go(func() error { return g.watchSystem(serving) })
+	group.Go(func() error {
+		return envoy.Rotation{RunDir: spec.RunDir, Path: accessLog(spec), MaxSize: int64(spec.Audit.MaxSize) << 20,
+			Keep: spec.Audit.Keep, Log: g.log.With("part", "envoy")}.Run(serving)
+	})
 	group.Go(func() error { return g.keepCompiled(serving) })
 	group.Go(func() error {
 		manifest.Watch(serving, g.started, g.reread, g.reload)
@@ -99,7 +105,9 @@ func (g *gateway) run(ctx context.Context) error {
 	})
 	group.Go(func() error { return ignoreCancelled(g.target.Services(serving, g.catalogue.Publish)) })
 	if reaper, ok := g.target.(dialect.Reaper); ok {
-		group.Go(func() error { return ignoreCancelled(reaper.Reap(serving)) })
+		group.Go(func() error {
+			return ignoreCancelled(reaper.Reap(serving, func() []string { return g.set.Load().PeerNames() }))
+		})
 	}
 	envoyEnded, stopEnvoy, err := g.supervise(serving, group)
 	if err != nil {
@@ -135,7 +143,7 @@ func (g *gateway) run(ctx context.Context) error {
 
 // listeners opens every socket before anything is served, so that a taken one ends the start.
 func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Group, observer *telemetry.Telemetry,
-	auditLog *audit.Log, operations *adapter.Module, bridge http.Handler) error {
+	auditLog *audit.Log, operations *adapter.Module, bridge *adapter.Bridge) error {
 	set := g.started
 	audited := func(m modules.Module) modules.Module { return telemetry.Audited{Module: m, Log: auditLog} }
 	fallback := unknown{zone: set.Gateway.Metadata.Name + "." + set.Gateway.Spec.Suffix}
@@ -150,11 +158,16 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 		},
 		Fallback: audited(fallback), Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
 	})
+	if err := g.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_panics_total",
+		Help: "Requests that were refused, or ended, because of a bug that the log tells of."},
+		func() float64 { return float64(decider.Panics() + bridge.Panics()) })); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
 	grpcServer := grpc.NewServer(grpc.MaxRecvMsgSize(2*bodyLimit), grpc.NumStreamWorkers(4))
 	decider.Register(grpcServer)
 
 	sockets := map[string]net.Listener{}
-	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket, names.JoinSocket} {
+	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket, names.JoinSocket, names.ALSSocket} {
 		listener, err := listen(serving, g.socket(name))
 		if err != nil {
 			return err
@@ -175,6 +188,9 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	joinServer.Protocols.SetUnencryptedHTTP2(true)
 
 	serveGRPC(serving, group, grpcServer, sockets[names.ExtProcSocket])
+	endServer := grpc.NewServer()
+	(&accesslog.Server{Ended: observer.HandedOn}).Register(endServer)
+	serveGRPC(serving, group, endServer, sockets[names.ALSSocket])
 	group.Go(func() error { return g.xds.Serve(serving, sockets[names.XDSSocket]) })
 	serveHTTP(serving, group, bridgeServer, sockets[names.BridgeSocket])
 	serveHTTP(intake, group, joinServer, sockets[names.JoinSocket])
@@ -282,11 +298,33 @@ func ignoreCancelled(err error) error {
 	return err
 }
 
-func openAudit(config manifest.Audit) (*audit.Log, error) {
-	if config.Path == manifest.AuditStdout {
-		return audit.Open(audit.Config{Output: os.Stdout})
+// accessLog is where Envoy's access log is.
+func accessLog(spec manifest.GatewaySpec) string { return filepath.Join(spec.StateDir, "access.log") }
+
+// openAudit opens the audit log and writes that the gateway has started: of what it was doing before, no line tells the
+// end.
+func (g *gateway) openAudit(config manifest.Audit) (*audit.Log, error) {
+	where := audit.Config{
+		Path: config.Path, MaxSize: int64(config.MaxSize) << 20, Keep: config.Keep, Lenient: config.OnFailure == manifest.FailureAllow,
+		Report: func(err error) {
+			if err != nil {
+				g.log.Error("audit lines cannot be written", "onFailure", config.OnFailure, "err", err)
+				return
+			}
+			g.log.Info("audit lines are written again")
+		},
 	}
-	return audit.Open(audit.Config{Path: config.Path, MaxSize: int64(config.MaxSize) << 20, Keep: config.Keep})
+	if config.Path == manifest.AuditStdout {
+		where.Path, where.Output = "", os.Stdout
+	}
+	log, err := audit.Open(where)
+	if err != nil {
+		return nil, err
+	}
+	if err := log.Write(audit.Entry{Phase: audit.Started}); err != nil {
+		g.log.Warn("the start of the gateway is not in the audit log", "err", err)
+	}
+	return log, g.registry.Register(auditLines{log})
 }
 
 // dialable tells whether Envoy listens on an address, without a connection that would cross to the peer.

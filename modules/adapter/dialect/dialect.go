@@ -97,9 +97,10 @@ type Cluster interface {
 	Close() error
 }
 
-// Reaper is a cluster that leaves work for later: what it finishes or takes away by itself. Reap runs until ctx ends.
+// Reaper is a cluster that leaves work for later: what it finishes or takes away by itself, for the peers that there
+// are. Reap runs until ctx ends.
 type Reaper interface {
-	Reap(ctx context.Context) error
+	Reap(ctx context.Context, peers func() []string) error
 }
 
 // Connector opens an orchestrator.
@@ -114,7 +115,9 @@ type Config struct {
 	Kubeconfig string // Kubernetes: a file; "" is the in-cluster config
 	Context    string // Kubernetes: a context of the file
 	Namespace  string // where another orchestrator's containers land; "" is "default"
-	Log        *slog.Logger
+	// Impersonate makes the gateway ask in the name of the peer that it asks for (Kubernetes).
+	Impersonate bool
+	Log         *slog.Logger
 }
 
 // Plan is how an operation is done on a target. Exactly one field is set.

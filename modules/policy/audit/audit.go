@@ -4,6 +4,7 @@ package audit
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules"
@@ -13,8 +14,10 @@ import (
 // Phase tells whether an entry was written before its operation was sent or after it ended.
 type Phase string
 
-// The phases. A denied request has only the first.
+// The phases. A denied request has only Decided. Started is of the gateway itself: what was under way before it has no
+// Done any more.
 const (
+	Started Phase = "started"
 	Decided Phase = "decided"
 	Done    Phase = "done"
 )
@@ -32,22 +35,26 @@ const (
 type Entry struct {
 	Time     time.Time      `json:"time"`
 	Phase    Phase          `json:"phase"`
-	ID       string         `json:"id"`
-	Peer     string         `json:"peer"`
+	ID       string         `json:"id,omitempty"`
+	Trace    string         `json:"trace,omitempty"`
+	Peer     string         `json:"peer,omitempty"`
 	Caller   string         `json:"caller,omitempty"`
-	Class    modules.Class  `json:"class"`
+	Class    modules.Class  `json:"class,omitempty"`
 	Verb     neutral.Verb   `json:"verb,omitempty"`
 	Action   neutral.Action `json:"action,omitempty"`
 	Kind     neutral.Kind   `json:"kind,omitempty"`
 	Resource string         `json:"resource,omitempty"`
 	// Namespace and Name are as they were known at the decision.
-	Namespace string   `json:"namespace,omitempty"`
-	Name      string   `json:"name,omitempty"`
-	Decision  Verdict  `json:"decision"`
-	Rule      string   `json:"rule,omitempty"`
-	Reason    string   `json:"reason,omitempty"`
-	Upstream  string   `json:"upstream,omitempty"`
-	Losses    []string `json:"losses,omitempty"`
+	Namespace string  `json:"namespace,omitempty"`
+	Name      string  `json:"name,omitempty"`
+	Decision  Verdict `json:"decision,omitempty"`
+	Rule      string  `json:"rule,omitempty"`
+	Reason    string  `json:"reason,omitempty"`
+	Upstream  string  `json:"upstream,omitempty"`
+	// Follows says, in the phase Decided, that the operation was sent after this line and that one of the phase Done
+	// tells how it ended. Where none is, nobody knows.
+	Follows bool     `json:"follows,omitempty"`
+	Losses  []string `json:"losses,omitempty"`
 	// Status and Duration are of the answer, in the phase Done.
 	Status   int           `json:"status,omitempty"`
 	Duration time.Duration `json:"-"`
@@ -62,7 +69,7 @@ const (
 // NewEntry fills an entry from a request and what was decided about it.
 func NewEntry(phase Phase, req *modules.Request, record modules.Record) Entry {
 	e := Entry{
-		Phase: phase, ID: req.ID, Peer: req.Peer.Name, Caller: req.Caller, Class: req.Class,
+		Phase: phase, ID: req.ID, Trace: TraceOf(req.Header.Get("traceparent")), Peer: req.Peer.Name, Caller: req.Caller, Class: req.Class,
 		Verb: record.Verb, Action: record.Action,
 		Kind: record.Object.Kind, Resource: record.Object.Resource, Namespace: record.Object.Namespace,
 		Name: record.Object.Name, Rule: record.Rule, Upstream: record.Upstream,
@@ -71,6 +78,15 @@ func NewEntry(phase Phase, req *modules.Request, record modules.Record) Entry {
 		e.Losses = append(e.Losses, l.String())
 	}
 	return e
+}
+
+// TraceOf is the trace id of a W3C traceparent, "" for what is none.
+func TraceOf(parent string) string {
+	fields := strings.Split(parent, "-")
+	if len(fields) < 4 || len(fields[1]) != 32 || strings.Trim(fields[1], "0123456789abcdef") != "" {
+		return ""
+	}
+	return fields[1]
 }
 
 // encode is the entry's line, its newline included.

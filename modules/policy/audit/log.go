@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/modules/durable"
 )
 
 // Config says where a log is.
@@ -17,6 +19,10 @@ type Config struct {
 	Output  io.Writer
 	MaxSize int64 // bytes at which the file is rotated; 0 never
 	Keep    int   // rotated files that are kept
+	// Lenient lets be done what could not be recorded.
+	Lenient bool
+	// Report is told when lines begin to fail, and with nil when they are written again; nil tells nobody.
+	Report func(error)
 }
 
 // Log is an audit log. It is safe for concurrent use.
@@ -24,6 +30,7 @@ type Log struct {
 	config  Config
 	written atomic.Uint64
 	failed  atomic.Uint64
+	failing atomic.Bool
 
 	mu      sync.Mutex
 	file    *os.File // nil when it writes to Output
@@ -91,14 +98,21 @@ func endsWithNewline(path string, size int64) bool {
 	return err != nil || last[0] == '\n'
 }
 
-// Write records an entry. On an error the entry is not in the log, and what it is about must not be done.
+// Write records an entry. On an error the entry is not in the log, and what it is about must not be done; a lenient log
+// gives none.
 func (l *Log) Write(e Entry) error {
 	line, err := e.encode()
 	if err == nil {
 		err = l.append(line)
 	}
+	if l.failing.Swap(err != nil) != (err != nil) && l.config.Report != nil {
+		l.config.Report(err)
+	}
 	if err != nil {
 		l.failed.Add(1)
+		if l.config.Lenient {
+			return nil
+		}
 		return fmt.Errorf("audit log: %w", err)
 	}
 	l.written.Add(1)
@@ -156,19 +170,7 @@ func (l *Log) rotate() error {
 	case !info.Mode().IsRegular():
 		return nil
 	}
-	rotated := func(i int) string { return fmt.Sprintf("%s.%d", l.config.Path, i) }
-	if l.config.Keep < 1 {
-		if err := os.Remove(l.config.Path); err != nil {
-			return err
-		}
-		return l.open()
-	}
-	for i := l.config.Keep - 1; i >= 1; i-- {
-		if err := os.Rename(rotated(i), rotated(i+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if err := os.Rename(l.config.Path, rotated(1)); err != nil {
+	if err := durable.Rotate(l.config.Path, l.config.Keep); err != nil {
 		return err
 	}
 	return l.open()

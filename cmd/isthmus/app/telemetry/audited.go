@@ -6,7 +6,9 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
+	"github.com/isthmus-mesh/isthmus/xds/accesslog"
 )
 
 // Audited is a module whose every decision is in the audit log before it is carried out; what cannot be recorded is
@@ -18,19 +20,29 @@ type Audited struct {
 
 // Decide decides and records.
 func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verdict, error) {
+	defer func() {
+		if p := recover(); p != nil { // who recovers for good knows of no log
+			_ = a.decided(req, modules.Record{}, errPanic, false)
+			panic(p)
+		}
+	}()
 	verdict, err := a.Module.Decide(ctx, req)
 	if err == nil && verdict.Exchange != nil {
 		// The decision is complete once the whole request was read.
 		verdict.Exchange = &auditedExchange{Exchange: verdict.Exchange, audited: a, req: req}
 		return verdict, nil
 	}
-	return verdict, a.decided(req, verdict.Record, err)
+	// The bridge tells how it ended, or Envoy does.
+	return verdict, a.decided(req, verdict.Record, err, verdict.Route != nil)
 }
 
-// decided records a decision. The error is the decision's own, or that it could not be recorded.
-func (a Audited) decided(req *modules.Request, record modules.Record, refusal error) error {
+var errPanic = fault.New(fault.Internal, "the decision panicked; the log says where")
+
+// decided records a decision, and whether a line of how it ended follows. The error is the decision's own, or that it
+// could not be recorded.
+func (a Audited) decided(req *modules.Request, record modules.Record, refusal error, follows bool) error {
 	entry := audit.NewEntry(audit.Decided, req, record)
-	entry.Decision = audit.Allow
+	entry.Decision, entry.Follows = audit.Allow, follows && refusal == nil
 	if refusal != nil {
 		f := fault.Of(refusal)
 		entry.Decision, entry.Reason, entry.Status = audit.Deny, f.Error(), f.Kind.Status()
@@ -53,7 +65,7 @@ func (e *auditedExchange) Request(ctx context.Context, body []byte) (modules.Rew
 	if other != nil {
 		record = other.Record
 	}
-	return rewrite, other, e.audited.decided(e.req, record, err)
+	return rewrite, other, e.audited.decided(e.req, record, err, other == nil || other.Route != nil)
 }
 
 func (e *auditedExchange) Response(ctx context.Context, native modules.Answer) (modules.Answer, error) {
@@ -61,6 +73,18 @@ func (e *auditedExchange) Response(ctx context.Context, native modules.Answer) (
 	// The operation is done whether or not this line can be written: the answer is the caller's.
 	_ = e.audited.Log.Write(done(e.req, e.Record(), err, time.Since(e.req.Start), answer.Status))
 	return answer, err
+}
+
+// HandedOn writes how a request ended that went on without the gateway's doing, as Envoy tells it.
+func (t *Telemetry) HandedOn(end accesslog.End) {
+	entry := audit.Entry{
+		Phase: audit.Done, ID: end.ID, Trace: audit.TraceOf(end.Trace), Peer: end.Peer, Caller: end.Caller, Class: modules.Class(end.Class),
+		Verb: neutral.Verb(end.Verb), Kind: neutral.Kind(end.Kind), Namespace: end.Namespace, Name: end.Name, Decision: audit.Allow,
+		Rule: end.Rule, Upstream: end.Upstream, Status: end.Status, Reason: end.Broke, Duration: end.Duration,
+	}
+	if err := t.config.Audit.Write(entry); err != nil {
+		t.config.Log.Error("the audit line of an ended operation could not be written", "id", end.ID, "err", err)
+	}
 }
 
 // done is the line of an operation that ended.

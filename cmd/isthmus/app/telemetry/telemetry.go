@@ -41,6 +41,7 @@ type Telemetry struct {
 	decisions *prometheus.HistogramVec
 	durations *prometheus.HistogramVec
 	losses    *prometheus.CounterVec
+	limited   *prometheus.CounterVec
 	tracer    trace.Tracer
 	provider  *sdktrace.TracerProvider
 	context   propagation.TextMapPropagator
@@ -61,9 +62,11 @@ func New(ctx context.Context, config Config) (*Telemetry, error) {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 16)}, []string{"verb"}),
 		losses: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_translation_losses_total",
 			Help: "Fields that a translation changed or could not carry, as told to callers."}, []string{"from", "to"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_limited_total",
+			Help: "Operations that were refused because a limit of their peer was reached, by the limit."}, []string{"peer", "limit"}),
 		context: propagation.TraceContext{},
 	}
-	for _, c := range []prometheus.Collector{t.requests, t.decisions, t.durations, t.losses} {
+	for _, c := range []prometheus.Collector{t.requests, t.decisions, t.durations, t.losses, t.limited} {
 		if err := config.Registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -100,6 +103,9 @@ func (t *Telemetry) span(ctx context.Context, req *modules.Request, name string)
 		attribute.String("isthmus.request_id", req.ID)))
 	return ctx
 }
+
+// Limited counts an operation that a limit refused.
+func (t *Telemetry) Limited(peer, limit string) { t.limited.WithLabelValues(peer, limit).Inc() }
 
 // Decided counts a decision and ends its span.
 func (t *Telemetry) Decided(ctx context.Context, req *modules.Request, record modules.Record, outcome string, _ int) {

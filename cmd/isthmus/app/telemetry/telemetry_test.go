@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
+	"github.com/isthmus-mesh/isthmus/xds/accesslog"
 )
 
 func newTelemetry(t *testing.T, endpoint, auditPath string) (*Telemetry, *prometheus.Registry) {
@@ -226,6 +227,8 @@ type fakeExchange struct {
 
 func (fakeExchange) NeedBody() bool { return false }
 
+func (fakeExchange) End() {}
+
 func (e fakeExchange) Request(context.Context, []byte) (modules.Rewrite, *modules.Verdict, error) {
 	return modules.Rewrite{Route: modules.Route{Upstream: "orchestrator"}}, e.other, e.requestErr
 }
@@ -248,9 +251,9 @@ func TestAudited(t *testing.T) {
 		{"a route", fakeModule{verdict: modules.Verdict{Route: &modules.Route{}, Record: listed}}, []string{`"phase":"decided" "decision":"allow" "rule":"west/0" "verb":"list" "peer":"west" "caller":"ci-1" "id":"r1"`}},
 		{"an answer", fakeModule{verdict: modules.Verdict{Answer: &modules.Answer{Status: 200}, Record: listed}}, []string{`"phase":"decided" "decision":"allow"`}},
 		{"a refusal", fakeModule{verdict: modules.Verdict{Record: listed}, err: secret}, []string{`"decision":"deny" "status":403 "reason": policy team-b, rule 3`}},
-		{"an exchange", fakeModule{verdict: modules.Verdict{Exchange: fakeExchange{}, Record: listed}}, []string{`"phase":"decided" "decision":"allow"`, `"phase":"done" "decision":"allow" "status":200`}},
+		{"an exchange", fakeModule{verdict: modules.Verdict{Exchange: fakeExchange{}, Record: listed}}, []string{`"phase":"decided" "decision":"allow" "follows":true`, `"phase":"done" "decision":"allow" "status":200`}},
 		{"an exchange that is refused once its body is known", fakeModule{verdict: modules.Verdict{Exchange: fakeExchange{requestErr: secret}}}, []string{`"phase":"decided" "decision":"deny" "status":403`}},
-		{"an exchange that became a route", fakeModule{verdict: modules.Verdict{Exchange: fakeExchange{other: &modules.Verdict{Route: &modules.Route{}, Record: modules.Record{Upstream: "bridge"}}}}}, []string{`"phase":"decided" "decision":"allow" "upstream":"bridge"`}},
+		{"an exchange that became a route", fakeModule{verdict: modules.Verdict{Exchange: fakeExchange{other: &modules.Verdict{Route: &modules.Route{Upstream: "bridge"}, Record: modules.Record{Upstream: "bridge"}}}}}, []string{`"phase":"decided" "decision":"allow" "upstream":"bridge" "follows":true`}},
 		{"an exchange that is denied by its answer", fakeModule{verdict: modules.Verdict{Exchange: fakeExchange{responseErr: secret}}}, []string{`"phase":"decided" "decision":"allow"`, `"phase":"done" "decision":"deny" "status":403`}},
 		{"an exchange whose answer cannot be read", fakeModule{verdict: modules.Verdict{Exchange: fakeExchange{responseErr: fault.New(fault.Unavailable, "garbage")}}}, []string{`"phase":"decided"`, `"phase":"done" "decision":"allow" "status":503 garbage`}},
 	} {
@@ -303,6 +306,75 @@ func TestAudited(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestUnauditedByChoice holds that an admin can have done what cannot be recorded, and is told of it.
+func TestUnauditedByChoice(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("there is no /dev/full here")
+	}
+	var told []error
+	log, err := audit.Open(audit.Config{Path: "/dev/full", Lenient: true, Report: func(err error) { told = append(told, err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	for range 3 {
+		_, err = Audited{Module: fakeModule{verdict: modules.Verdict{Route: &modules.Route{}, Record: listed}}, Log: log}.Decide(t.Context(), request())
+		if err != nil {
+			t.Errorf("a route: %v", err)
+		}
+	}
+	if _, failed := log.Stats(); failed != 3 || len(told) != 1 || told[0] == nil {
+		t.Errorf("%d lines failed, and the admin was told %v", failed, told)
+	}
+}
+
+// TestPanicIsAudited holds that a decision that panicked is in the log as a refusal.
+func TestPanicIsAudited(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	log, err := audit.Open(audit.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is swallowed")
+			}
+		}()
+		_, _ = Audited{Module: panicking{}, Log: log}.Decide(t.Context(), request())
+	}()
+	if data, err := os.ReadFile(path); err != nil || !strings.Contains(string(data), `"decision":"deny"`) || !strings.Contains(string(data), `"status":500`) {
+		t.Errorf("the log is %q, %v", data, err)
+	}
+}
+
+type panicking struct{ modules.Module }
+
+func (panicking) Decide(context.Context, *modules.Request) (modules.Verdict, error) { panic("a bug") }
+
+// TestHandedOn holds that a request that went on by itself has a line of its end.
+func TestHandedOn(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	observer, _ := newTelemetry(t, "", path)
+	observer.HandedOn(accesslog.End{ID: "r1", Trace: "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01", Peer: "west", Caller: "ci-1",
+		Class: "container-operation", Verb: "list", Kind: "container", Namespace: "shop", Upstream: "orchestrator", Status: 200,
+		Broke: "the caller went away", Duration: 1500 * time.Millisecond})
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"phase":"done"`, `"id":"r1"`, `"trace":"0123456789abcdef0123456789abcdef"`, `"caller":"ci-1"`, `"status":200`,
+		`"reason":"the caller went away"`, `"durationMs":1500`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("the line has no %s: %s", want, data)
+		}
 	}
 }
 

@@ -13,6 +13,9 @@ type errorBody struct {
 	Message string `json:"message"`
 }
 
+// retryAfter is what a caller that goes over a limit is told to wait, in seconds.
+const retryAfter = "1"
+
 // Refuse renders err as dockerd does.
 func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 	f := fault.Of(err)
@@ -23,6 +26,9 @@ func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 	response, mErr := answerJSON(status, errorBody{Message: refusalMessage(f)})
 	if mErr != nil { // a string always marshals
 		return answerEmpty(http.StatusInternalServerError)
+	}
+	if f.Kind == fault.Exhausted {
+		response.Header.Set("Retry-After", retryAfter)
 	}
 	if head.Method == http.MethodHead {
 		response.Body = nil

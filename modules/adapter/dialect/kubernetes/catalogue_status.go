@@ -108,7 +108,7 @@ func (s *statuses) write(ctx context.Context, name types.NamespacedName, status 
 		"metadata": map[string]any{"namespace": name.Namespace, "name": name.Name},
 		"status":   map[string]any{"conditions": []any{condition}},
 	}}
-	_, err = client.ApplyStatus(ctx, name.Name, applied, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	_, err = client.ApplyStatus(asGateway(ctx), name.Name, applied, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 	return err
 }
 

@@ -42,6 +42,8 @@ type Cluster struct {
 	log       *slog.Logger
 	endDelay  time.Duration // how long after its log a container's end may become known
 
+	impersonate bool // peers act in names of their own
+
 	access *access
 	mapper meta.RESTMapper
 	pods   *podCache
@@ -65,6 +67,9 @@ func (Dialect) Connect(_ context.Context, config dialect.Config) (dialect.Cluste
 	log := config.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
+	}
+	if config.Impersonate {
+		restConfig.Wrap(func(next http.RoundTripper) http.RoundTripper { return impersonator{next} })
 	}
 	acc, err := newAccess(restConfig, log)
 	if err != nil {
@@ -100,6 +105,7 @@ func newCluster(client kubernetes.Interface, dyn dynamic.Interface, partial meta
 	c := &Cluster{
 		client: client, dynamic: dyn, metadata: partial,
 		cluster: config.Cluster, namespace: config.Namespace, log: log, endDelay: endDelay,
+		impersonate: config.Impersonate,
 	}
 	if c.namespace == "" {
 		c.namespace = metav1.NamespaceDefault

@@ -28,6 +28,9 @@ func (a *action) planContainerCreate() (dialect.Plan, error) {
 	if err != nil {
 		return dialect.Plan{}, err
 	}
+	if a.op.Peer != "" {
+		pod.Annotations[annotationPeer] = a.op.Peer
+	}
 	wanted := containerFromPod(a.cluster, pod, 0, time.Now())
 	if err := a.guard(containerObject(&wanted)); err != nil {
 		return dialect.Plan{}, err

@@ -368,7 +368,7 @@ func TestReap(t *testing.T) {
 	busy := madePod(t, neutral.Container{Name: "busy", Image: "busybox", AutoRemove: true}, 0, running())
 	busy.Namespace = "default"
 	f := newIdleCluster(t, pod("old", time.Hour, true), pod("fresh", time.Second, true), pod("kept", time.Hour, false), &busy)
-	if err := f.reapOnce(t.Context()); err != nil {
+	if err := f.reapOnce(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	list, err := f.client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
@@ -384,7 +384,7 @@ func TestReap(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- f.Reap(ctx) }()
+	go func() { ended <- f.Reap(ctx, func() []string { return nil }) }()
 	cancel()
 	select {
 	case err := <-ended:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -142,14 +143,24 @@ func (c *Cluster) run(ctx context.Context, pod *corev1.Pod, subresource string, 
 	if err != nil {
 		return 0, "", fault.Wrap(fault.Internal, err, "a stream to the orchestrator could not be made")
 	}
+	var refused error // what the API said to the first way; the second one's client does not read it
 	executor, err := remotecommand.NewFallbackExecutor(socket, spdy, func(err error) bool {
-		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+		var failure *httpstream.UpgradeFailureError
+		if errors.As(err, &failure) {
+			refused = failure.Cause
+		}
+		return failure != nil || httpstream.IsHTTPSProxyError(err)
 	})
 	if err != nil {
 		return 0, "", fault.Wrap(fault.Internal, err, "a stream to the orchestrator could not be made")
 	}
 	// The client logs ends of streams that are none of its business (a caller that hangs up); what matters comes back.
-	return readOutcome(executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), streams))
+	err = executor.StreamWithContext(klog.NewContext(ctx, logr.Discard()), streams)
+	var status apierrors.APIStatus
+	if err != nil && errors.As(refused, &status) && strings.Contains(err.Error(), "unable to upgrade connection") {
+		return 0, "", nativeFault(refused)
+	}
+	return readOutcome(err)
 }
 
 // readOutcome tells a command's own end from one that could not be started and from a broken stream.

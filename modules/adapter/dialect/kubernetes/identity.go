@@ -36,6 +36,7 @@ const (
 	annotationStopped    = "isthmus.io/stopped"     // when a caller stopped it, RFC 3339
 	annotationDeadline   = "isthmus.io/deadline"    // activeDeadlineSeconds as it was before the stop; "" for none
 	annotationCreated    = "isthmus.io/created"     // when its caller created it, where its Pod is a later one; RFC 3339
+	annotationPeer       = "isthmus.io/peer"        // the peer that it was made for
 	annotationReplacing  = "isthmus.io/replacing"   // the Pod is deleted only to be made anew under the same name
 
 	labelAutoRemove = "isthmus.io/auto-remove" // the container goes when it ends

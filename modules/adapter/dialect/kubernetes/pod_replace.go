@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 )
 
@@ -130,6 +131,7 @@ func (c *Cluster) writeJournal(ctx context.Context, next *corev1.Pod) error {
 			Annotations: map[string]string{annotationReplacing: next.Name}},
 		Data: map[string][]byte{journalKey: body},
 	}
+	leftBy(ctx, &secret.ObjectMeta)
 	_, err = c.client.CoreV1().Secrets(next.Namespace).Create(ctx, secret, metav1.CreateOptions{FieldManager: fieldManager})
 	if apierrors.IsAlreadyExists(err) {
 		return fault.Wrap(fault.Conflict, err, "container %s is being started already", next.Name)
@@ -221,7 +223,8 @@ func (c *Cluster) recoverJournals(ctx context.Context) error {
 	var failed error
 	for i := range list.Items {
 		secret := &list.Items[i]
-		if time.Since(secret.CreationTimestamp.Time) < journalAge {
+		actor, acting := dialect.ActorOf(ctx)
+		if acting && secret.Annotations[annotationPeer] != actor.Peer || time.Since(secret.CreationTimestamp.Time) < journalAge {
 			continue
 		}
 		if err := c.recoverJournal(ctx, secret); err != nil {

@@ -77,7 +77,7 @@ func nativeFault(err error) error {
 	kind := fault.FromStatus(int(s.Code))
 	switch s.Reason {
 	case metav1.StatusReasonForbidden:
-		// An admission refusal (quota, policy) is about the request; a missing right is about the gateway.
+		// An admission refusal (quota, policy) is about the request; a missing right is the peer's, or the gateway's own.
 		return fault.Wrap(fault.Denied, err, "the cluster refuses it: %s", withoutAccount(s.Message))
 	case metav1.StatusReasonUnauthorized:
 		return fault.Wrap(fault.Unavailable, err, "the cluster does not accept the gateway's credential")
@@ -94,16 +94,24 @@ func nativeFault(err error) error {
 
 var (
 	// accountUser is whom an authorizer says no to, `User "system:serviceaccount:isthmus:gateway" (groups=[...])`.
-	accountUser = regexp.MustCompile(`\b[Uu]ser "(?:[^"\\]|\\.)*"(?: \(groups=\[[^\]]*\]\))?`)
+	accountUser = regexp.MustCompile(`\b([Uu]ser "(?:[^"\\]|\\.)*")(?: \(groups=\[[^\]]*\]\))?`)
+	// peerUser is a peer to the cluster, who may know what it is called.
+	peerUser = regexp.MustCompile(`^[Uu]ser "` + peerIdentity + `[a-z0-9-]+"`)
 	// accountName is a service account wherever else one is named.
 	accountName = regexp.MustCompile(`"?system:serviceaccounts?(?::[a-z0-9.-]*[a-z0-9])*"?`)
 	// accountRoles is what an authorizer adds about the roles that it could not read.
 	accountRoles = regexp.MustCompile(`(?s):? RBAC: .*$`)
 )
 
-// withoutAccount leaves in a message what may not be done, and takes out who the gateway is to the cluster.
+// withoutAccount leaves in a message what may not be done and which peer may not do it, and takes out who the gateway is
+// to the cluster.
 func withoutAccount(message string) string {
 	message = accountRoles.ReplaceAllLiteralString(message, "")
-	message = accountUser.ReplaceAllLiteralString(message, "the gateway")
+	message = accountUser.ReplaceAllStringFunc(message, func(user string) string {
+		if peer := peerUser.FindString(user); peer != "" {
+			return peer
+		}
+		return "the gateway"
+	})
 	return accountName.ReplaceAllLiteralString(message, "the gateway's account")
 }

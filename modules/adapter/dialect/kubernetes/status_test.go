@@ -17,6 +17,8 @@ func TestForbiddenHidesTheAccount(t *testing.T) {
 	pods := schema.GroupResource{Resource: "pods"}
 	for text, want := range map[string]string{
 		`User "system:serviceaccount:isthmus:gateway" cannot list resource "pods" in API group "" in the namespace "team"`:                                          `pods is forbidden: the gateway cannot list resource "pods" in API group "" in the namespace "team"`,
+		`User "isthmus:peer:west" cannot list resource "pods" in API group "" in the namespace "team"`:                                                              `pods is forbidden: User "isthmus:peer:west" cannot list resource "pods" in API group "" in the namespace "team"`,
+		`User "isthmus:peer:west:x" cannot list resource "pods"`:                                                                                                    `pods is forbidden: the gateway cannot list resource "pods"`,
 		`User "kubernetes-admin" cannot get path "/metrics"`:                                                                                                        `pods is forbidden: the gateway cannot get path "/metrics"`,
 		`User "a\"b" cannot create resource "pods/exec" in API group "" in the namespace "x": RBAC: clusterrole.rbac.authorization.k8s.io "isthmus" not found`:      `pods is forbidden: the gateway cannot create resource "pods/exec" in API group "" in the namespace "x"`,
 		`user "system:serviceaccount:isthmus:gateway" (groups=["system:serviceaccounts" "system:serviceaccounts:isthmus"]) is attempting to grant RBAC permissions`: `pods is forbidden: the gateway is attempting to grant RBAC permissions`,
