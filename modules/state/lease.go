@@ -108,3 +108,7 @@ func (t *Term) Release(ctx context.Context) error {
 	}
 	return t.release(ctx)
 }
+
+// NextNumber is that of the term after the last one. It follows the clock, so that numbers grow although a home forgot
+// the last one, or was moved.
+func NextNumber(last uint64) uint64 { return max(last+1, uint64(time.Now().Unix())) }

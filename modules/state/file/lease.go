@@ -61,7 +61,7 @@ func (l lease) Acquire(ctx context.Context) (*state.Term, error) {
 	}
 	last, err := l.read()
 	if err == nil {
-		last = held{Holder: l.home.config.Holder, Number: last.Number + 1}
+		last = held{Holder: l.home.config.Holder, Number: state.NextNumber(last.Number)}
 		err = l.write(last)
 	}
 	if err != nil {
