@@ -38,6 +38,7 @@ var formats = map[string]format{
 	"path":           {"absolute path", "an absolute path", checkPath},
 	"path-or-stdout": {"absolute path, or `stdout`", "an absolute path, or stdout", checkPathOrStdout},
 	"endpoint":       {"`unix:///path` or `tcp://host:port`", "unix:///path or tcp://host:port", checkEndpoint},
+	"etcd":           {"`https://host:port`", "https://host:port", checkEtcd},
 	"listen":         {"`ip:port`", "ip:port", checkListen},
 	"dial":           {"`host:port`", "host:port", checkDial},
 	"hostport":       {"`host:port`", "host:port", checkDial},

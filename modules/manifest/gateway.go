@@ -23,13 +23,14 @@ type Gateway struct {
 type GatewaySpec struct {
 	Suffix      string `yaml:"suffix" format:"domain" default:"isthmus.internal" doc:"The DNS suffix of all names that the gateways give."`
 	TrustDomain string `yaml:"trustDomain" format:"domain" derived:"<name>.<suffix>" doc:"The SPIFFE trust domain of this gateway's certificate."`
-	StateDir    string `yaml:"stateDir" format:"path" default:"/var/lib/isthmus" doc:"Where state that outlives the process is kept."`
+	StateDir    string `yaml:"stateDir" format:"path" default:"/var/lib/isthmus" doc:"Where logs are kept, and state that outlives the process unless state says otherwise."`
 	RunDir      string `yaml:"runDir" format:"path" default:"/run/isthmus" doc:"Where Unix sockets are made."`
 
 	Orchestrator Orchestrator `yaml:"orchestrator" required:"true" doc:"The cluster that this gateway stands for."`
 	Listeners    Listeners    `yaml:"listeners" doc:"Where the gateway listens."`
 	Envoy        Envoy        `yaml:"envoy" doc:"The Envoy that the gateway starts and supervises with --envoy."`
 	Audit        Audit        `yaml:"audit" doc:"Where decisions are recorded."`
+	State        State        `yaml:"state" doc:"Where state that outlives the process is kept."`
 	Tracing      Tracing      `yaml:"tracing" doc:"Where traces go. Left out, no traces are made."`
 }
 

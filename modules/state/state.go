@@ -69,7 +69,8 @@ const (
 type Store interface {
 	// Get reads a record; ErrNotFound when there is none.
 	Get(ctx context.Context, key Key) (Record, error)
-	// List reads the records of a kind, sorted by name, all as of one moment.
+	// List reads the records of a kind, sorted by name, all as of one moment. One that cannot be read is left out and
+	// told in the error, beside the others.
 	List(ctx context.Context, kind Kind) ([]Record, error)
 	// Put writes a record if its Revision is still that of the home's, or, when it is empty, if there is none yet; else
 	// it is ErrConflict. It returns the new revision.
@@ -80,6 +81,8 @@ type Store interface {
 	// Watch calls changed, from one goroutine, after each change of the kind's records; several may be one call, and a
 	// call may be for nothing. It returns when ctx ends, and connects again by itself before that.
 	Watch(ctx context.Context, kind Kind, changed func())
+	// Place says where a record is kept, in the words of the home, for an admin who wants to look at it.
+	Place(key Key) string
 }
 
 // Home is a Store with leases.

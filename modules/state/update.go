@@ -26,6 +26,9 @@ func Update(ctx context.Context, store Store, key Key, change func(value []byte)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
+		if there && record.Value == nil {
+			record.Value = []byte{} // an empty value is a value
+		}
 		value, err := change(record.Value)
 		if err != nil {
 			return err

@@ -22,10 +22,10 @@ func (a *admin) peering(mux *http.ServeMux) {
 		if !a.read(w, r, "an invitation", &q) {
 			return
 		}
-		a.outcome(w)(a.gateway.invite(q))
+		a.outcome(w)(a.gateway.invite(r.Context(), q))
 	})
 	mux.HandleFunc("DELETE /invitations/{id}", func(w http.ResponseWriter, r *http.Request) {
-		i, err := a.gateway.invitations.Revoke(r.PathValue("id"))
+		i, err := a.gateway.invitations.Revoke(r.Context(), r.PathValue("id"))
 		if errors.Is(err, join.ErrNotFound) {
 			err = fault.New(fault.NotFound, "no invitation has the id %q; isthmus peer invitations shows them", r.PathValue("id"))
 		}
@@ -40,12 +40,12 @@ func (a *admin) peering(mux *http.ServeMux) {
 		a.outcome(w)(PeerState{Name: peer}, err)
 	})
 	mux.HandleFunc("POST /peers/{name}/suspend", func(w http.ResponseWriter, r *http.Request) {
-		a.outcome(w)(struct{}{}, a.gateway.suspend(r.PathValue("name"), true))
+		a.outcome(w)(struct{}{}, a.gateway.suspend(r.Context(), r.PathValue("name"), true))
 	})
 	mux.HandleFunc("POST /peers/{name}/resume", func(w http.ResponseWriter, r *http.Request) {
-		a.outcome(w)(struct{}{}, a.gateway.suspend(r.PathValue("name"), false))
+		a.outcome(w)(struct{}{}, a.gateway.suspend(r.Context(), r.PathValue("name"), false))
 	})
 	mux.HandleFunc("DELETE /peers/{name}", func(w http.ResponseWriter, r *http.Request) {
-		a.outcome(w)(struct{}{}, a.gateway.part(r.PathValue("name")))
+		a.outcome(w)(struct{}{}, a.gateway.part(r.Context(), r.PathValue("name")))
 	})
 }

@@ -95,8 +95,8 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 // leaves a running Envoy as it is; after it a gateway whose orchestrator is away serves what it can.
 const syncPatience = 20 * time.Second
 
-// bundlePoll is how often imported trust bundles are looked for.
-const bundlePoll = 2 * time.Second
+// recompile is how often what changes with time alone is looked at, as an invitation that ends.
+const recompile = 2 * time.Second
 
 // keepCompiled compiles whenever something changed, until ctx ends.
 func (g *gateway) keepCompiled(ctx context.Context) error {
@@ -104,23 +104,16 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 	defer changes.Close()
 	patience := time.NewTimer(syncPatience)
 	defer patience.Stop()
-	poll := time.NewTicker(bundlePoll)
+	poll := time.NewTicker(recompile)
 	defer poll.Stop()
-	var bundles []trust.PeerBundle
 	var warned string
 	patient := true
 	var builder snapshot.Builder
 	for {
 		snap, catalogueChanged := g.catalogue.Changed()
-		fresh, err := g.bundles.List()
-		if err != nil {
-			g.log.Error("trust bundles cannot be read; the ones before stay", "err", err)
-		} else {
-			bundles = fresh
-		}
 		if pair := g.certificate(); (snap.Synced || !patient) && len(pair.CertificatePEM) > 0 {
 			model, untrusted := view{
-				set: g.set.Load(), engine: g.engine.Load(), self: g.self, pair: pair, bundles: bundles,
+				set: g.set.Load(), engine: g.engine.Load(), self: g.self, pair: pair, bundles: *g.trustedBundles.Load(),
 				services: snap.Services, accesses: g.accesses.list(), upstream: g.target.Upstream(),
 				orchestrator: g.dialect.Orchestrator(), ready: g.inSession, joining: g.invitations.AnyOpen(),
 			}.compile()

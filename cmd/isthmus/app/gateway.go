@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
 	"github.com/isthmus-mesh/isthmus/modules/policy"
+	"github.com/isthmus-mesh/isthmus/modules/state"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 	"github.com/isthmus-mesh/isthmus/xds/peering/join"
@@ -64,12 +65,12 @@ func gatewayCommand() *cobra.Command {
 			return fmt.Errorf("--log-level: %w", err)
 		}
 		options.config = *config
-		set, err := loadDocuments(options.config)
+		set, err := manifest.Load(options.config...)
 		if err != nil {
 			return err
 		}
 		if options.check {
-			return check(cmd.Context(), cmd.OutOrStdout(), set)
+			return checkDocuments(cmd.Context(), cmd.OutOrStdout(), set)
 		}
 		log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: &options.logLevel}))
 		log = log.With("cluster", set.Gateway.Metadata.Name)
@@ -93,6 +94,8 @@ type gateway struct {
 	self        peering.Identity
 	authority   *trust.Authority
 	renewer     *trust.Renewer
+	home        state.Home
+	leader      *state.Singleton // of the replicas that share the home, one speaks with the peers
 	bundles     *trust.Peers
 	dialect     dialect.Dialect
 	target      dialect.Cluster
@@ -109,6 +112,8 @@ type gateway struct {
 	dirty       chan struct{} // a wish to compile again
 	reread      chan struct{} // a wish to read the documents again
 
+	trustedBundles atomic.Pointer[[]trust.PeerBundle] // as they were read last
+
 	pairMu sync.Mutex
 	pair   trust.Pair
 }
@@ -123,20 +128,26 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if err := os.MkdirAll(spec.RunDir, 0o711); err != nil {
 		return nil, err
 	}
-	joined, err := openJoined(set)
+	replica, err := replicaName(spec.RunDir)
 	if err != nil {
 		return nil, err
 	}
-	if paths := set.Paths(); len(paths) > 0 && !slices.Contains(paths, joined.path) {
-		if set, err = loadDocuments(paths); err != nil { // the file was made just now, and is watched from here on
-			return nil, err
-		}
-	}
 	g := &gateway{
-		joined: joined, options: options, log: log, started: set, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
+		options: options, log: log, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
 		registry: prometheus.NewRegistry(), dirty: make(chan struct{}, 1), reread: make(chan struct{}, 1),
 		xds: server.New(server.Config{Log: log.With("part", "xds")}),
 	}
+	if g.home, err = awaitHome(ctx, set, replica, log); err != nil {
+		return nil, err
+	}
+	if g.joined, err = openJoined(ctx, g.home, g.readAgain); err != nil {
+		return nil, err
+	}
+	if set, err = g.joined.load(set.Paths()); err != nil {
+		return nil, err
+	}
+	g.started = set
+	g.leader = &state.Singleton{Lease: g.home.Lease("peering"), Log: log.With("part", "state")}
 	if g.self, err = identity(set); err != nil {
 		return nil, err
 	}
@@ -146,27 +157,23 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if g.authority.Identity() != g.self {
 		return nil, fmt.Errorf("the certificate authority in %s is of %s, the documents name %s", trustDir(set), g.authority.Identity(), g.self)
 	}
-	if g.bundles, err = trust.OpenPeers(trustDir(set), g.self); err != nil {
-		return nil, err
-	}
+	g.bundles = trust.OpenPeers(g.home, g.self)
+	g.trustedBundles.Store(new([]trust.PeerBundle))
+	g.readBundles()
 	g.renewer = trust.NewRenewer(trust.RenewerConfig{Authority: g.authority})
 	if err := g.connect(ctx, set); err != nil {
 		return nil, err
 	}
-	records, err := store.OpenFile(spec.StateDir)
-	if err != nil {
-		return nil, err
-	}
 	if g.node, err = stream.NewNode(stream.Config{
-		Local: g.configuration(), Tracker: g.tracker, Store: records, Logger: log.With("part", "peering"),
+		Local: g.configuration(), Tracker: g.tracker, Store: store.New(g.home, g.leader.Number), Logger: log.With("part", "peering"),
 		EdgeSocket: g.socket(names.EdgeSocket), Suffix: spec.Suffix,
 	}); err != nil {
 		return nil, err
 	}
-	if g.accesses, err = openAccesses(spec.StateDir, g.touch); err != nil {
+	if g.accesses, err = openAccesses(ctx, g.home, g.touch); err != nil {
 		return nil, err
 	}
-	if g.invitations, err = join.OpenInvitations(spec.StateDir, g.touch); err != nil {
+	if g.invitations, err = join.OpenInvitations(ctx, g.home, g.touch); err != nil {
 		return nil, err
 	}
 	g.fronts = newFronts(g)
@@ -277,6 +284,7 @@ func (g *gateway) unchangeable(set *manifest.Set) error {
 		{"spec.listeners.admin", old.Spec.Listeners.Admin == now.Spec.Listeners.Admin},
 		{"spec.envoy", old.Spec.Envoy == now.Spec.Envoy},
 		{"spec.audit", old.Spec.Audit == now.Spec.Audit},
+		{"spec.state", reflect.DeepEqual(old.Spec.State, now.Spec.State)},
 		{"spec.tracing", old.Spec.Tracing == now.Spec.Tracing},
 	} {
 		if !f.same {

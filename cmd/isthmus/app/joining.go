@@ -40,7 +40,7 @@ type JoinRequest struct {
 const maxInvitation = 24 * time.Hour
 
 // invite makes an invitation.
-func (g *gateway) invite(q InvitationRequest) (InvitationState, error) {
+func (g *gateway) invite(ctx context.Context, q InvitationRequest) (InvitationState, error) {
 	life, err := time.ParseDuration(q.Expires)
 	if err != nil || life < time.Second || life > maxInvitation {
 		return InvitationState{}, fault.New(fault.Invalid, "--expires %q is not a duration from 1s to %s, as 15m", q.Expires, maxInvitation)
@@ -66,7 +66,7 @@ func (g *gateway) invite(q InvitationRequest) (InvitationState, error) {
 	} else if err := dialAddress(address); err != nil {
 		return InvitationState{}, err
 	}
-	invitation, secret, err := g.invitations.Create(q.For, life)
+	invitation, secret, err := g.invitations.Create(ctx, q.For, life)
 	if err != nil {
 		return InvitationState{}, err
 	}
@@ -100,10 +100,7 @@ func dialAddress(address string) error {
 
 // trusted are the fingerprints of the authorities that peers are trusted by, by the peers' names.
 func (g *gateway) trusted() map[string]string {
-	bundles, err := g.bundles.List()
-	if err != nil {
-		g.log.Error("trust bundles cannot be read", "err", err)
-	}
+	bundles := g.readBundles()
 	trusted := make(map[string]string, len(bundles))
 	for _, b := range bundles {
 		trusted[b.Peer] = b.Bundle.Fingerprint
@@ -111,13 +108,24 @@ func (g *gateway) trusted() map[string]string {
 	return trusted
 }
 
+// readBundles takes in the bundles as they are in the state now. While those cannot be read, the ones before stay.
+func (g *gateway) readBundles() []trust.PeerBundle {
+	bundles, err := g.bundles.List()
+	if err != nil {
+		g.log.Error("trust bundles cannot be read; the ones before stay", "err", err)
+		return *g.trustedBundles.Load()
+	}
+	g.trustedBundles.Store(&bundles)
+	return bundles
+}
+
 // admit makes a peer of a gateway that redeemed an invitation.
-func (g *gateway) admit(_ context.Context, j join.Joiner) error {
-	return g.befriend(j.Bundle, j.Addresses)
+func (g *gateway) admit(ctx context.Context, j join.Joiner) error {
+	return g.befriend(ctx, j.Bundle, j.Addresses)
 }
 
 // befriend trusts a gateway's bundle and writes its document, unless the admin wrote one.
-func (g *gateway) befriend(bundle trust.Bundle, addresses []string) error {
+func (g *gateway) befriend(ctx context.Context, bundle trust.Bundle, addresses []string) error {
 	id := bundle.Identity
 	if known := g.trusted()[id.Cluster]; known != "" && known != bundle.Fingerprint {
 		return join.Reject(errors.New("a peer of this name is trusted already, by another certificate authority; its admin would have to remove it first"))
@@ -129,10 +137,11 @@ func (g *gateway) befriend(bundle trust.Bundle, addresses []string) error {
 	if err := g.bundles.Import(id.Cluster, bundle); err != nil {
 		return err
 	}
+	g.readBundles()
 	if !declared || g.joined.holds(p) {
 		p.Metadata.Name = id.Cluster
 		p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, addresses
-		if err := g.joined.put(p); err != nil {
+		if err := g.joined.put(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -166,7 +175,7 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 	case err != nil:
 		return "", fault.Wrap(fault.Unavailable, err, "%v", err)
 	}
-	if err := g.befriend(bundle, []string{token.Address}); err != nil {
+	if err := g.befriend(ctx, bundle, []string{token.Address}); err != nil {
 		return "", fault.Wrap(fault.Internal, err, "%s trusts this gateway now, but not the other way round: %v", token.Identity.Cluster, err)
 	}
 	return token.Identity.Cluster, nil
@@ -185,13 +194,13 @@ func (g *gateway) own(name string) (manifest.Peer, error) {
 }
 
 // suspend lets nothing of a peer pass, or again what policy allows.
-func (g *gateway) suspend(name string, suspended bool) error {
+func (g *gateway) suspend(ctx context.Context, name string, suspended bool) error {
 	p, err := g.own(name)
 	if err != nil {
 		return err
 	}
 	p.Spec.Suspended = suspended
-	if err := g.joined.put(p); err != nil {
+	if err := g.joined.put(ctx, p); err != nil {
 		return err
 	}
 	g.readAgain()
@@ -199,7 +208,7 @@ func (g *gateway) suspend(name string, suspended bool) error {
 }
 
 // part ends the trust in a peer, and forgets it. Its certificates are refused first of all.
-func (g *gateway) part(name string) error {
+func (g *gateway) part(ctx context.Context, name string) error {
 	if _, err := g.own(name); err != nil {
 		return err
 	}
@@ -207,8 +216,10 @@ func (g *gateway) part(name string) error {
 		if err := g.bundles.Remove(name); err != nil {
 			return err
 		}
+		g.readBundles()
+		g.touch()
 	}
-	if err := g.joined.remove(name); err != nil {
+	if err := g.joined.remove(ctx, name); err != nil {
 		return err
 	}
 	g.readAgain()

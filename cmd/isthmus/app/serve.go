@@ -32,6 +32,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering/join"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
 
 const (
@@ -98,9 +99,7 @@ func (g *gateway) run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return ignoreCancelled(g.target.Services(serving, g.catalogue.Publish)) })
-	if reaper, ok := g.target.(dialect.Reaper); ok {
-		group.Go(func() error { return ignoreCancelled(reaper.Reap(serving)) })
-	}
+	g.followState(serving, group)
 	envoyEnded, stopEnvoy, err := g.supervise(serving, group)
 	if err != nil {
 		return err
@@ -125,7 +124,7 @@ func (g *gateway) run(ctx context.Context) error {
 	stopServing()
 	errs := []error{group.Wait()}
 	bridge.Close()
-	errs = append(errs, observer.Shutdown(end), g.target.Close())
+	errs = append(errs, observer.Shutdown(end), g.target.Close(), g.home.Close())
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -154,7 +153,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	decider.Register(grpcServer)
 
 	sockets := map[string]net.Listener{}
-	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket, names.JoinSocket} {
+	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.JoinSocket} {
 		listener, err := listen(serving, g.socket(name))
 		if err != nil {
 			return err
@@ -179,9 +178,47 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	serveHTTP(serving, group, bridgeServer, sockets[names.BridgeSocket])
 	serveHTTP(intake, group, joinServer, sockets[names.JoinSocket])
 	serveHTTP(serving, group, adminServer, adminListener)
-	group.Go(func() error { return g.node.Run(intake, sockets[names.PeeringSocket]) })
+	group.Go(func() error { return g.lead(intake) })
 	group.Go(func() error { return g.fronts.run(intake) })
 	return nil
+}
+
+// lead does what one replica at a time does, once this one has the lease: to speak with the peers, and to finish what
+// the orchestrator was left with. Until then Envoy finds nobody at the peering socket, and peers another replica.
+func (g *gateway) lead(ctx context.Context) error {
+	return ignoreCancelled(g.leader.Run(ctx, func(ctx context.Context) error {
+		listener, err := listen(ctx, g.socket(names.PeeringSocket))
+		if err != nil {
+			return err
+		}
+		group, ctx := errgroup.WithContext(ctx)
+		group.Go(func() error { return g.node.Run(ctx, listener) })
+		if reaper, ok := g.target.(dialect.Reaper); ok {
+			group.Go(func() error { return ignoreCancelled(reaper.Reap(ctx)) })
+		}
+		return group.Wait()
+	}))
+}
+
+// followState takes in what other replicas and commands change in the state, until ctx ends.
+func (g *gateway) followState(ctx context.Context, group *errgroup.Group) {
+	log := g.log.With("part", "state")
+	for _, follow := range []func(){
+		func() { g.joined.follow(ctx, log) },
+		func() { g.accesses.follow(ctx, log) },
+		func() { g.invitations.Follow(ctx, log) },
+		func() {
+			g.home.Watch(ctx, trust.Bundles, func() {
+				g.readBundles()
+				g.touch()
+			})
+		},
+	} {
+		group.Go(func() error {
+			follow()
+			return nil
+		})
+	}
 }
 
 // listen opens one of the Unix sockets that only our Envoy may reach. One that a dead process left behind is taken over,

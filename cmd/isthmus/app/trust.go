@@ -70,10 +70,11 @@ func trustCommand() *cobra.Command {
 	}, trustImportCommand(config), &cobra.Command{
 		Use: "list", Short: "List the peers whose bundles are trusted", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			peers, err := openPeers(*config)
+			peers, done, err := openPeers(*config)
 			if err != nil {
 				return err
 			}
+			defer done()
 			bundles, err := peers.List()
 			if err != nil {
 				return err
@@ -89,10 +90,11 @@ func trustCommand() *cobra.Command {
 	}, &cobra.Command{
 		Use: "remove PEER", Short: "Trust a peer's bundle no longer", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			peers, err := openPeers(*config)
+			peers, done, err := openPeers(*config)
 			if err != nil {
 				return err
 			}
+			defer done()
 			return peers.Remove(args[0])
 		},
 	})
@@ -105,10 +107,11 @@ func trustImportCommand(config *[]string) *cobra.Command {
 	c := &cobra.Command{
 		Use: "import FILE", Short: "Trust a peer's bundle (FILE, or - for standard input)", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			peers, err := openPeers(*config)
+			peers, done, err := openPeers(*config)
 			if err != nil {
 				return err
 			}
+			defer done()
 			in := cmd.InOrStdin()
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
@@ -141,16 +144,21 @@ func trustImportCommand(config *[]string) *cobra.Command {
 	return c
 }
 
-func openPeers(config []string) (*trust.Peers, error) {
+// openPeers opens the bundles of a gateway; done closes what they are kept in.
+func openPeers(config []string) (peers *trust.Peers, done func() error, err error) {
 	set, err := manifest.Load(config...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	self, err := identity(set)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return trust.OpenPeers(trustDir(set), self)
+	home, err := openHome(set, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	return trust.OpenPeers(home, self), home.Close, nil
 }
 
 // configFlag is the flag of every command that reads documents.

@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +24,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/state"
+	"github.com/isthmus-mesh/isthmus/modules/state/etcd/endpoint"
 )
 
 // Config is what a Home needs.
@@ -69,8 +68,8 @@ func Open(c Config) (*Home, error) {
 	if len(c.Endpoints) == 0 {
 		return nil, errors.New("etcd: no endpoint is given")
 	}
-	for _, endpoint := range c.Endpoints {
-		if err := CheckEndpoint(endpoint); err != nil {
+	for _, one := range c.Endpoints {
+		if err := endpoint.Check(one); err != nil {
 			return nil, fmt.Errorf("etcd: %w", err)
 		}
 	}
@@ -98,24 +97,6 @@ func Open(c Config) (*Home, error) {
 	return h, nil
 }
 
-// CheckEndpoint tells what is wrong with an endpoint. Secrets cross no network in the clear.
-func CheckEndpoint(endpoint string) error {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.Port() == "" || strings.Trim(u.Path, "/") != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("%q is no endpoint: write https://host:port", endpoint)
-	}
-	switch u.Scheme {
-	case "https":
-		return nil
-	case "http":
-		if ip, err := netip.ParseAddr(u.Hostname()); (err == nil && ip.IsLoopback()) || u.Hostname() == "localhost" {
-			return nil
-		}
-		return fmt.Errorf("%q would carry secrets in the clear: https:// is needed but on loopback", endpoint)
-	}
-	return fmt.Errorf("%q is no endpoint: write https://host:port", endpoint)
-}
-
 func (h *Home) String() string { return "etcd" }
 
 // Close ends the connection and the terms of the home's leases.
@@ -133,6 +114,9 @@ func (h *Home) folder(kind state.Kind) string {
 	}
 	return h.root + "records/" + kind.Name + "/"
 }
+
+// Place is the key.
+func (h *Home) Place(key state.Key) string { return "etcd key " + h.path(key) }
 
 func (h *Home) path(key state.Key) string { return h.folder(key.Kind) + key.Name }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/state"
 	"github.com/isthmus-mesh/isthmus/modules/state/etcd"
+	"github.com/isthmus-mesh/isthmus/modules/state/etcd/endpoint"
 	"github.com/isthmus-mesh/isthmus/modules/state/statetest"
 )
 
@@ -267,17 +268,17 @@ func TestBadConfiguration(t *testing.T) {
 		return path
 	}
 	for want, c := range map[string]etcd.Config{
-		"no endpoint is given":          {},
-		"write https://host:port":       {Endpoints: []string{"etcd.example:2379"}},
-		"would carry secrets":           {Endpoints: []string{"http://etcd.example:2379"}},
-		"no endpoint is https://":       {Endpoints: []string{"http://127.0.0.1:1"}, CA: file("a", "")},
-		"a certificate needs its key":   {Endpoints: []string{"https://etcd.example:1"}, Certificate: file("b", "")},
-		"holds no certificate":          {Endpoints: []string{"https://etcd.example:1"}, CA: file("c", "x")},
-		"client certificate":            {Endpoints: []string{"https://etcd.example:1"}, Certificate: file("d", "x"), Key: file("e", "x")},
-		"a user name needs":             {Endpoints: []string{"https://etcd.example:1"}, Username: "u"},
-		"is empty":                      {Endpoints: []string{"https://etcd.example:1"}, Username: "u", PasswordFile: file("f", "\n")},
-		"no such file or directory":     {Endpoints: []string{"https://etcd.example:1"}, Username: "u", PasswordFile: filepath.Join(dir, "none")},
-		"https://u:p@etcd.example:2379": {Endpoints: []string{"https://u:p@etcd.example:2379"}},
+		"no endpoint is given":         {},
+		"write https://host:port":      {Endpoints: []string{"etcd.example:2379"}},
+		"would carry secrets":          {Endpoints: []string{"http://etcd.example:2379"}},
+		"no endpoint is https://":      {Endpoints: []string{"http://127.0.0.1:1"}, CA: file("a", "")},
+		"a certificate needs its key":  {Endpoints: []string{"https://etcd.example:1"}, Certificate: file("b", "")},
+		"holds no certificate":         {Endpoints: []string{"https://etcd.example:1"}, CA: file("c", "x")},
+		"client certificate":           {Endpoints: []string{"https://etcd.example:1"}, Certificate: file("d", "x"), Key: file("e", "x")},
+		"a user name needs":            {Endpoints: []string{"https://etcd.example:1"}, Username: "u"},
+		"is empty":                     {Endpoints: []string{"https://etcd.example:1"}, Username: "u", PasswordFile: file("f", "\n")},
+		"no such file or directory":    {Endpoints: []string{"https://etcd.example:1"}, Username: "u", PasswordFile: filepath.Join(dir, "none")},
+		"no user name and no password": {Endpoints: []string{"https://u:p@etcd.example:2379"}},
 	} {
 		h, err := etcd.Open(c)
 		if err == nil {
@@ -287,7 +288,7 @@ func TestBadConfiguration(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", c, err, want)
 		}
 	}
-	if err := errors.Join(etcd.CheckEndpoint("https://etcd.example:2379"), etcd.CheckEndpoint("http://[::1]:2379"), etcd.CheckEndpoint("http://localhost:2379/")); err != nil {
+	if err := errors.Join(endpoint.Check("https://etcd.example:2379"), endpoint.Check("http://[::1]:2379"), endpoint.Check("http://localhost:2379/")); err != nil {
 		t.Error(err)
 	}
 }

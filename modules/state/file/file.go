@@ -64,6 +64,9 @@ func (h *Home) Close() error {
 	return nil
 }
 
+// Place is the file.
+func (h *Home) Place(key state.Key) string { return h.path(key) }
+
 func (h *Home) path(key state.Key) string {
 	return filepath.Join(h.config.Dir, strings.Replace(key.Kind.File, "*", key.Name, 1))
 }
@@ -123,21 +126,22 @@ func (h *Home) List(ctx context.Context, kind state.Kind) ([]state.Record, error
 		return nil, h.broken(err)
 	}
 	var records []state.Record
+	var broken []error
 	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		record, err := h.read(kind.Key(name))
-		if errors.Is(err, state.ErrNotFound) { // taken away by hand
-			continue
+		switch {
+		case errors.Is(err, state.ErrNotFound): // taken away by hand
+		case err != nil:
+			broken = append(broken, err)
+		default:
+			records = append(records, record)
 		}
-		if err != nil {
-			return nil, err
-		}
-		records = append(records, record)
 	}
 	slices.SortFunc(records, func(a, b state.Record) int { return cmp.Compare(a.Key.Name, b.Key.Name) })
-	return records, nil
+	return records, errors.Join(broken...)
 }
 
 func (h *Home) names(kind state.Kind) ([]string, error) {

@@ -125,6 +125,15 @@ func (h *Home) prefix(kind state.Kind) string { return h.config.Gateway + "." + 
 
 func (h *Home) name(key state.Key) string { return h.prefix(key.Kind) + key.Name }
 
+// Place is the object.
+func (h *Home) Place(key state.Key) string {
+	kind := "StateRecord"
+	if key.Kind.Secret {
+		kind = "Secret"
+	}
+	return kind + " " + h.config.Namespace + "/" + h.name(key)
+}
+
 func (h *Home) selector(kind state.Kind) string {
 	return gatewayLabel + "=" + h.config.Gateway + "," + kindLabel + "=" + kind.Name
 }
@@ -204,6 +213,7 @@ func (h *Home) List(ctx context.Context, kind state.Kind) ([]state.Record, error
 		return nil, h.failed(err)
 	}
 	var all []state.Record
+	var broken []error
 	for i := range list.Items {
 		name, ours := strings.CutPrefix(list.Items[i].GetName(), h.prefix(kind))
 		key := kind.Key(name)
@@ -212,12 +222,13 @@ func (h *Home) List(ctx context.Context, kind state.Kind) ([]state.Record, error
 		}
 		r, err := record(key, &list.Items[i])
 		if err != nil {
-			return nil, err
+			broken = append(broken, err)
+			continue
 		}
 		all = append(all, r)
 	}
 	slices.SortFunc(all, func(a, b state.Record) int { return cmp.Compare(a.Key.Name, b.Key.Name) })
-	return all, nil
+	return all, errors.Join(broken...)
 }
 
 // Put creates or updates an object.

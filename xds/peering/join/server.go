@@ -94,7 +94,7 @@ func (s *Server) redeem(ctx context.Context, q request) (Joiner, error) {
 	if err := dialable(q.Addresses); err != nil {
 		return Joiner{}, refuse(Rejected, "%v", err)
 	}
-	if err := s.Invitations.Redeem(q.Invitation, q.Secret, bundle.Identity, bundle.Fingerprint); err != nil {
+	if err := s.Invitations.Redeem(ctx, q.Invitation, q.Secret, bundle.Identity, bundle.Fingerprint); err != nil {
 		return Joiner{}, err
 	}
 	joiner := Joiner{Bundle: bundle, Addresses: q.Addresses}

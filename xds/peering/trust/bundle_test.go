@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules/state/file"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
@@ -171,11 +172,7 @@ func bundle(t *testing.T, trustDomain, cluster string) Bundle {
 
 func peers(t *testing.T, dir string) *Peers {
 	t.Helper()
-	p, err := OpenPeers(dir, peering.Identity{TrustDomain: "west.isthmus.internal", Cluster: "west"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return OpenPeers(file.Open(file.Config{Dir: dir}), peering.Identity{TrustDomain: "west.isthmus.internal", Cluster: "west"})
 }
 
 func list(t *testing.T, p *Peers) map[string]string {
@@ -204,7 +201,7 @@ func TestPeers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if info, err := os.Stat(filepath.Join(dir, "peers", "east.bundle")); err != nil || info.Mode() != 0o600 {
+	if info, err := os.Stat(filepath.Join(dir, "trust", "peers", "east.bundle")); err != nil || info.Mode() != 0o600 {
 		t.Errorf("the file: %v, %v", info, err)
 	}
 	if got := list(t, peers(t, dir)); len(got) != 2 || got["east"] != east.Fingerprint || got["north"] != north.Fingerprint {
@@ -315,7 +312,7 @@ func TestBrokenPeer(t *testing.T) {
 	if err := p.Import("north", north); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "peers", "east.bundle"), []byte("junk"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "trust", "peers", "east.bundle"), []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	bundles, err := p.List()
