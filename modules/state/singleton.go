@@ -64,14 +64,14 @@ func (s *Singleton) Run(ctx context.Context, do func(context.Context) error) err
 func (s *Singleton) wait(ctx context.Context) (*Term, error) {
 	told := ""
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		term, err := s.Lease.Acquire(ctx)
 		if err == nil {
 			s.hold(term)
 			s.waiting.Store(nil)
 			return term, nil
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
 		}
 		var held *HeldError
 		why := "the lease cannot be asked for"

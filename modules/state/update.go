@@ -11,8 +11,9 @@ import (
 
 // How often a change is tried against others' changes, and how long between tries at first.
 const (
-	updateTries = 12
-	updatePause = 2 * time.Millisecond
+	updateTries   = 12
+	updatePause   = 2 * time.Millisecond
+	updateLongest = 200 * time.Millisecond
 )
 
 // Update changes a record by what it is now: change is given the value (nil when there is none) and returns the new
@@ -45,7 +46,7 @@ func Update(ctx context.Context, store Store, key Key, change func(value []byte)
 			return ctx.Err()
 		case <-time.After(time.Duration(rand.Int64N(int64(pause))) + pause/2):
 		}
-		pause *= 2
+		pause = min(2*pause, updateLongest)
 	}
 	return fault.New(fault.Conflict, "state: %s is changed by others all the time", key)
 }
