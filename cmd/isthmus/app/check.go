@@ -29,7 +29,7 @@ func checkDocuments(ctx context.Context, w io.Writer, set *manifest.Set) error {
 
 // check prints what a gateway with these documents would serve, as far as it is known without its orchestrator. It
 // starts nothing and changes nothing.
-func check(_ context.Context, w io.Writer, set *manifest.Set) error {
+func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
 	self, err := identity(set)
 	if err != nil {
 		return err
@@ -40,7 +40,11 @@ func check(_ context.Context, w io.Writer, set *manifest.Set) error {
 	}
 	v := view{set: set, engine: engine, self: self, orchestrator: neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type),
 		ready: func(string) bool { return true }}
-	authority, err := trust.Open(trustDir(set))
+	var authority *trust.Authority
+	err = withVault(ctx, set, func(own *vault) (err error) {
+		authority, err = trust.Open(own.dir)
+		return err
+	})
 	switch {
 	case err == nil:
 		if v.pair, err = authority.Issue(time.Now(), time.Hour); err != nil {

@@ -151,11 +151,15 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if g.self, err = identity(set); err != nil {
 		return nil, err
 	}
-	if g.authority, err = trust.Open(trustDir(set)); err != nil {
+	own, err := openVault(ctx, g.home, set, spec.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	if g.authority, err = trust.Open(own.dir); err != nil {
 		return nil, fmt.Errorf("%w (isthmus trust init makes the certificate authority)", err)
 	}
 	if g.authority.Identity() != g.self {
-		return nil, fmt.Errorf("the certificate authority in %s is of %s, the documents name %s", trustDir(set), g.authority.Identity(), g.self)
+		return nil, fmt.Errorf("the certificate authority in %s is of %s, the documents name %s", own.dir, g.authority.Identity(), g.self)
 	}
 	g.bundles = trust.OpenPeers(g.home, g.self)
 	g.trustedBundles.Store(new([]trust.PeerBundle))

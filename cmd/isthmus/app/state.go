@@ -2,9 +2,11 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 
 	"github.com/spf13/cobra"
 
@@ -48,8 +50,12 @@ func stateListCommand() *cobra.Command {
 			return err
 		}
 		defer home.Close()
-		return everyRecord(cmd.Context(), home, func(r state.Record) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\t%d bytes\n", home.Place(r.Key), len(r.Value))
+		return everyRecord(cmd.Context(), home, set.Gateway.Spec.State.Home, set, func(r state.Record) error {
+			place := home.Place(r.Key)
+			if r.Key == authorityKind.Only() && set.Gateway.Spec.State.Home == manifest.StateFile {
+				place = trustDir(set)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\t%d bytes\n", place, len(r.Value))
 			return err
 		})
 	}
@@ -102,8 +108,11 @@ func stateCopyCommand() *cobra.Command {
 		}
 		defer home.Close()
 		copied := 0
-		err = everyRecord(cmd.Context(), old, func(r state.Record) error {
+		err = everyRecord(cmd.Context(), old, at.Home, source, func(r state.Record) error {
 			copied++
+			if r.Key == authorityKind.Only() && set.Gateway.Spec.State.Home == manifest.StateFile {
+				return unpackAuthority(trustDir(set), r, replace)
+			}
 			return copyRecord(cmd.Context(), home, r, replace)
 		})
 		if err != nil {
@@ -125,8 +134,37 @@ func copyRecord(ctx context.Context, home state.Home, r state.Record, replace bo
 	})
 }
 
-// everyRecord gives each record of a home.
-func everyRecord(ctx context.Context, home state.Home, do func(state.Record) error) error {
+// unpackAuthority writes a home's own authority as the files of the files' home, unless there is a different one.
+func unpackAuthority(dir string, r state.Record, replace bool) error {
+	var files map[string]string
+	if err := json.Unmarshal(r.Value, &files); err != nil {
+		return fmt.Errorf("the own authority: %w", err)
+	}
+	there, err := pack(dir)
+	if err != nil {
+		return err
+	}
+	if len(there) > 0 && !maps.Equal(there, files) && !replace {
+		return fmt.Errorf("%s holds an authority already, and another one; --replace writes over it", dir)
+	}
+	return unpack(dir, files)
+}
+
+// everyRecord gives each record of a gateway's home. Among files the own authority is a folder; it is given as the
+// record that it is elsewhere.
+func everyRecord(ctx context.Context, home state.Home, kind manifest.StateHome, set *manifest.Set, do func(state.Record) error) error {
+	if kind == manifest.StateFile {
+		files, err := pack(trustDir(set))
+		if err == nil && len(files) > 0 {
+			var text []byte
+			if text, err = json.Marshal(files); err == nil {
+				err = do(state.Record{Key: authorityKind.Only(), Value: text})
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for _, kind := range stateKinds {
 		records, err := home.List(ctx, kind)
 		if err != nil {

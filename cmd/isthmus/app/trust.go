@@ -42,12 +42,17 @@ func trustCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authority, err := trust.Init(trustDir(set), set.Gateway.Spec.TrustDomain, set.Gateway.Metadata.Name)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\nfingerprint %s\n", authority.Identity(), authority.Fingerprint())
-			return nil
+			return withVault(cmd.Context(), set, func(own *vault) error {
+				authority, err := trust.Init(own.dir, set.Gateway.Spec.TrustDomain, set.Gateway.Metadata.Name)
+				if err == nil {
+					err = own.keep(cmd.Context())
+				}
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s\nfingerprint %s\n", authority.Identity(), authority.Fingerprint())
+				return nil
+			})
 		},
 	}, &cobra.Command{
 		Use: "export", Short: "Print this gateway's trust bundle, for its peers", Args: cobra.NoArgs,
@@ -56,16 +61,18 @@ func trustCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authority, err := trust.Open(trustDir(set))
-			if err != nil {
+			return withVault(cmd.Context(), set, func(own *vault) error {
+				authority, err := trust.Open(own.dir)
+				if err != nil {
+					return err
+				}
+				text, err := authority.Export().MarshalText()
+				if err != nil {
+					return err
+				}
+				_, err = cmd.OutOrStdout().Write(text)
 				return err
-			}
-			text, err := authority.Export().MarshalText()
-			if err != nil {
-				return err
-			}
-			_, err = cmd.OutOrStdout().Write(text)
-			return err
+			})
 		},
 	}, trustImportCommand(config), &cobra.Command{
 		Use: "list", Short: "List the peers whose bundles are trusted", Args: cobra.NoArgs,
