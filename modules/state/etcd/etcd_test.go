@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -127,6 +128,7 @@ func TestAway(t *testing.T) {
 		{"stopped", func() { server.Signal(t, syscall.SIGSTOP) }, func() { server.Signal(t, syscall.SIGCONT) }},
 	} {
 		outage.begin()
+		var group sync.WaitGroup
 		for what, call := range map[string]func() error{
 			"get":  func() error { _, err := h.Get(t.Context(), key); return err },
 			"list": func() error { _, err := h.List(t.Context(), statetest.Plain); return err },
@@ -136,19 +138,22 @@ func TestAway(t *testing.T) {
 			},
 			"lease": func() error { _, err := h.Lease("y").Acquire(t.Context()); return err },
 		} {
-			began := time.Now()
-			err := call()
-			if !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.Timeout) {
-				t.Errorf("%s of an etcd that is %s: %v", what, outage.name, err)
-				continue
-			}
-			if took := time.Since(began); took > 7*time.Second {
-				t.Errorf("%s of an etcd that is %s took %s", what, outage.name, took)
-			}
-			if message := fault.Of(err).Message; !strings.Contains(message, "state, in etcd") || strings.Contains(message, "127.0.0.1") {
-				t.Errorf("it says %q", message)
-			}
+			group.Go(func() {
+				began := time.Now()
+				err := call()
+				if !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.Timeout) {
+					t.Errorf("%s of an etcd that is %s: %v", what, outage.name, err)
+					return
+				}
+				if took := time.Since(began); took > 7*time.Second {
+					t.Errorf("%s of an etcd that is %s took %s", what, outage.name, took)
+				}
+				if message := fault.Of(err).Message; !strings.Contains(message, "state, in etcd") || strings.Contains(message, "127.0.0.1") {
+					t.Errorf("it says %q", message)
+				}
+			})
 		}
+		group.Wait()
 		outage.end()
 		deadline := time.Now().Add(20 * time.Second)
 		for {
