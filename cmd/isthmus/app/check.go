@@ -31,7 +31,7 @@ func check(_ context.Context, w io.Writer, set *manifest.Set) error {
 	v := view{set: set, engine: engine, self: self, orchestrator: neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type),
 		ready: func(string) bool { return true }}
 	var bundles []trust.PeerBundle
-	authority, err := trust.Open(trustDir(set))
+	authority, err := storedAuthority(set, self)
 	switch {
 	case err == nil:
 		if v.pair, err = authority.Issue(time.Now(), time.Hour); err != nil {
@@ -47,6 +47,8 @@ func check(_ context.Context, w io.Writer, set *manifest.Set) error {
 		v.bundles = bundles
 	case errors.Is(err, os.ErrNotExist):
 		fmt.Fprintf(w, "warning: %s has no certificate authority; isthmus trust init makes it\n", trustDir(set))
+	case errors.Is(err, errInSecret):
+		fmt.Fprintf(w, "warning: %v\n", err)
 	default:
 		return err
 	}

@@ -137,6 +137,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 					g.log.Warn("a service is left out of Envoy's configuration", "err", rejected)
 				}
 				g.xds.Set(built)
+				g.compiled.Store(&compilation{version: built.Version, trusts: fingerprints(bundles)})
 			}
 			if err := g.node.SetLocal(g.configuration()); err != nil {
 				g.log.Error("peers could not be told of a change", "err", err)
@@ -156,6 +157,15 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// fingerprints are those of what is trusted of each peer.
+func fingerprints(bundles []trust.PeerBundle) map[string][]string {
+	all := make(map[string][]string, len(bundles))
+	for _, b := range bundles {
+		all[b.Peer] = b.Bundle.Fingerprints()
+	}
+	return all
 }
 
 // inSession tells whether requests may go to a peer: its isthmus may be away while its Envoy serves.

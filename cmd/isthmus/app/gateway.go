@@ -91,7 +91,13 @@ type gateway struct {
 	engine      atomic.Pointer[policy.Engine]
 	rejected    atomic.Pointer[string] // the error of the documents as they are now; nil when they are in force
 	self        peering.Identity
-	authority   *trust.Authority
+	authority   atomic.Pointer[trust.Authority] // nil until the admin has supplied it
+	rotator     *trust.Rotator                  // nil where the admin supplies the authority
+	material    atomic.Pointer[string]          // why what the admin supplies is not in use; nil when it is
+	taken       trust.Material                  // in use; for followAuthority only
+	sent        sync.Map                        // sentBundle, by peer
+	compiled    atomic.Pointer[compilation]
+	told        *compilation // of which peers were told; for keepTrust only
 	renewer     *trust.Renewer
 	bundles     *trust.Peers
 	dialect     dialect.Dialect
@@ -140,17 +146,13 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if g.self, err = identity(set); err != nil {
 		return nil, err
 	}
-	if g.authority, err = trust.Open(trustDir(set)); err != nil {
-		return nil, fmt.Errorf("%w (isthmus trust init makes the certificate authority)", err)
-	}
-	if g.authority.Identity() != g.self {
-		return nil, fmt.Errorf("the certificate authority in %s is of %s, the documents name %s", trustDir(set), g.authority.Identity(), g.self)
-	}
 	if g.bundles, err = trust.OpenPeers(trustDir(set), g.self); err != nil {
 		return nil, err
 	}
-	g.renewer = trust.NewRenewer(trust.RenewerConfig{Authority: g.authority})
 	if err := g.connect(ctx, set); err != nil {
+		return nil, err
+	}
+	if err := g.openAuthority(set); err != nil {
 		return nil, err
 	}
 	records, err := store.OpenFile(spec.StateDir)
@@ -275,6 +277,7 @@ func (g *gateway) unchangeable(set *manifest.Set) error {
 		{"spec.runDir", old.Spec.RunDir == now.Spec.RunDir},
 		{"spec.orchestrator", old.Spec.Orchestrator == now.Spec.Orchestrator},
 		{"spec.listeners.admin", old.Spec.Listeners.Admin == now.Spec.Listeners.Admin},
+		{"spec.trust", old.Spec.Trust == now.Spec.Trust},
 		{"spec.envoy", old.Spec.Envoy == now.Spec.Envoy},
 		{"spec.audit", old.Spec.Audit == now.Spec.Audit},
 		{"spec.tracing", old.Spec.Tracing == now.Spec.Tracing},
@@ -348,7 +351,10 @@ func (g *gateway) configuration() peering.Configuration {
 	c := peering.Configuration{
 		Identity: g.self, Software: version,
 		Orchestrator: peering.Orchestrator{Type: g.dialect.Orchestrator()},
-		Features:     []string{"service-query", "container-operation", "container-access"},
+		Features:     []string{"service-query", "container-operation", "container-access", peering.FeatureTrustBundle},
+	}
+	if authority := g.authority.Load(); authority != nil {
+		c.Bundle = authority.Signed()
 	}
 	if system := g.system.Load(); system != nil {
 		c.Orchestrator.Version = system.Version

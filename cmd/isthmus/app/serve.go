@@ -91,6 +91,8 @@ func (g *gateway) run(ctx context.Context) error {
 		return err
 	}
 	group.Go(func() error { return g.renew(serving) })
+	group.Go(func() error { return g.followAuthority(serving) })
+	group.Go(func() error { return g.keepTrust(serving) })
 	group.Go(func() error { return g.watchSystem(serving) })
 	group.Go(func() error { return g.keepCompiled(serving) })
 	group.Go(func() error {
@@ -170,7 +172,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	bridgeServer.Protocols.SetUnencryptedHTTP2(true)
 
 	joinServer := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, Protocols: new(http.Protocols), Handler: &join.Server{
-		Invitations: g.invitations, Self: g.authority.Export(), Accept: g.admit, Log: g.log.With("part", "join"),
+		Invitations: g.invitations, Self: g.selfBundle, Accept: g.admit, Log: g.log.With("part", "join"),
 	}}
 	joinServer.Protocols.SetUnencryptedHTTP2(true)
 

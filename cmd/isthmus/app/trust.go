@@ -32,7 +32,8 @@ func trustCommand() *cobra.Command {
 			"  west$ isthmus trust export --config west.yaml > west.bundle\n" +
 			"  east$ isthmus trust import --config east.yaml --peer west west.bundle\n\n" +
 			"and the same the other way round. A bundle holds no secret, yet whoever can change it on its way can become\n" +
-			"the peer: compare the fingerprints that both commands print.",
+			"the peer: compare the fingerprints that both commands print.\n\n" +
+			"show, renew and rotate ask the running gateway.",
 	}
 	config := configFlag(c)
 	c.AddCommand(&cobra.Command{
@@ -41,6 +42,9 @@ func trustCommand() *cobra.Command {
 			set, err := manifest.Load(*config...)
 			if err != nil {
 				return err
+			}
+			if source := set.Gateway.Spec.Trust.Authority; source != manifest.AuthorityOwn {
+				return fmt.Errorf("spec.trust.authority is %s: the gateway makes no authority of its own", source)
 			}
 			authority, err := trust.Init(trustDir(set), set.Gateway.Spec.TrustDomain, set.Gateway.Metadata.Name)
 			if err != nil {
@@ -56,7 +60,11 @@ func trustCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authority, err := trust.Open(trustDir(set))
+			self, err := identity(set)
+			if err != nil {
+				return err
+			}
+			authority, err := storedAuthority(set, self)
 			if err != nil {
 				return err
 			}
@@ -67,7 +75,7 @@ func trustCommand() *cobra.Command {
 			_, err = cmd.OutOrStdout().Write(text)
 			return err
 		},
-	}, trustImportCommand(config), &cobra.Command{
+	}, trustImportCommand(config), trustShowCommand(), trustRenewCommand(), trustRotateCommand(), &cobra.Command{
 		Use: "list", Short: "List the peers whose bundles are trusted", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			peers, err := openPeers(*config)

@@ -110,6 +110,21 @@ func (b Bundle) Fingerprints() []string {
 	return all
 }
 
+// Root is one certificate of a bundle.
+type Root struct {
+	Fingerprint string
+	NotAfter    time.Time
+}
+
+// Roots are all of them.
+func (b Bundle) Roots() []Root {
+	all := make([]Root, len(b.certificates))
+	for i, c := range b.certificates {
+		all[i] = Root{Fingerprint: fingerprint(c.Raw), NotAfter: c.NotAfter}
+	}
+	return all
+}
+
 func (b Bundle) holds(c *x509.Certificate) bool { return slices.ContainsFunc(b.certificates, c.Equal) }
 
 // MarshalText writes the bundle as a file.

@@ -19,7 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
-func export(t *testing.T, a *Authority) []byte {
+func export(t testing.TB, a *Authority) []byte {
 	t.Helper()
 	text, err := a.Export().MarshalText()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -35,7 +36,7 @@ func (m Material) Equal(n Material) bool {
 const minRSA = 2048 // bits
 
 // Supplied judges what the admin supplies for a gateway, strictly: what passes here passes at every peer that imported
-// the bundle. serial is the bundle's, see SuppliedSerial.
+// the bundle. Number follows.
 func Supplied(m Material, identity peering.Identity, now time.Time) (*Authority, error) {
 	a, err := supplied(m, identity, now)
 	if err != nil {
@@ -258,27 +259,32 @@ type suppliedState struct {
 
 const suppliedName = "supplied.json"
 
-// Number gives the bundle of a supplied authority its serial: the one that it had before, unless its roots changed.
+// Number gives the bundle of a supplied authority its serial: the one that it had when it was recorded, or one above it
+// where its roots changed since.
 func (a *Authority) Number(dir string, now time.Time) (*Authority, error) {
-	path := filepath.Join(dir, suppliedName)
 	var state suppliedState
-	if err := durable.ReadJSON(path, &state); err != nil {
+	if err := durable.ReadJSON(filepath.Join(dir, suppliedName), &state); err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
-	numbered := *a
-	pem := string(a.bundle.CertificatesPEM)
-	if state.Bundle != pem {
-		if state.Bundle != "" {
-			state.Serial = nextSerial(state.Serial, now)
-		}
-		state.Bundle = pem
-		if err := durable.WriteJSON(path, state); err != nil {
-			return nil, fmt.Errorf("trust: %w", err)
-		}
+	if state.Bundle != "" && state.Bundle != string(a.bundle.CertificatesPEM) {
+		state.Serial = nextSerial(state.Serial, now)
 	}
+	numbered := *a
 	numbered.bundle.Serial = state.Serial
 	if err := numbered.sign(); err != nil {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
 	return &numbered, nil
+}
+
+// Record makes the folder remember what peers are told from now on.
+func (a *Authority) Record(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("trust: %w", err)
+	}
+	state := suppliedState{Serial: a.bundle.Serial, Bundle: string(a.bundle.CertificatesPEM)}
+	if err := durable.WriteJSON(filepath.Join(dir, suppliedName), state); err != nil {
+		return fmt.Errorf("trust: %w", err)
+	}
+	return nil
 }

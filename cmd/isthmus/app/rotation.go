@@ -1,0 +1,263 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+	"github.com/isthmus-mesh/isthmus/xds/peering/tracker"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
+)
+
+const (
+	// trustPace is how often it is looked whether Envoy took a bundle, and whether a rotation is due.
+	trustPace = 250 * time.Millisecond
+	// bundleRetry is how soon a peer's bundle that was refused is judged again: an admin may have changed what it is
+	// held against.
+	bundleRetry = time.Minute
+	// ackSettle is how long all peers have acknowledged an authority before it issues: an Envoy has taken a bundle a
+	// moment before all of its threads use it.
+	ackSettle = 2 * time.Second
+)
+
+// compilation is what Envoy was last given, as far as trust goes.
+type compilation struct {
+	version string
+	trusts  map[string][]string // fingerprints, by peer
+}
+
+// sentBundle is a peer's bundle that was judged.
+type sentBundle struct {
+	bundle peering.SignedBundle
+	at     time.Time
+	err    error
+}
+
+// keepTrust takes the bundles that peers send, tells peers which of their authorities are accepted here, and drives the
+// rotation of this gateway's own authority, until ctx ends.
+func (g *gateway) keepTrust(ctx context.Context) error {
+	changes := g.tracker.Subscribe()
+	defer changes.Close()
+	ticker := time.NewTicker(trustPace)
+	defer ticker.Stop()
+	var acknowledged time.Time
+	for {
+		g.takeBundles(time.Now())
+		g.tellTrusts()
+		acknowledged = g.rotate(time.Now(), acknowledged)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changes.Changes():
+		case <-ticker.C:
+		}
+	}
+}
+
+// takeBundles puts the bundles that peers in session send in the place of those that are trusted as theirs.
+func (g *gateway) takeBundles(now time.Time) {
+	for _, p := range g.set.Load().Peers {
+		name := p.Metadata.Name
+		status, ok := g.tracker.Peer(name)
+		if !ok || p.Spec.Suspended || !status.InSession() || status.Remembered || status.Configuration.Bundle.Text == "" {
+			continue
+		}
+		sent := status.Configuration.Bundle
+		if last, ok := g.sent.Load(name); ok && last.(sentBundle).bundle.Same(sent) && now.Sub(last.(sentBundle).at) < bundleRetry {
+			continue
+		}
+		changed, err := g.bundles.Renew(name, sent, now)
+		if last, ok := g.sent.Load(name); err != nil && (!ok || last.(sentBundle).err == nil || last.(sentBundle).err.Error() != err.Error()) {
+			g.log.Warn("the trust bundle that a peer sent is not taken; the one before stays", "peer", name, "err", err)
+		}
+		g.sent.Store(name, sentBundle{bundle: sent, at: now, err: err})
+		if changed {
+			g.log.Info("a peer's trust bundle changed: its authority is being rotated", "peer", name)
+			g.touch()
+		}
+	}
+}
+
+// tellTrusts tells each peer which of its authorities are accepted here, once Envoy does.
+func (g *gateway) tellTrusts() {
+	given := g.compiled.Load()
+	if given == nil || given == g.told || !g.xds.Took(given.version) {
+		return
+	}
+	for _, p := range g.set.Load().Peers {
+		if err := g.node.SetTrusts(p.Metadata.Name, given.trusts[p.Metadata.Name]); err != nil {
+			g.log.Error("a peer could not be told that its authority is accepted", "peer", p.Metadata.Name, "err", err)
+		}
+	}
+	g.told = given
+}
+
+// rotate enters the next phase of a rotation when it is due. It returns since when all peers have acknowledged.
+func (g *gateway) rotate(now, since time.Time) time.Time {
+	if g.rotator == nil {
+		return time.Time{}
+	}
+	everybody := !slices.ContainsFunc(g.acknowledgements(), func(a PeerTrust) bool { return !a.Acknowledged })
+	switch {
+	case !everybody:
+		since = time.Time{}
+	case since.IsZero():
+		since = now
+	}
+	if g.rotator.Due(now, everybody && now.Sub(since) >= ackSettle) {
+		if err := g.advance(now); err != nil {
+			g.log.Error("the rotation of the authority does not go on", "err", err)
+		}
+	}
+	return since
+}
+
+// advance enters the next phase of a rotation.
+func (g *gateway) advance(now time.Time) error {
+	if err := g.rotator.Advance(now); err != nil {
+		return err
+	}
+	rotation, authority := g.rotator.Rotation(), g.rotator.Authority()
+	if rotation.Phase == trust.Issuing {
+		g.log.Info("the next authority issues now", "fingerprint", authority.Fingerprint(), "dropFormerAt", rotation.DropAt())
+	} else {
+		g.log.Info("the rotation has ended: the former authority is trusted no longer", "fingerprint", authority.Fingerprint())
+	}
+	g.vouch(authority)
+	return nil
+}
+
+// awaited is the fingerprint of the authority that peers must trust: the next one, or else the one that issues.
+func awaited(rotation trust.Rotation, authority *trust.Authority) string {
+	all := authority.Export().Fingerprints()
+	if rotation.Phase == trust.Announced {
+		return all[len(all)-1]
+	}
+	return all[0]
+}
+
+// acknowledgements tells of each peer whether it trusts the authority that this gateway's certificate is of, or is to be
+// of when a rotation goes on.
+func (g *gateway) acknowledgements() []PeerTrust {
+	authority := g.authority.Load()
+	var rotation trust.Rotation
+	if g.rotator != nil {
+		rotation = g.rotator.Rotation()
+	}
+	peers := []PeerTrust{}
+	for _, p := range g.set.Load().Peers {
+		status, _ := g.tracker.Peer(p.Metadata.Name)
+		state := PeerTrust{Name: p.Metadata.Name}
+		if status.Configuration != nil {
+			state.Trusts = status.Configuration.Trusts
+			state.OverLink = status.Configuration.Offers(peering.FeatureTrustBundle)
+		}
+		if last, ok := g.sent.Load(p.Metadata.Name); ok && last.(sentBundle).err != nil {
+			state.Refused = last.(sentBundle).err.Error()
+		}
+		switch {
+		case authority == nil:
+			state.Why = "this gateway has no authority yet"
+		case p.Spec.Suspended:
+			state.Why = "suspended: it is told nothing"
+		case slices.Contains(state.Trusts, awaited(rotation, authority)):
+			state.Acknowledged = true
+		default:
+			state.Why = unacknowledged(status, state.OverLink, authority)
+		}
+		peers = append(peers, state)
+	}
+	return peers
+}
+
+// unacknowledged says why a peer may not have acknowledged.
+func unacknowledged(status tracker.Status, overLink bool, authority *trust.Authority) string {
+	switch {
+	case status.Configuration == nil:
+		return "it has never shaken hands"
+	case !overLink:
+		return "its isthmus takes no bundles over the link: import the bundle there by hand"
+	case authority.Export().Serial > 0 && authority.Signed().Text == "":
+		return "no authority's key is here to sign the bundle: import it there by hand"
+	case !status.InSession():
+		return "it is not in session: " + string(status.Condition)
+	}
+	return "it was told, and has not taken it yet; its log may say why"
+}
+
+// renewCertificate has the gateway's certificate issued anew.
+func (g *gateway) renewCertificate() error {
+	authority := g.authority.Load()
+	if authority == nil || !authority.Renews() {
+		return fault.New(fault.Conflict, "the gateway's certificate is supplied as it is (spec.trust): it is renewed where it comes from")
+	}
+	g.renewer.Use(authority)
+	return nil
+}
+
+// beginRotation makes the next authority and announces it.
+func (g *gateway) beginRotation(q RotationRequest) error {
+	if err := g.rotates(); err != nil {
+		return err
+	}
+	within, err := time.ParseDuration(q.Within)
+	if err != nil {
+		return fault.New(fault.Invalid, "--within %q is no duration, as 168h", q.Within)
+	}
+	keep, err := time.ParseDuration(q.Keep)
+	if err != nil {
+		return fault.New(fault.Invalid, "--keep %q is no duration, as 1h", q.Keep)
+	}
+	if err := g.rotator.Begin(time.Now(), within, keep); err != nil {
+		return rotationFault(err)
+	}
+	authority := g.rotator.Authority()
+	g.log.Info("the authority is being rotated: peers are told of the next one", "next", awaited(g.rotator.Rotation(), authority))
+	g.vouch(authority)
+	return nil
+}
+
+// finishRotation enters the next phase of a rotation at once, whoever has not acknowledged.
+func (g *gateway) finishRotation() error {
+	if err := g.rotates(); err != nil {
+		return err
+	}
+	return rotationFault(g.advance(time.Now()))
+}
+
+// abortRotation takes an announced authority back.
+func (g *gateway) abortRotation() error {
+	if err := g.rotates(); err != nil {
+		return err
+	}
+	if err := g.rotator.Abort(time.Now()); err != nil {
+		return rotationFault(err)
+	}
+	g.log.Info("the rotation was aborted")
+	g.vouch(g.rotator.Authority())
+	return nil
+}
+
+func (g *gateway) rotates() error {
+	if g.rotator == nil {
+		return fault.New(fault.Conflict, "the authority is supplied (spec.trust): rotate it where it comes from, and keep both roots in ca.crt while peers learn")
+	}
+	return nil
+}
+
+func rotationFault(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, trust.ErrRotating):
+		return fault.New(fault.Conflict, "a rotation is under way already: isthmus trust show tells how it stands")
+	case errors.Is(err, trust.ErrNotRotating):
+		return fault.New(fault.Conflict, "no rotation is under way")
+	case errors.Is(err, trust.ErrSwitched):
+		return fault.New(fault.Conflict, "%v", err)
+	}
+	return fault.Wrap(fault.Invalid, err, "%v", err)
+}
