@@ -82,6 +82,11 @@ func (r *Renewer) Run(ctx context.Context, emit func(Pair)) error {
 			timer.Stop()
 			due = time.Time{}
 		case <-timer.C:
+			select {
+			case <-r.changed: // at the same moment
+				due = time.Time{}
+			default:
+			}
 		}
 		now := time.Now().Round(0)
 		authority := r.authority.Load()

@@ -141,16 +141,25 @@ func Open(dir string) (*Authority, error) {
 	return a, err
 }
 
+// reopenings is how often a folder is read that another process changes meanwhile.
+const reopenings = 5
+
 func open(dir string) (rotationFile, *Authority, error) {
-	a := &Authority{}
-	rotation, err := readRotation(dir)
-	if err == nil {
-		a, err = assemble(dir, rotation)
+	for attempt := 1; ; attempt++ {
+		rotation, err := readRotation(dir)
+		var a *Authority
+		if err == nil {
+			a, err = assemble(dir, rotation)
+		}
+		// The files are replaced one after the other: what was read is of one moment if the first of them is as it was.
+		if again, e := readRotation(dir); attempt < reopenings && e == nil && again != rotation {
+			continue
+		}
+		if err != nil {
+			return rotationFile{}, nil, fmt.Errorf("trust: %s: %w", dir, err)
+		}
+		return rotation, a, nil
 	}
-	if err != nil {
-		return rotationFile{}, nil, fmt.Errorf("trust: %s: %w", dir, err)
-	}
-	return rotation, a, nil
 }
 
 // assemble makes the authority of a folder in which a rotation stands as it does.
