@@ -23,7 +23,7 @@ import (
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
 	services := map[string][]service{"west": loadServices(t), "east": loadServices(t)}
-	west, east := newSite(t, "west", "", services["west"]...), newSite(t, "east", "", services["east"]...)
+	west, east := newSite(t, "west", services["west"]...), newSite(t, "east", services["east"]...)
 	olds := map[string]*trust.Authority{}
 	for _, s := range []*site{west, east} {
 		s.isthmus("trust", "init", "--config", s.config())
@@ -202,4 +202,3 @@ func envoyAdmin(t *testing.T, s *site, path string) string {
 	}
 	return a.body
 }
-

@@ -18,6 +18,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/app"
 	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
 
 // isthmusEnv makes this test's process an isthmus.
@@ -28,7 +29,8 @@ const isthmusEnv = "ISTHMUS_TEST_MAIN"
 type site struct {
 	t                 *testing.T
 	name, dir         string
-	peer, edge, admin string // addresses
+	peer, edge, admin string                     // addresses
+	issue             func() (trust.Pair, error) // a certificate as the gateway would be issued at that moment
 	process           *exec.Cmd
 	ended             chan struct{}
 	log               *os.File
@@ -41,14 +43,21 @@ type service struct {
 	app  string
 }
 
-// newSite writes the documents of a gateway; nothing runs yet. more is spec.trust, or nothing.
-func newSite(t *testing.T, name, more string, services ...service) *site {
+// newSite writes the documents of a gateway; nothing runs yet.
+func newSite(t *testing.T, name string, services ...service) *site {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "isthmus-"+name) // t.TempDir is too long for a Unix socket
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &site{t: t, name: name, dir: dir, peer: freeAddress(t), edge: freeAddress(t), admin: freeAddress(t)}
+	s.issue = func() (trust.Pair, error) {
+		authority, err := trust.Open(s.trustDir())
+		if err != nil {
+			return trust.Pair{}, err
+		}
+		return authority.Issue(time.Now(), time.Hour)
+	}
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, file := range []string{"isthmus.log", "state/envoy.log"} {
@@ -69,7 +78,7 @@ spec:
   runDir: %s/run
   orchestrator: {type: docker, docker: {endpoint: "unix://%s"}}
   listeners: {peer: %q, http: %q, admin: %q}
-%s`, name, dir, dir, engine, s.peer, s.edge, s.admin, more))
+`, name, dir, dir, engine, s.peer, s.edge, s.admin))
 	return s
 }
 
@@ -103,6 +112,15 @@ func (s *site) write(file, content string) {
 	if err := os.WriteFile(filepath.Join(s.config(), file), []byte(content), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *site) read(file string) []byte {
+	s.t.Helper()
+	content, err := os.ReadFile(filepath.Join(s.config(), file))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return content
 }
 
 func (s *site) config() string { return filepath.Join(s.dir, "config") }

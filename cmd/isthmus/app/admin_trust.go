@@ -19,6 +19,11 @@ func (a *admin) trust(mux *http.ServeMux) {
 			state(w, a.gateway.beginRotation(q))
 		}
 	})
-	mux.HandleFunc("POST /trust/rotation/next", func(w http.ResponseWriter, _ *http.Request) { state(w, a.gateway.finishRotation()) })
+	mux.HandleFunc("POST /trust/rotation/next", func(w http.ResponseWriter, r *http.Request) {
+		var q NextRequest
+		if a.read(w, r, "a wish for the next phase", &q) {
+			state(w, a.gateway.nextPhase(q))
+		}
+	})
 	mux.HandleFunc("DELETE /trust/rotation", func(w http.ResponseWriter, _ *http.Request) { state(w, a.gateway.abortRotation()) })
 }

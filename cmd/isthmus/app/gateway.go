@@ -95,6 +95,7 @@ type gateway struct {
 	rotator     *trust.Rotator                  // nil where the admin supplies the authority
 	material    atomic.Pointer[string]          // why what the admin supplies is not in use; nil when it is
 	taken       trust.Material                  // in use; for followAuthority only
+	vouching    sync.Mutex                      // holds vouchAnew
 	sent        sync.Map                        // sentBundle, by peer
 	compiled    atomic.Pointer[compilation]
 	told        *compilation // of which peers were told; for keepTrust only

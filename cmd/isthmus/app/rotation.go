@@ -100,6 +100,7 @@ func (g *gateway) rotate(now, since time.Time) time.Time {
 	if g.rotator == nil {
 		return time.Time{}
 	}
+	phase := g.rotator.Rotation().Phase
 	everybody := !slices.ContainsFunc(g.acknowledgements(), func(a PeerTrust) bool { return !a.Acknowledged })
 	switch {
 	case !everybody:
@@ -108,7 +109,7 @@ func (g *gateway) rotate(now, since time.Time) time.Time {
 		since = now
 	}
 	if g.rotator.Due(now, everybody && now.Sub(since) >= ackSettle) {
-		if err := g.advance(now); err != nil {
+		if err := g.advance(now, phase); err != nil && !errors.Is(err, trust.ErrMoved) {
 			g.log.Error("the rotation of the authority does not go on", "err", err)
 		}
 	}
@@ -116,27 +117,45 @@ func (g *gateway) rotate(now, since time.Time) time.Time {
 }
 
 // advance enters the next phase of a rotation.
-func (g *gateway) advance(now time.Time) error {
-	if err := g.rotator.Advance(now); err != nil {
+func (g *gateway) advance(now time.Time, from trust.Phase) error {
+	if err := g.rotator.Advance(now, from); err != nil {
 		return err
 	}
-	rotation, authority := g.rotator.Rotation(), g.rotator.Authority()
-	if rotation.Phase == trust.Issuing {
-		g.log.Info("the next authority issues now", "fingerprint", authority.Fingerprint(), "dropFormerAt", rotation.DropAt())
+	authority := g.vouchAnew()
+	if from == trust.Announced {
+		g.log.Info("the next authority issues now", "fingerprint", authority.Fingerprint())
 	} else {
 		g.log.Info("the rotation has ended: the former authority is trusted no longer", "fingerprint", authority.Fingerprint())
 	}
-	g.vouch(authority)
 	return nil
 }
 
-// awaited is the fingerprint of the authority that peers must trust: the next one, or else the one that issues.
-func awaited(rotation trust.Rotation, authority *trust.Authority) string {
+// vouchAnew puts the own authority into use as the rotation left it.
+func (g *gateway) vouchAnew() *trust.Authority {
+	g.vouching.Lock() // so that of two that were changed at once the later one stays
+	defer g.vouching.Unlock()
+	authority := g.rotator.Authority()
+	g.vouch(authority)
+	return authority
+}
+
+// awaited are the fingerprints of the authorities that peers must trust: the next one, the one that issues, or, where
+// an admin supplies several, all of them.
+func awaited(rotation trust.Rotation, authority *trust.Authority) []string {
 	all := authority.Export().Fingerprints()
-	if rotation.Phase == trust.Announced {
-		return all[len(all)-1]
+	switch rotation.Phase {
+	case trust.Announced:
+		return all[len(all)-1:]
+	case trust.Issuing:
+		return all[:1]
+	default:
+		return all
 	}
-	return all[0]
+}
+
+// acknowledges tells whether a peer trusts all that it must.
+func acknowledges(trusts, awaited []string) bool {
+	return !slices.ContainsFunc(awaited, func(fingerprint string) bool { return !slices.Contains(trusts, fingerprint) })
 }
 
 // acknowledgements tells of each peer whether it trusts the authority that this gateway's certificate is of, or is to be
@@ -163,7 +182,7 @@ func (g *gateway) acknowledgements() []PeerTrust {
 			state.Why = "this gateway has no authority yet"
 		case p.Spec.Suspended:
 			state.Why = "suspended: it is told nothing"
-		case slices.Contains(state.Trusts, awaited(rotation, authority)):
+		case acknowledges(state.Trusts, awaited(rotation, authority)):
 			state.Acknowledged = true
 		default:
 			state.Why = unacknowledged(status, state.OverLink, authority)
@@ -214,18 +233,17 @@ func (g *gateway) beginRotation(q RotationRequest) error {
 	if err := g.rotator.Begin(time.Now(), within, keep); err != nil {
 		return rotationFault(err)
 	}
-	authority := g.rotator.Authority()
-	g.log.Info("the authority is being rotated: peers are told of the next one", "next", awaited(g.rotator.Rotation(), authority))
-	g.vouch(authority)
+	authority := g.vouchAnew()
+	g.log.Info("the authority is being rotated: peers are told of the next one", "fingerprints", authority.Export().Fingerprints())
 	return nil
 }
 
-// finishRotation enters the next phase of a rotation at once, whoever has not acknowledged.
-func (g *gateway) finishRotation() error {
+// nextPhase enters the phase after the one that the admin saw at once, whoever has not acknowledged.
+func (g *gateway) nextPhase(q NextRequest) error {
 	if err := g.rotates(); err != nil {
 		return err
 	}
-	return rotationFault(g.advance(time.Now()))
+	return rotationFault(g.advance(time.Now(), trust.Phase(q.After)))
 }
 
 // abortRotation takes an announced authority back.
@@ -237,7 +255,7 @@ func (g *gateway) abortRotation() error {
 		return rotationFault(err)
 	}
 	g.log.Info("the rotation was aborted")
-	g.vouch(g.rotator.Authority())
+	g.vouchAnew()
 	return nil
 }
 
@@ -256,7 +274,7 @@ func rotationFault(err error) error {
 		return fault.New(fault.Conflict, "a rotation is under way already: isthmus trust show tells how it stands")
 	case errors.Is(err, trust.ErrNotRotating):
 		return fault.New(fault.Conflict, "no rotation is under way")
-	case errors.Is(err, trust.ErrSwitched):
+	case errors.Is(err, trust.ErrSwitched), errors.Is(err, trust.ErrMoved):
 		return fault.New(fault.Conflict, "%v", err)
 	}
 	return fault.Wrap(fault.Invalid, err, "%v", err)

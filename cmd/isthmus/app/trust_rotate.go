@@ -76,7 +76,10 @@ func trustRotateCommand() *cobra.Command {
 		q.Within, q.Keep = within.String(), keep.String()
 		switch {
 		case next:
-			err = ask(cmd.Context(), *admin, http.MethodPost, "/trust/rotation/next", struct{}{}, &state)
+			var before TrustState
+			if err = ask(cmd.Context(), *admin, http.MethodGet, "/trust", nil, &before); err == nil {
+				err = ask(cmd.Context(), *admin, http.MethodPost, "/trust/rotation/next", NextRequest{After: before.Phase}, &state)
+			}
 		case abort:
 			err = ask(cmd.Context(), *admin, http.MethodDelete, "/trust/rotation", nil, &state)
 		default:
@@ -107,7 +110,9 @@ func trustRotateCommand() *cobra.Command {
 // print writes the state for a reader.
 func (s TrustState) print(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(table, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(table, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+	}
 	line("identity", "%s", s.Identity)
 	line("source", "%s", s.Source)
 	if s.Problem != "" {

@@ -49,7 +49,7 @@ func TestRotationWaits(t *testing.T) {
 		}
 	}
 	const begin = `{"within":"0s","keep":"1h0m0s"}`
-	change("POST", "/trust/rotation/next", "", 409, "no rotation is under way")
+	change("POST", "/trust/rotation/next", `{"after":"announced"}`, 409, "no rotation is under way")
 	change("DELETE", "/trust/rotation", "", 409, "no rotation is under way")
 	change("POST", "/trust/rotation", `{"within":"soon","keep":"1h"}`, 400, "--within")
 	change("POST", "/trust/rotation", `{"within":"0s","keep":"-1h"}`, 400, "cannot be kept for")
@@ -110,7 +110,8 @@ func TestRotationWaits(t *testing.T) {
 		t.Fatalf("%+v", state)
 	}
 	change("DELETE", "/trust/rotation", "", 409, "no way back")
-	change("POST", "/trust/rotation/next", "", 200, `"phase": "steady"`)
+	change("POST", "/trust/rotation/next", `{"after":"announced"}`, 409, "in another phase")
+	change("POST", "/trust/rotation/next", `{"after":"issuing"}`, 200, `"phase": "steady"`)
 	if got := g.authority.Load().Export().Fingerprints(); len(got) != 1 || got[0] != all[1] {
 		t.Errorf("at the end: %v", got)
 	}

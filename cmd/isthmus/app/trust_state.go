@@ -53,6 +53,11 @@ type RotationRequest struct {
 	Keep   string `json:"keep"`   // a duration
 }
 
+// NextRequest asks for the phase after the one that the admin saw.
+type NextRequest struct {
+	After string `json:"after"`
+}
+
 // trustState is how it is with the gateway's authority.
 func (g *gateway) trustState() (TrustState, error) {
 	pair := g.certificate()

@@ -80,6 +80,7 @@ const (
 var (
 	ErrRotating    = errors.New("a rotation is under way")
 	ErrNotRotating = errors.New("no rotation is under way")
+	ErrMoved       = errors.New("the rotation is in another phase by now")
 	ErrSwitched    = errors.New("the next authority issues already, so there is no way back; finish, and rotate again")
 )
 
@@ -175,10 +176,13 @@ func (r *Rotator) Due(now time.Time, acknowledged bool) bool {
 	}
 }
 
-// Advance enters the next phase.
-func (r *Rotator) Advance(now time.Time) error {
+// Advance enters the phase after from; two who see the same phase at once enter one phase, not two.
+func (r *Rotator) Advance(now time.Time, from Phase) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.file.Phase != from && r.file.Phase != Steady {
+		return ErrMoved
+	}
 	switch r.file.Phase {
 	case Announced:
 		next := r.file

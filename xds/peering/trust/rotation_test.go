@@ -145,12 +145,15 @@ func TestRotation(t *testing.T) {
 		t.Error("it does not go on once acknowledged")
 	}
 	oldKey := read(t, filepath.Join(west.dir, keyFile))
-	if err := west.rotator.Advance(now); err != nil {
+	if err := west.rotator.Advance(now, Announced); err != nil {
 		t.Fatal(err)
 	}
 	check("issuing", next, former)
 	if key := read(t, filepath.Join(west.dir, keyFile)); string(key) == string(oldKey) {
 		t.Error("the former key is there still")
+	}
+	if err := west.rotator.Advance(now, Announced); !errors.Is(err, ErrMoved) {
+		t.Errorf("a second who saw the same phase: %v", err)
 	}
 	if err := west.rotator.Abort(now); !errors.Is(err, ErrSwitched) {
 		t.Errorf("abort: %v", err)
@@ -161,7 +164,7 @@ func TestRotation(t *testing.T) {
 	if !east.accepts(t, "west", old) {
 		t.Error("a certificate of the former authority is refused before the end")
 	}
-	if err := west.rotator.Advance(now.Add(time.Hour)); err != nil {
+	if err := west.rotator.Advance(now.Add(time.Hour), Issuing); err != nil {
 		t.Fatal(err)
 	}
 	check("steady", next)
@@ -171,8 +174,8 @@ func TestRotation(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(west.dir, rotationName)); err == nil {
 		t.Error("the rotation's file stays")
 	}
-	for _, f := range []func(time.Time) error{west.rotator.Advance, west.rotator.Abort} {
-		if err := f(now); !errors.Is(err, ErrNotRotating) {
+	for _, f := range []func(*Rotator) error{advance(now), func(r *Rotator) error { return r.Abort(now) }} {
+		if err := f(west.rotator); !errors.Is(err, ErrNotRotating) {
 			t.Errorf("without a rotation: %v", err)
 		}
 	}
@@ -282,7 +285,7 @@ func TestRotationKilled(t *testing.T) {
 				}
 				// It goes on from there to its end.
 				for r.Rotation().Phase != Steady {
-					if err := r.Advance(now); err != nil {
+					if err := r.Advance(now, r.Rotation().Phase); err != nil {
 						t.Fatalf("killed after %d files: %v", done, err)
 					}
 				}
@@ -299,7 +302,7 @@ func begin(now time.Time) func(*Rotator) error {
 }
 
 func advance(now time.Time) func(*Rotator) error {
-	return func(r *Rotator) error { return r.Advance(now) }
+	return func(r *Rotator) error { return r.Advance(now, r.Rotation().Phase) }
 }
 
 // folder is the content of a folder's files.

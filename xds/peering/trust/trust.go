@@ -268,7 +268,9 @@ func authorityIdentity(c *x509.Certificate) (peering.Identity, error) {
 func (a *Authority) Identity() peering.Identity { return a.identity }
 
 // CertificatePEM is the certificate that Fingerprint is of.
-func (a *Authority) CertificatePEM() []byte { return pemOf("CERTIFICATE", a.bundle.certificates[0].Raw) }
+func (a *Authority) CertificatePEM() []byte {
+	return pemOf("CERTIFICATE", a.bundle.certificates[0].Raw)
+}
 
 // Fingerprint is the SHA-256 of the certificate that peers trust, in hexadecimal digits. Where they trust more than one,
 // it is that of the one by which the gateway's certificate is issued now.
