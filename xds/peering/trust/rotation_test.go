@@ -20,7 +20,7 @@ type gateway struct {
 	peers   *Peers
 }
 
-func newGateway(t *testing.T, cluster string) *gateway {
+func newGateway(t testing.TB, cluster string) *gateway {
 	t.Helper()
 	g := &gateway{dir: t.TempDir()}
 	initialize(t, g.dir, "", cluster)
@@ -29,7 +29,7 @@ func newGateway(t *testing.T, cluster string) *gateway {
 }
 
 // reopen is what a restart does.
-func (g *gateway) reopen(t *testing.T) {
+func (g *gateway) reopen(t testing.TB) {
 	t.Helper()
 	var err error
 	if g.rotator, err = OpenRotator(g.dir); err != nil {
@@ -40,7 +40,7 @@ func (g *gateway) reopen(t *testing.T) {
 	}
 }
 
-func (g *gateway) imports(t *testing.T, other *gateway) {
+func (g *gateway) imports(t testing.TB, other *gateway) {
 	t.Helper()
 	b, err := ParseBundle(export(t, other.rotator.Authority()))
 	if err != nil {
@@ -63,7 +63,7 @@ func (g *gateway) hears(t *testing.T, other *gateway) []string {
 	return g.trusts(t, a.Identity().Cluster)
 }
 
-func (g *gateway) trusts(t *testing.T, peer string) []string {
+func (g *gateway) trusts(t testing.TB, peer string) []string {
 	t.Helper()
 	all, err := g.peers.List()
 	if err != nil {
