@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy/condition"
@@ -42,6 +43,7 @@ var formats = map[string]format{
 	"listen":         {"`ip:port`", "ip:port", checkListen},
 	"dial":           {"`host:port`", "host:port", checkDial},
 	"hostport":       {"`host:port`", "host:port", checkDial},
+	"duration":       {"duration", "a duration, such as 24h", checkDuration},
 	"glob":           {"pattern", `a name, or a pattern of * and ?`, checkGlob},
 	"value":          {"pattern", `a value, or a pattern of * and ?`, checkValue},
 	"verb":           {"verb", `neutral verbs, or "*"`, checkVerb},
@@ -176,6 +178,13 @@ func cutPort(text string) (host, port string, ok bool) {
 		return "", "", false
 	}
 	return text[:i], text[i+1:], true
+}
+
+func checkDuration(text string) []problem {
+	if d, err := time.ParseDuration(text); err != nil || d <= 0 {
+		return wrong("%q is no duration: a number with ms, s, m or h, such as 90m or 24h", text)
+	}
+	return nil
 }
 
 func checkGlob(text string) []problem {

@@ -49,6 +49,7 @@ func (a *admin) handler() http.Handler {
 		a.write(w, http.StatusOK, struct{}{})
 	})
 	a.peering(mux)
+	a.trust(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, fault.New(fault.NotFound, "the admin interface has no %s", r.URL.Path))
 	})

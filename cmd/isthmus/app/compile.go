@@ -112,8 +112,9 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 	for {
 		snap, catalogueChanged := g.catalogue.Changed()
 		if pair := g.certificate(); (snap.Synced || !patient) && len(pair.CertificatePEM) > 0 {
+			bundles := *g.trustedBundles.Load()
 			model, untrusted := view{
-				set: g.set.Load(), engine: g.engine.Load(), self: g.self, pair: pair, bundles: *g.trustedBundles.Load(),
+				set: g.set.Load(), engine: g.engine.Load(), self: g.self, pair: pair, bundles: bundles,
 				services: snap.Services, accesses: g.accesses.list(), upstream: g.target.Upstream(),
 				orchestrator: g.dialect.Orchestrator(), ready: g.inSession, joining: g.invitations.AnyOpen(),
 			}.compile()
@@ -130,6 +131,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 					g.log.Warn("a service is left out of Envoy's configuration", "err", rejected)
 				}
 				g.xds.Set(built)
+				g.compiled.Store(&compilation{version: built.Version, trusts: fingerprints(bundles)})
 			}
 			if err := g.node.SetLocal(g.configuration()); err != nil {
 				g.log.Error("peers could not be told of a change", "err", err)
@@ -149,6 +151,15 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// fingerprints are those of what is trusted of each peer.
+func fingerprints(bundles []trust.PeerBundle) map[string][]string {
+	all := make(map[string][]string, len(bundles))
+	for _, b := range bundles {
+		all[b.Peer] = b.Bundle.Fingerprints()
+	}
+	return all
 }
 
 // inSession tells whether requests may go to a peer: its isthmus may be away while its Envoy serves.

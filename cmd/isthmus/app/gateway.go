@@ -92,7 +92,15 @@ type gateway struct {
 	engine      atomic.Pointer[policy.Engine]
 	rejected    atomic.Pointer[string] // the error of the documents as they are now; nil when they are in force
 	self        peering.Identity
-	authority   *trust.Authority
+	authority   atomic.Pointer[trust.Authority] // nil until the admin has supplied it
+	vault       *vault                          // holds the own authority
+	rotator     *trust.Rotator                  // nil where the admin supplies the authority
+	material    atomic.Pointer[string]          // why what the admin supplies is not in use; nil when it is
+	taken       trust.Material                  // in use; for followAuthority only
+	vouching    sync.Mutex                      // holds vouchAnew
+	sent        sync.Map                        // sentBundle, by peer
+	compiled    atomic.Pointer[compilation]
+	told        *compilation // of which peers were told; for keepTrust only
 	renewer     *trust.Renewer
 	home        state.Home
 	leader      *state.Singleton // of the replicas that share the home, one speaks with the peers
@@ -151,21 +159,16 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if g.self, err = identity(set); err != nil {
 		return nil, err
 	}
-	own, err := openVault(ctx, g.home, set, spec.RunDir)
-	if err != nil {
+	if g.vault, err = openVault(ctx, g.home, set, spec.RunDir); err != nil {
 		return nil, err
-	}
-	if g.authority, err = trust.Open(own.dir); err != nil {
-		return nil, fmt.Errorf("%w (isthmus trust init makes the certificate authority)", err)
-	}
-	if g.authority.Identity() != g.self {
-		return nil, fmt.Errorf("the certificate authority in %s is of %s, the documents name %s", own.dir, g.authority.Identity(), g.self)
 	}
 	g.bundles = trust.OpenPeers(g.home, g.self)
 	g.trustedBundles.Store(new([]trust.PeerBundle))
 	g.readBundles()
-	g.renewer = trust.NewRenewer(trust.RenewerConfig{Authority: g.authority})
 	if err := g.connect(ctx, set); err != nil {
+		return nil, err
+	}
+	if err := g.openAuthority(ctx, set); err != nil {
 		return nil, err
 	}
 	if g.node, err = stream.NewNode(stream.Config{
@@ -286,6 +289,7 @@ func (g *gateway) unchangeable(set *manifest.Set) error {
 		{"spec.runDir", old.Spec.RunDir == now.Spec.RunDir},
 		{"spec.orchestrator", old.Spec.Orchestrator == now.Spec.Orchestrator},
 		{"spec.listeners.admin", old.Spec.Listeners.Admin == now.Spec.Listeners.Admin},
+		{"spec.trust", old.Spec.Trust == now.Spec.Trust},
 		{"spec.envoy", old.Spec.Envoy == now.Spec.Envoy},
 		{"spec.audit", old.Spec.Audit == now.Spec.Audit},
 		{"spec.state", reflect.DeepEqual(old.Spec.State, now.Spec.State)},
@@ -360,7 +364,10 @@ func (g *gateway) configuration() peering.Configuration {
 	c := peering.Configuration{
 		Identity: g.self, Software: version,
 		Orchestrator: peering.Orchestrator{Type: g.dialect.Orchestrator()},
-		Features:     []string{"service-query", "container-operation", "container-access"},
+		Features:     []string{"service-query", "container-operation", "container-access", peering.FeatureTrustBundle},
+	}
+	if authority := g.authority.Load(); authority != nil {
+		c.Bundle = authority.Signed()
 	}
 	if system := g.system.Load(); system != nil {
 		c.Orchestrator.Version = system.Version

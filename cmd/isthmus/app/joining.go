@@ -39,6 +39,17 @@ type JoinRequest struct {
 // maxInvitation is how long an invitation may be open: a token that lies about for days is found by somebody.
 const maxInvitation = 24 * time.Hour
 
+// errNoAuthority is of what needs the gateway's authority before the admin has supplied it.
+var errNoAuthority = fault.New(fault.Unavailable, "the gateway has no certificate yet (spec.trust); isthmus trust show says why")
+
+// selfBundle is what peers of this gateway are to trust.
+func (g *gateway) selfBundle() trust.Bundle {
+	if authority := g.authority.Load(); authority != nil {
+		return authority.Export()
+	}
+	return trust.Bundle{}
+}
+
 // invite makes an invitation.
 func (g *gateway) invite(ctx context.Context, q InvitationRequest) (InvitationState, error) {
 	life, err := time.ParseDuration(q.Expires)
@@ -66,12 +77,16 @@ func (g *gateway) invite(ctx context.Context, q InvitationRequest) (InvitationSt
 	} else if err := dialAddress(address); err != nil {
 		return InvitationState{}, err
 	}
+	authority := g.authority.Load()
+	if authority == nil {
+		return InvitationState{}, errNoAuthority
+	}
 	invitation, secret, err := g.invitations.Create(ctx, q.For, life)
 	if err != nil {
 		return InvitationState{}, err
 	}
 	token, err := join.Token{
-		Address: address, Suffix: set.Gateway.Spec.Suffix, Identity: g.self, Fingerprint: g.authority.Fingerprint(),
+		Address: address, Suffix: set.Gateway.Spec.Suffix, Identity: g.self, Fingerprint: authority.Fingerprint(),
 		Invitation: invitation.ID, Secret: secret, Expires: invitation.Expires,
 	}.Encode()
 	if err != nil {
@@ -167,7 +182,11 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 		return "", fault.New(fault.Conflict, "%s is trusted already, by another certificate authority (isthmus peer remove %s ends that)",
 			token.Identity.Cluster, token.Identity.Cluster)
 	}
-	bundle, err := join.Redeem(ctx, token, g.authority.Export(), q.Addresses)
+	authority := g.authority.Load()
+	if authority == nil {
+		return "", errNoAuthority
+	}
+	bundle, err := join.Redeem(ctx, token, authority.Export(), q.Addresses)
 	var refusal *join.Refusal
 	switch {
 	case errors.As(err, &refusal):

@@ -92,6 +92,8 @@ func (g *gateway) run(ctx context.Context) error {
 		return err
 	}
 	group.Go(func() error { return g.renew(serving) })
+	group.Go(func() error { return g.followAuthority(serving) })
+	group.Go(func() error { return g.keepTrust(serving) })
 	group.Go(func() error { return g.watchSystem(serving) })
 	group.Go(func() error { return g.keepCompiled(serving) })
 	group.Go(func() error {
@@ -169,7 +171,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	bridgeServer.Protocols.SetUnencryptedHTTP2(true)
 
 	joinServer := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, Protocols: new(http.Protocols), Handler: &join.Server{
-		Invitations: g.invitations, Self: g.authority.Export(), Accept: g.admit, Log: g.log.With("part", "join"),
+		Invitations: g.invitations, Self: g.selfBundle, Accept: g.admit, Log: g.log.With("part", "join"),
 	}}
 	joinServer.Protocols.SetUnencryptedHTTP2(true)
 
@@ -187,6 +189,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 // the orchestrator was left with. Until then Envoy finds nobody at the peering socket, and peers another replica.
 func (g *gateway) lead(ctx context.Context) error {
 	return ignoreCancelled(g.leader.Run(ctx, func(ctx context.Context) error {
+		g.takeRotation(ctx) // the replica before may have changed it a moment ago
 		listener, err := listen(ctx, g.socket(names.PeeringSocket))
 		if err != nil {
 			return err
@@ -207,6 +210,7 @@ func (g *gateway) followState(ctx context.Context, group *errgroup.Group) {
 		func() { g.joined.follow(ctx, log) },
 		func() { g.accesses.follow(ctx, log) },
 		func() { g.invitations.Follow(ctx, log) },
+		func() { g.home.Watch(ctx, authorityKind, func() { g.takeRotation(ctx) }) },
 		func() {
 			g.home.Watch(ctx, trust.Bundles, func() {
 				g.readBundles()

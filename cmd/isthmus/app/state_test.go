@@ -36,7 +36,9 @@ func TestStateCopy(t *testing.T) {
 			t.Fatalf("%s, %v", out, err)
 		}
 	}
-	list := func(config, dir string) string { return strings.ReplaceAll(isthmus(t, "state", "list", "--config", config), dir, "DIR") }
+	list := func(config, dir string) string {
+		return strings.ReplaceAll(isthmus(t, "state", "list", "--config", config), dir, "DIR")
+	}
 	if got, want := list(now, dirs[1]), list(old, dirs[0]); got != want || strings.Count(got, "\n") != 5 || !strings.Contains(got, "DIR/state/trust\t") {
 		t.Errorf("the copy is\n%s\nof\n%s", got, want)
 	}

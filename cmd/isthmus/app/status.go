@@ -17,6 +17,9 @@ func (g *gateway) unready() []string {
 	if !g.catalogue.Snapshot().Synced {
 		why = append(why, "the catalogue is not complete yet")
 	}
+	if problem := g.material.Load(); problem != nil && g.authority.Load() == nil {
+		why = append(why, "no certificate: "+*problem)
+	}
 	if len(g.xds.Status().Envoys) == 0 {
 		why = append(why, "no Envoy is connected")
 	}

@@ -32,7 +32,8 @@ func trustCommand() *cobra.Command {
 			"  west$ isthmus trust export --config west.yaml > west.bundle\n" +
 			"  east$ isthmus trust import --config east.yaml --peer west west.bundle\n\n" +
 			"and the same the other way round. A bundle holds no secret, yet whoever can change it on its way can become\n" +
-			"the peer: compare the fingerprints that both commands print.",
+			"the peer: compare the fingerprints that both commands print.\n\n" +
+			"show, renew and rotate ask the running gateway.",
 	}
 	config := configFlag(c)
 	c.AddCommand(&cobra.Command{
@@ -42,11 +43,15 @@ func trustCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if source := set.Gateway.Spec.Trust.Authority; source != manifest.AuthorityOwn {
+				return fmt.Errorf("spec.trust.authority is %s: the gateway makes no authority of its own", source)
+			}
 			return withVault(cmd.Context(), set, func(own *vault) error {
-				authority, err := trust.Init(own.dir, set.Gateway.Spec.TrustDomain, set.Gateway.Metadata.Name)
-				if err == nil {
-					err = own.keep(cmd.Context())
-				}
+				var authority *trust.Authority
+				err := own.change(cmd.Context(), func() (err error) {
+					authority, err = trust.Init(own.dir, set.Gateway.Spec.TrustDomain, set.Gateway.Metadata.Name)
+					return err
+				})
 				if err != nil {
 					return err
 				}
@@ -61,20 +66,22 @@ func trustCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withVault(cmd.Context(), set, func(own *vault) error {
-				authority, err := trust.Open(own.dir)
-				if err != nil {
-					return err
-				}
-				text, err := authority.Export().MarshalText()
-				if err != nil {
-					return err
-				}
-				_, err = cmd.OutOrStdout().Write(text)
+			self, err := identity(set)
+			if err != nil {
 				return err
-			})
+			}
+			authority, err := storedAuthority(cmd.Context(), set, self)
+			if err != nil {
+				return err
+			}
+			text, err := authority.Export().MarshalText()
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
 		},
-	}, trustImportCommand(config), &cobra.Command{
+	}, trustImportCommand(config), trustShowCommand(), trustRenewCommand(), trustRotateCommand(), &cobra.Command{
 		Use: "list", Short: "List the peers whose bundles are trusted", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			peers, done, err := openPeers(*config)

@@ -58,7 +58,7 @@ func newInviting(t *testing.T) *inviting {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(&Server{
-		Invitations: e.invitations, Self: e.authority.Export(), Log: slog.New(slog.DiscardHandler),
+		Invitations: e.invitations, Self: e.authority.Export, Log: slog.New(slog.DiscardHandler),
 		Accept: func(_ context.Context, j Joiner) error {
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -226,7 +226,7 @@ func TestOneOfMany(t *testing.T) {
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	e := newInviting(t)
-	s := &Server{Invitations: e.invitations, Self: e.authority.Export(), Log: slog.New(slog.DiscardHandler)}
+	s := &Server{Invitations: e.invitations, Self: e.authority.Export, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range []struct {
 		method, path, body string
 		want               int

@@ -20,7 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
-func export(t *testing.T, a *Authority) []byte {
+func export(t testing.TB, a *Authority) []byte {
 	t.Helper()
 	text, err := a.Export().MarshalText()
 	if err != nil {
@@ -342,6 +342,7 @@ func FuzzParseBundle(f *testing.F) {
 	f.Add(good)
 	f.Add(good[:len(good)/2])
 	f.Add(append(bytes.Clone(good), a.CertificatePEM()...))
+	f.Add(bytes.Replace(good, []byte("Fingerprint: "), []byte("Authority: external\nSerial: 7\nFingerprint: "), 1))
 	f.Add([]byte("Isthmus trust bundle 1\n-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		b, err := ParseBundle(text)
@@ -358,7 +359,7 @@ func FuzzParseBundle(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, err := ParseBundle(again); err != nil || c.Identity != b.Identity || c.Fingerprint != b.Fingerprint {
+		if c, err := ParseBundle(again); err != nil || c.Identity != b.Identity || c.Fingerprint != b.Fingerprint || c.Serial != b.Serial || c.External != b.External {
 			t.Fatalf("%+v became %+v (%v)", b, c, err)
 		}
 	})

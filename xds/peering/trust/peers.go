@@ -70,6 +70,58 @@ func (p *Peers) read(peer string) ([]byte, error) {
 	return record.Value, err
 }
 
+// Renew takes a bundle that a peer sent over the link, in place of the one that is trusted as that peer's, and tells
+// whether it was another one. Whoever calls it has held the peer's certificate against the bundle that is trusted now.
+// That is not enough: the bundle must be of the same gateway, newer, signed by an authority that is trusted now, and
+// leave one of those in place, so that neither side is locked out. The peer's first bundle is its admin's to give.
+func (p *Peers) Renew(peer string, sent peering.SignedBundle, now time.Time) (changed bool, err error) {
+	next, err := ParseBundle([]byte(sent.Text))
+	if err != nil {
+		return false, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if changed, err = p.renew(peer, next, sent, now); err != nil {
+		return false, fmt.Errorf("trust: %w", err)
+	}
+	return changed, nil
+}
+
+func (p *Peers) renew(peer string, next Bundle, sent peering.SignedBundle, now time.Time) (bool, error) {
+	if _, err := peering.NewIdentity(p.self.TrustDomain, peer); err != nil {
+		return false, err
+	}
+	changed := false
+	err := state.Update(context.Background(), p.home, Bundles.Key(peer), func(text []byte) ([]byte, error) {
+		changed = false
+		if text == nil {
+			return nil, fmt.Errorf("no bundle of peer %s is trusted that another could replace", peer)
+		}
+		there, err := ParseBundle(text)
+		switch {
+		case err != nil:
+			return nil, err
+		case sent.Text == string(text):
+			return text, nil
+		case next.Identity != there.Identity || next.External != there.External:
+			return nil, fmt.Errorf("the bundle is of %s, the one in place is of %s", next.Identity, there.Identity)
+		case next.Serial <= there.Serial:
+			return nil, fmt.Errorf("the bundle has serial %d, the one in place has %d: it is older", next.Serial, there.Serial)
+		case !slices.ContainsFunc(next.certificates, there.holds):
+			return nil, errors.New("the bundle holds none of the authorities that are trusted as this peer's: import it by hand")
+		}
+		if err := there.signedBy(sent, now); err != nil {
+			return nil, err
+		}
+		if err := p.acceptable(peer, next, true, now); err != nil {
+			return nil, err
+		}
+		changed = true
+		return next.MarshalText()
+	})
+	return changed && err == nil, err
+}
+
 func (p *Peers) acceptable(peer string, b Bundle, replace bool, now time.Time) error {
 	if _, err := peering.NewIdentity(b.Identity.TrustDomain, peer); err != nil {
 		return err
