@@ -131,6 +131,10 @@ func setup(env *testscript.Env) error {
 	}
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
+	program, err := binary()
+	if err != nil {
+		return err
+	}
 	for name, value := range map[string]string{
 		"PATH": filepath.Dir(tools.Kubectl) + ":" + os.Getenv("PATH"),
 		// West's docker client reaches east; the real engines are beside it.
@@ -162,8 +166,14 @@ func setup(env *testscript.Env) error {
 		"DIR_SOUTH":         gateway("south").Dir,
 		"LINK_WEST":         running.Bed.Link("south", "west").Address("west"),
 		"LINK_SOUTH":        running.Bed.Link("south", "west").Address("south"),
+		"ADMIN_NORTH":       gateway("north").Admin,
+		"DIR_NORTH":         gateway("north").Dir,
+		"LINK_NORTH":        running.Bed.Link("north", "east").Address("north"),
+		"LINK_EAST_NORTH":   running.Bed.Link("north", "east").Address("east"),
+		"KUBECONFIG_EAST":   running.Bed.Kubernetes("east").Kubeconfig, // in east's own network
 		"LINK_EAST":         running.Bed.Link("west", "east").Address("east"),
 		"HOME":              env.WorkDir,
+		"ISTHMUS":           program,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {

@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/cmd/isthmus/app"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -209,6 +211,12 @@ func TestEnvoyKilled(t *testing.T) {
 const adoptEnv = "ISTHMUS_TEST_SUPERVISE"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(isthmusEnv) != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		code := app.Main(ctx, os.Args[1:], os.Stdout, os.Stderr)
+		stop()
+		os.Exit(code)
+	}
 	if dir := os.Getenv(adoptEnv); dir != "" {
 		s, err := envoy.New(envoyConfig(dir, os.Getenv("ISTHMUS_ENVOY")))
 		if err == nil {

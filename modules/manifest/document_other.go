@@ -113,3 +113,14 @@ func Policies(paths ...string) ([]AccessPolicy, error) {
 	slices.SortFunc(set.Policies, func(a, b AccessPolicy) int { return strings.Compare(a.Metadata.Name, b.Metadata.Name) })
 	return set.Policies, nil
 }
+
+// ParsePeers reads the Peer documents of a source that holds no other ones. They are not held against a Gateway.
+func ParsePeers(s Source) ([]Peer, error) {
+	var set Set
+	var issues Issues
+	decodeFile(s, &set, &issues)
+	if len(set.gateways)+len(set.Policies) > 0 {
+		issues.add(Position{File: s.Name}, "", "holds other documents than Peers")
+	}
+	return set.Peers, issues.err()
+}

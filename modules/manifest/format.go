@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy/condition"
@@ -38,9 +39,11 @@ var formats = map[string]format{
 	"path":           {"absolute path", "an absolute path", checkPath},
 	"path-or-stdout": {"absolute path, or `stdout`", "an absolute path, or stdout", checkPathOrStdout},
 	"endpoint":       {"`unix:///path` or `tcp://host:port`", "unix:///path or tcp://host:port", checkEndpoint},
+	"etcd":           {"`https://host:port`", "https://host:port", checkEtcd},
 	"listen":         {"`ip:port`", "ip:port", checkListen},
 	"dial":           {"`host:port`", "host:port", checkDial},
 	"hostport":       {"`host:port`", "host:port", checkDial},
+	"duration":       {"duration", "a duration, such as 24h", checkDuration},
 	"glob":           {"pattern", `a name, or a pattern of * and ?`, checkGlob},
 	"value":          {"pattern", `a value, or a pattern of * and ?`, checkValue},
 	"verb":           {"verb", `neutral verbs, or "*"`, checkVerb},
@@ -175,6 +178,13 @@ func cutPort(text string) (host, port string, ok bool) {
 		return "", "", false
 	}
 	return text[:i], text[i+1:], true
+}
+
+func checkDuration(text string) []problem {
+	if d, err := time.ParseDuration(text); err != nil || d <= 0 {
+		return wrong("%q is no duration: a number with ms, s, m or h, such as 90m or 24h", text)
+	}
+	return nil
 }
 
 func checkGlob(text string) []problem {

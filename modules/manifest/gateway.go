@@ -23,13 +23,15 @@ type Gateway struct {
 type GatewaySpec struct {
 	Suffix      string `yaml:"suffix" format:"domain" default:"isthmus.internal" doc:"The DNS suffix of all names that the gateways give."`
 	TrustDomain string `yaml:"trustDomain" format:"domain" derived:"<name>.<suffix>" doc:"The SPIFFE trust domain of this gateway's certificate."`
-	StateDir    string `yaml:"stateDir" format:"path" default:"/var/lib/isthmus" doc:"Where state that outlives the process is kept."`
+	StateDir    string `yaml:"stateDir" format:"path" default:"/var/lib/isthmus" doc:"Where logs are kept, and state that outlives the process unless state says otherwise."`
 	RunDir      string `yaml:"runDir" format:"path" default:"/run/isthmus" doc:"Where Unix sockets are made."`
 
 	Orchestrator Orchestrator `yaml:"orchestrator" required:"true" doc:"The cluster that this gateway stands for."`
 	Listeners    Listeners    `yaml:"listeners" doc:"Where the gateway listens."`
+	Trust        Trust        `yaml:"trust" doc:"Who vouches for this gateway, and how long its certificates live."`
 	Envoy        Envoy        `yaml:"envoy" doc:"The Envoy that the gateway starts and supervises with --envoy."`
 	Audit        Audit        `yaml:"audit" doc:"Where decisions are recorded."`
+	State        State        `yaml:"state" doc:"Where state that outlives the process is kept."`
 	Tracing      Tracing      `yaml:"tracing" doc:"Where traces go. Left out, no traces are made."`
 }
 
@@ -68,6 +70,38 @@ type Listeners struct {
 	Peer  netip.AddrPort `yaml:"peer" format:"listen" default:"0.0.0.0:15443" doc:"For peers: mutual TLS, the only way in from outside."`
 	HTTP  netip.AddrPort `yaml:"http" format:"listen" default:"127.0.0.1:15080" doc:"For this cluster's own callers: HTTP to services and containers of peers, by name."`
 	Admin netip.AddrPort `yaml:"admin" format:"listen" default:"127.0.0.1:15000" doc:"For the admin: metrics, health, the dashboard. Keep it on loopback."`
+}
+
+// AuthorityKind is where a gateway's certificates come from.
+type AuthorityKind string
+
+// The kinds of authority.
+const (
+	AuthorityOwn    AuthorityKind = "own"
+	AuthorityFiles  AuthorityKind = "files"
+	AuthoritySecret AuthorityKind = "secret"
+)
+
+// Trust says who vouches for a gateway. Only the part of its authority may be written.
+type Trust struct {
+	Authority   AuthorityKind `yaml:"authority" values:"own|files|secret" default:"own" doc:"own is a certificate authority that isthmus trust init makes. files and secret are what you supply, in cert-manager's layout: the certificate of an issuing authority, from which the gateway's are issued, or the gateway's certificate itself. It is followed, and a change is in force within seconds."`
+	Files       TrustFiles    `yaml:"files" doc:"Only with authority files."`
+	Secret      TrustSecret   `yaml:"secret" doc:"Only with authority secret, on Kubernetes: keys tls.crt, tls.key and ca.crt."`
+	Lifetime    string        `yaml:"lifetime" format:"duration" default:"24h" doc:"How long a certificate lives that the gateway is issued: 10m to 8760h."`
+	RenewBefore string        `yaml:"renewBefore" format:"duration" derived:"a third of lifetime" doc:"How long before its end a certificate is renewed. Less than lifetime."`
+}
+
+// TrustFiles are PEM files.
+type TrustFiles struct {
+	CAFile   string `yaml:"caFile" format:"path" doc:"The roots, which peers trust. Required with authority files."`
+	CertFile string `yaml:"certFile" format:"path" doc:"The certificate, then those between it and a root. Required with authority files."`
+	KeyFile  string `yaml:"keyFile" format:"path" doc:"Its private key, not encrypted. Required with authority files."`
+}
+
+// TrustSecret is a Secret of the gateway's own Kubernetes cluster.
+type TrustSecret struct {
+	Namespace string `yaml:"namespace" format:"label" doc:"The Secret's namespace. Required with authority secret."`
+	Name      string `yaml:"name" format:"domain" doc:"The Secret's name. Required with authority secret."`
 }
 
 // Envoy is the Envoy process of a gateway.

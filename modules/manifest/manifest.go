@@ -30,6 +30,7 @@ type Set struct {
 
 	gateways []Gateway
 	paths    []string
+	more     func() []Source
 	digest   string
 }
 
@@ -40,13 +41,25 @@ type Source struct {
 }
 
 // Load reads files and, in folders, every *.yaml and *.yml file. Its error is Issues, all that were found.
-func Load(paths ...string) (*Set, error) {
-	sources, issues := read(paths)
+func Load(paths ...string) (*Set, error) { return LoadWith(nil, paths...) }
+
+// LoadWith does what Load does, with documents that are kept elsewhere: more gives them, whenever the files are looked
+// at. Its names must not be those of files.
+func LoadWith(more func() []Source, paths ...string) (*Set, error) {
+	sources, issues := readWith(more, paths)
 	set, err := parse(sources, issues)
 	if set != nil {
-		set.paths, set.digest = slices.Clone(paths), digest(sources, issues)
+		set.paths, set.more, set.digest = slices.Clone(paths), more, digest(sources, issues)
 	}
 	return set, err
+}
+
+func readWith(more func() []Source, paths []string) ([]Source, Issues) {
+	sources, issues := read(paths)
+	if more != nil {
+		sources = append(sources, more()...)
+	}
+	return sources, issues
 }
 
 // Parse reads documents from memory. Its error is Issues, all that were found.

@@ -18,6 +18,8 @@ func validate(set *Set, sources []Source, issues *Issues) {
 	derive(set)
 	if len(set.gateways) > 0 {
 		validateOrchestrator(set.Gateway, issues)
+		validateAuthority(set.Gateway, issues)
+		validateState(&set.Gateway, issues)
 		if !set.Gateway.Spec.Listeners.Admin.Addr().IsLoopback() && set.Gateway.Spec.Listeners.Admin.IsValid() {
 			set.Warnings.add(set.Gateway.At("spec.listeners.admin"), "spec.listeners.admin",
 				"%s is no loopback address: whoever reaches it reads metrics and state", set.Gateway.Spec.Listeners.Admin)

@@ -30,7 +30,7 @@ func watch(ctx context.Context, current *Set, interval time.Duration, wake <-cha
 		case <-wake:
 			woken = true
 		}
-		sources, issues := read(current.paths)
+		sources, issues := readWith(current.more, current.paths)
 		if woken {
 			f.pending = digest(sources, issues) // this once counts as twice
 		}
@@ -48,6 +48,7 @@ func watch(ctx context.Context, current *Set, interval time.Duration, wake <-cha
 // follower tells what is new in what it is shown.
 type follower struct {
 	paths   []string
+	more    func() []Source
 	judged  string // digest of the content that was last judged
 	pending string // digest of a content that was seen once
 	hash    string // of the last valid set
@@ -55,7 +56,7 @@ type follower struct {
 }
 
 func newFollower(current *Set) *follower {
-	return &follower{paths: current.paths, judged: current.digest, hash: current.Hash()}
+	return &follower{paths: current.paths, more: current.more, judged: current.digest, hash: current.Hash()}
 }
 
 // unsettled tells whether a new content was seen once.
@@ -76,7 +77,7 @@ func (f *follower) look(sources []Source, issues Issues) (*Set, error) {
 		f.failed = true
 		return nil, err
 	}
-	set.paths, set.digest = f.paths, now
+	set.paths, set.more, set.digest = f.paths, f.more, now
 	hash := set.Hash()
 	if hash == f.hash && !f.failed {
 		return nil, nil

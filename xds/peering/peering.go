@@ -4,6 +4,7 @@
 package peering
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -60,6 +61,28 @@ type Configuration struct {
 	Features         []string      `json:"features,omitempty"`
 	CatalogueVersion string        `json:"catalogueVersion,omitempty"`
 	GatewayAddresses []string      `json:"gatewayAddresses,omitempty"`
+	// Bundle is the trust bundle that the receiver is to take. Once taken it is kept by package trust, not here.
+	Bundle SignedBundle `json:"-"`
+	// Trusts are the fingerprints of the receiver's authorities that this gateway's Envoy accepts now.
+	Trusts []string `json:"trusts,omitempty"`
+}
+
+// FeatureTrustBundle is offered by a gateway that takes its peers' changed trust bundles over the link.
+const FeatureTrustBundle = "trust-bundle"
+
+// SignedBundle is a trust bundle as it travels between gateways; the zero one is none. Package trust makes it and
+// judges it.
+type SignedBundle struct {
+	Text      string
+	Signature []byte
+	// Signers are certificates (DER) from the one whose key signed up to one that the receiver trusts already; none where
+	// that one signed itself.
+	Signers [][]byte
+}
+
+// Same tells whether two are equal.
+func (b SignedBundle) Same(c SignedBundle) bool {
+	return b.Text == c.Text && bytes.Equal(b.Signature, c.Signature) && slices.EqualFunc(b.Signers, c.Signers, bytes.Equal)
 }
 
 // Same tells whether two configurations say the same, whatever their revisions.
@@ -68,7 +91,8 @@ func (c Configuration) Same(d Configuration) bool {
 		c.CatalogueVersion == d.CatalogueVersion && c.Orchestrator.Type == d.Orchestrator.Type &&
 		c.Orchestrator.Version == d.Orchestrator.Version &&
 		slices.Equal(c.Orchestrator.APIVersions, d.Orchestrator.APIVersions) &&
-		slices.Equal(c.Features, d.Features) && slices.Equal(c.GatewayAddresses, d.GatewayAddresses)
+		slices.Equal(c.Features, d.Features) && slices.Equal(c.GatewayAddresses, d.GatewayAddresses) &&
+		c.Bundle.Same(d.Bundle) && slices.Equal(c.Trusts, d.Trusts)
 }
 
 // SameGateway is Same, but for the catalogue.

@@ -196,6 +196,13 @@ func (s *Server) Status() Status {
 	return status
 }
 
+// rejected tells whether the last push of secrets was refused.
+func (o *observer) rejected() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.types[resourcev3.SecretType].Rejected
+}
+
 // Refusal is what Envoy said when it last refused a listener of this name, since the given time; "" if it did not.
 func (s *Server) Refusal(listener string, since time.Time) string {
 	o := s.observer

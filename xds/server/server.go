@@ -51,6 +51,12 @@ func (s *Server) Set(next *snapshot.Snapshot) {
 	}
 }
 
+// Took tells whether every Envoy, of which there is one at least, has taken the secrets and all else of the snapshot of
+// that version.
+func (s *Server) Took(version string) bool {
+	return !s.observer.rejected() && s.store.tookAll(version)
+}
+
 // Serve answers on the listener until the context is done.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	// Only listeners and clusters are asked for wholesale. An empty first request of another type asks for nothing.

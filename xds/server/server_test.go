@@ -441,3 +441,45 @@ func await(t *testing.T, condition func() error) {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
+
+// What a snapshot holds is taken when every Envoy has told so, secrets included.
+func TestTook(t *testing.T) {
+	t.Parallel()
+	s, socket := start(t)
+	m := model()
+	first := build(t, m)
+	s.Set(first)
+	if s.Took(first.Version) {
+		t.Error("taken without an Envoy")
+	}
+	c := connect(t, socket)
+	c.subscribe()
+	took := func(version string, want bool) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); s.Took(version) != want; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("taken: %v", !want)
+			}
+		}
+	}
+	took(first.Version, true)
+	m.Identity.Certificate = append([]byte(nil), append(m.Identity.Certificate, '\n')...)
+	second := build(t, m)
+	s.Set(second)
+	push := c.peek()
+	if s.Took(second.Version) || s.Took(first.Version) {
+		t.Error("taken before Envoy said so")
+	}
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: push.GetTypeUrl(), ResponseNonce: push.GetNonce(),
+		ErrorDetail: &statuspb.Status{Message: "no certificate"}})
+	time.Sleep(100 * time.Millisecond)
+	if s.Took(second.Version) {
+		t.Error("what Envoy refused counts as taken")
+	}
+	s.Set(first)
+	c.next()
+	took(first.Version, true)
+	if s.Took(second.Version) {
+		t.Error("what is served no more counts as taken")
+	}
+}

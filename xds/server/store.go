@@ -152,6 +152,24 @@ func (s *store) advance() {
 	s.enter(s.stage + 1)
 }
 
+// tookAll tells whether a snapshot is what is served, and every stream, of which there is one at least, has all of it.
+func (s *store) tookAll(version string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil || s.next.Version != version || s.stage != settled {
+		return false
+	}
+	streams := s.streams()
+	for stream := range streams {
+		for _, typeURL := range snapshot.Types {
+			if !s.took(stream, typeURL) {
+				return false
+			}
+		}
+	}
+	return len(streams) > 0
+}
+
 // streams are the ones that are there: those that wait for clusters, or were just answered and will wait again.
 func (s *store) streams() map[chan cachev3.DeltaResponse]struct{} {
 	streams := map[chan cachev3.DeltaResponse]struct{}{}

@@ -8,22 +8,23 @@ import (
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/state/file"
 )
 
 func TestAccesses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	changes := 0
-	a, err := openAccesses(dir, func() { changes++ })
+	a, err := openAccesses(t.Context(), file.Open(file.Config{Dir: dir}), func() { changes++ })
 	if err != nil || len(a.list()) != 0 {
 		t.Fatalf("%v, %v", a, err)
 	}
 	db := AccessState{Listen: "127.0.0.1:15432", Peer: "east", Target: "db-0.shop", Port: 5432}
-	opened, err := a.open(db)
+	opened, err := a.open(t.Context(), db)
 	if err != nil || opened.Name != "15432" || changes != 1 {
 		t.Fatalf("%+v, %v, %d changes", opened, err, changes)
 	}
-	if again, err := a.open(db); err != nil || again != opened || changes != 1 {
+	if again, err := a.open(t.Context(), db); err != nil || again != opened || changes != 1 {
 		t.Errorf("the same again: %+v, %v, %d changes", again, err, changes)
 	}
 	for _, other := range []AccessState{
@@ -32,12 +33,12 @@ func TestAccesses(t *testing.T) {
 		{Listen: "0.0.0.0:15432", Peer: "east", Target: "db-0.shop", Port: 5432},
 		{Listen: "127.0.0.1:15432", Peer: "east", Target: "db-0.shop", Port: 5432, NetworkMode: "host"},
 	} {
-		if _, err := a.open(other); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "isthmus access close 15432") {
+		if _, err := a.open(t.Context(), other); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "isthmus access close 15432") {
 			t.Errorf("%+v on a port that is taken: %v", other, err)
 		}
 	}
 	web := AccessState{Listen: "[::1]:10080", Peer: "east", Target: "web.shop", Port: 80}
-	if _, err := a.open(web); err != nil {
+	if _, err := a.open(t.Context(), web); err != nil {
 		t.Fatal(err)
 	}
 	list := a.list()
@@ -50,17 +51,17 @@ func TestAccesses(t *testing.T) {
 		t.Errorf("the file: %v, %v", info, err)
 	}
 
-	b, err := openAccesses(dir, func() {})
+	b, err := openAccesses(t.Context(), file.Open(file.Config{Dir: dir}), func() {})
 	if err != nil || !slices.Equal(b.list(), a.list()) || b.list()[0].Peer != "east" {
 		t.Errorf("opened again: %+v, %v", b.list(), err)
 	}
-	if err := b.close("15432"); err != nil {
+	if err := b.close(t.Context(), "15432"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.close("15432"); !fault.Is(err, fault.NotFound) {
+	if err := b.close(t.Context(), "15432"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("closed twice: %v", err)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+	if left, err := filepath.Glob(filepath.Join(dir, "[^.]*")); err != nil || len(left) != 1 {
 		t.Errorf("the folder holds %v, %v", left, err)
 	}
 }
@@ -68,12 +69,15 @@ func TestAccesses(t *testing.T) {
 // TestAccessesKept holds that what cannot be kept is not opened, and that a damaged file is not taken for an empty one.
 func TestAccessesKept(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "gone")
-	a, err := openAccesses(dir, func() { t.Error("a change that was not kept is told") })
+	dir := filepath.Join(t.TempDir(), "full")
+	a, err := openAccesses(t.Context(), file.Open(file.Config{Dir: dir}), func() { t.Error("a change that was not kept is told") })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.open(AccessState{Listen: "127.0.0.1:1", Peer: "east", Target: "db.shop", Port: 1}); err == nil || len(a.list()) != 0 {
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // in the folder's way
+		t.Fatal(err)
+	}
+	if _, err := a.open(t.Context(), AccessState{Listen: "127.0.0.1:1", Peer: "east", Target: "db.shop", Port: 1}); err == nil || len(a.list()) != 0 {
 		t.Errorf("opened without a folder: %v, %+v", err, a.list())
 	}
 	damaged := t.TempDir()
@@ -81,7 +85,7 @@ func TestAccessesKept(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(damaged, "accesses.json"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openAccesses(damaged, func() {}); err == nil || !strings.Contains(err.Error(), "is damaged (remove it") {
+		if _, err := openAccesses(t.Context(), file.Open(file.Config{Dir: damaged}), func() {}); err == nil || !strings.Contains(err.Error(), "is damaged (remove it") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -41,13 +42,14 @@ func (a *admin) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /accesses", a.openAccess)
 	mux.HandleFunc("DELETE /accesses/{name}", func(w http.ResponseWriter, r *http.Request) {
-		if err := a.gateway.accesses.close(r.PathValue("name")); err != nil {
+		if err := a.gateway.accesses.close(r.Context(), r.PathValue("name")); err != nil {
 			a.refuse(w, err)
 			return
 		}
 		a.write(w, http.StatusOK, struct{}{})
 	})
 	a.peering(mux)
+	a.trust(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, fault.New(fault.NotFound, "the admin interface has no %s", r.URL.Path))
 	})
@@ -104,11 +106,11 @@ func (a *admin) openAccess(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	before, begin := a.gateway.accesses.list(), time.Now()
-	opened, err := a.gateway.accesses.open(access)
+	opened, err := a.gateway.accesses.open(r.Context(), access)
 	if err == nil {
 		if err = a.gateway.listening(r.Context(), opened, begin); err != nil && !slices.Contains(before, opened) {
 			// What Envoy cannot listen on must not stand in the way of every later change.
-			err = errors.Join(err, a.gateway.accesses.close(opened.Name))
+			err = errors.Join(err, a.gateway.accesses.close(context.WithoutCancel(r.Context()), opened.Name))
 		}
 	}
 	if err != nil {

@@ -22,10 +22,10 @@ func (a *admin) peering(mux *http.ServeMux) {
 		if !a.read(w, r, "an invitation", &q) {
 			return
 		}
-		a.outcome(w)(a.gateway.invite(q))
+		a.outcome(w)(a.gateway.invite(r.Context(), q))
 	})
 	mux.HandleFunc("DELETE /invitations/{id}", func(w http.ResponseWriter, r *http.Request) {
-		i, err := a.gateway.invitations.Revoke(r.PathValue("id"))
+		i, err := a.gateway.invitations.Revoke(r.Context(), r.PathValue("id"))
 		if errors.Is(err, join.ErrNotFound) {
 			err = fault.New(fault.NotFound, "no invitation has the id %q; isthmus peer invitations shows them", r.PathValue("id"))
 		}

@@ -17,6 +17,16 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/snapshot"
 )
 
+// checkDocuments checks the documents with those of peers that joined, as far as the state can be read.
+func checkDocuments(ctx context.Context, w io.Writer, set *manifest.Set) error {
+	whole, err := loadDocuments(ctx, set.Paths())
+	if err == nil {
+		return check(ctx, w, whole)
+	}
+	fmt.Fprintf(w, "warning: peers that joined are left out: %v\n", err)
+	return check(ctx, w, set)
+}
+
 // check prints what a gateway with these documents would serve, as far as it is known without its orchestrator's objects,
 // and what is wrong with its rights there. It starts nothing and changes nothing.
 func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
@@ -30,23 +40,24 @@ func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
 	}
 	v := view{set: set, engine: engine, self: self, orchestrator: neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type),
 		ready: func(string) bool { return true }}
-	var bundles []trust.PeerBundle
-	authority, err := trust.Open(trustDir(set))
+	authority, err := storedAuthority(ctx, set, self)
 	switch {
 	case err == nil:
 		if v.pair, err = authority.Issue(time.Now(), time.Hour); err != nil {
 			return err
 		}
-		peers, err := trust.OpenPeers(trustDir(set), self)
+		home, err := openHome(set, "")
 		if err != nil {
 			return err
 		}
-		if bundles, err = peers.List(); err != nil {
-			return err
+		defer home.Close()
+		if v.bundles, err = trust.OpenPeers(home, self).List(); err != nil {
+			fmt.Fprintf(w, "warning: %v\n", err)
 		}
-		v.bundles = bundles
 	case errors.Is(err, os.ErrNotExist):
 		fmt.Fprintf(w, "warning: %s has no certificate authority; isthmus trust init makes it\n", trustDir(set))
+	case errors.Is(err, errInSecret):
+		fmt.Fprintf(w, "warning: %v\n", err)
 	default:
 		return err
 	}

@@ -109,8 +109,8 @@ func limitOf(l manifest.Limits, peer string) snapshot.Limit {
 // leaves a running Envoy as it is; after it a gateway whose orchestrator is away serves what it can.
 const syncPatience = 20 * time.Second
 
-// bundlePoll is how often imported trust bundles are looked for.
-const bundlePoll = 2 * time.Second
+// recompile is how often what changes with time alone is looked at, as an invitation that ends.
+const recompile = 2 * time.Second
 
 // keepCompiled compiles whenever something changed, until ctx ends.
 func (g *gateway) keepCompiled(ctx context.Context) error {
@@ -118,21 +118,15 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 	defer changes.Close()
 	patience := time.NewTimer(syncPatience)
 	defer patience.Stop()
-	poll := time.NewTicker(bundlePoll)
+	poll := time.NewTicker(recompile)
 	defer poll.Stop()
-	var bundles []trust.PeerBundle
 	var warned string
 	patient := true
 	var builder snapshot.Builder
 	for {
 		snap, catalogueChanged := g.catalogue.Changed()
-		fresh, err := g.bundles.List()
-		if err != nil {
-			g.log.Error("trust bundles cannot be read; the ones before stay", "err", err)
-		} else {
-			bundles = fresh
-		}
 		if pair := g.certificate(); (snap.Synced || !patient) && len(pair.CertificatePEM) > 0 {
+			bundles := *g.trustedBundles.Load()
 			model, untrusted := view{
 				set: g.set.Load(), engine: g.engine.Load(), self: g.self, pair: pair, bundles: bundles,
 				services: snap.Services, accesses: g.accesses.list(), upstream: g.target.Upstream(),
@@ -152,6 +146,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 				}
 				g.xds.Set(built)
 				g.departures.see(model.Peers)
+				g.compiled.Store(&compilation{version: built.Version, trusts: fingerprints(bundles)})
 			}
 			if err := g.node.SetLocal(g.configuration()); err != nil {
 				g.log.Error("peers could not be told of a change", "err", err)
@@ -171,6 +166,15 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// fingerprints are those of what is trusted of each peer.
+func fingerprints(bundles []trust.PeerBundle) map[string][]string {
+	all := make(map[string][]string, len(bundles))
+	for _, b := range bundles {
+		all[b.Peer] = b.Bundle.Fingerprints()
+	}
+	return all
 }
 
 // inSession tells whether requests may go to a peer: its isthmus may be away while its Envoy serves.

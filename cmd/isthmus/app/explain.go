@@ -102,7 +102,7 @@ func (o *explainOptions) explain(ctx context.Context) (*Explanation, error) {
 	case !manual && (o.body != "" || o.host != "" || len(o.headers) > 0):
 		return nil, errors.New("--body, --host and --header are of a request by --method and --path; a client makes its own")
 	}
-	set, err := loadDocuments(*o.config) // peers that joined ask as well
+	set, err := loadDocuments(ctx, *o.config) // peers that joined ask as well
 	if err != nil {
 		return nil, err
 	}

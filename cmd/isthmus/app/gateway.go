@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
 	"github.com/isthmus-mesh/isthmus/modules/policy"
+	"github.com/isthmus-mesh/isthmus/modules/state"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 	"github.com/isthmus-mesh/isthmus/xds/peering/join"
@@ -64,12 +65,12 @@ func gatewayCommand() *cobra.Command {
 			return fmt.Errorf("--log-level: %w", err)
 		}
 		options.config = *config
-		set, err := loadDocuments(options.config)
+		set, err := manifest.Load(options.config...)
 		if err != nil {
 			return err
 		}
 		if options.check {
-			return check(cmd.Context(), cmd.OutOrStdout(), set)
+			return checkDocuments(cmd.Context(), cmd.OutOrStdout(), set)
 		}
 		log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: &options.logLevel}))
 		log = log.With("cluster", set.Gateway.Metadata.Name)
@@ -91,8 +92,18 @@ type gateway struct {
 	engine      atomic.Pointer[policy.Engine]
 	rejected    atomic.Pointer[string] // the error of the documents as they are now; nil when they are in force
 	self        peering.Identity
-	authority   *trust.Authority
+	authority   atomic.Pointer[trust.Authority] // nil until the admin has supplied it
+	vault       *vault                          // holds the own authority
+	rotator     *trust.Rotator                  // nil where the admin supplies the authority
+	material    atomic.Pointer[string]          // why what the admin supplies is not in use; nil when it is
+	taken       trust.Material                  // in use; for followAuthority only
+	vouching    sync.Mutex                      // holds vouchAnew
+	sent        sync.Map                        // sentBundle, by peer
+	compiled    atomic.Pointer[compilation]
+	told        *compilation // of which peers were told; for keepTrust only
 	renewer     *trust.Renewer
+	home        state.Home
+	leader      *state.Singleton // of the replicas that share the home, one speaks with the peers
 	bundles     *trust.Peers
 	dialect     dialect.Dialect
 	target      dialect.Cluster
@@ -110,6 +121,8 @@ type gateway struct {
 	dirty       chan struct{} // a wish to compile again
 	reread      chan struct{} // a wish to read the documents again
 
+	trustedBundles atomic.Pointer[[]trust.PeerBundle] // as they were read last
+
 	pairMu sync.Mutex
 	pair   trust.Pair
 }
@@ -124,50 +137,51 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	if err := os.MkdirAll(spec.RunDir, 0o711); err != nil {
 		return nil, err
 	}
-	joined, err := openJoined(set)
+	replica, err := replicaName(spec.RunDir)
 	if err != nil {
 		return nil, err
 	}
-	if paths := set.Paths(); len(paths) > 0 && !slices.Contains(paths, joined.path) {
-		if set, err = loadDocuments(paths); err != nil { // the file was made just now, and is watched from here on
-			return nil, err
-		}
-	}
 	g := &gateway{
-		joined: joined, options: options, log: log, started: set, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
+		options: options, log: log, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
 		registry: prometheus.NewRegistry(), dirty: make(chan struct{}, 1), reread: make(chan struct{}, 1),
 		xds: server.New(server.Config{Log: log.With("part", "xds")}),
 	}
+	if g.home, err = awaitHome(ctx, set, replica, log); err != nil {
+		return nil, err
+	}
+	if g.joined, err = openJoined(ctx, g.home, g.readAgain); err != nil {
+		return nil, err
+	}
+	if set, err = g.joined.load(set.Paths()); err != nil {
+		return nil, err
+	}
+	g.started = set
+	g.leader = &state.Singleton{Lease: g.home.Lease("peering"), Log: log.With("part", "state")}
 	if g.self, err = identity(set); err != nil {
 		return nil, err
 	}
-	if g.authority, err = trust.Open(trustDir(set)); err != nil {
-		return nil, fmt.Errorf("%w (isthmus trust init makes the certificate authority)", err)
-	}
-	if g.authority.Identity() != g.self {
-		return nil, fmt.Errorf("the certificate authority in %s is of %s, the documents name %s", trustDir(set), g.authority.Identity(), g.self)
-	}
-	if g.bundles, err = trust.OpenPeers(trustDir(set), g.self); err != nil {
+	if g.vault, err = openVault(ctx, g.home, set, spec.RunDir); err != nil {
 		return nil, err
 	}
-	g.renewer = trust.NewRenewer(trust.RenewerConfig{Authority: g.authority})
+	g.bundles = trust.OpenPeers(g.home, g.self)
+	g.trustedBundles.Store(new([]trust.PeerBundle))
+	g.readBundles()
 	if err := g.connect(ctx, set); err != nil {
 		return nil, err
 	}
-	records, err := store.OpenFile(spec.StateDir)
-	if err != nil {
+	if err := g.openAuthority(ctx, set); err != nil {
 		return nil, err
 	}
 	if g.node, err = stream.NewNode(stream.Config{
-		Local: g.configuration(), Tracker: g.tracker, Store: records, Logger: log.With("part", "peering"),
+		Local: g.configuration(), Tracker: g.tracker, Store: store.New(g.home, g.leader.Number), Logger: log.With("part", "peering"),
 		EdgeSocket: g.socket(names.EdgeSocket), Suffix: spec.Suffix,
 	}); err != nil {
 		return nil, err
 	}
-	if g.accesses, err = openAccesses(spec.StateDir, g.touch); err != nil {
+	if g.accesses, err = openAccesses(ctx, g.home, g.touch); err != nil {
 		return nil, err
 	}
-	if g.invitations, err = join.OpenInvitations(spec.StateDir, g.touch); err != nil {
+	if g.invitations, err = join.OpenInvitations(ctx, g.home, g.touch); err != nil {
 		return nil, err
 	}
 	g.fronts, g.departures = newFronts(g), newDepartures(g)
@@ -282,8 +296,10 @@ func (g *gateway) unchangeable(set *manifest.Set) error {
 		{"spec.runDir", old.Spec.RunDir == now.Spec.RunDir},
 		{"spec.orchestrator", old.Spec.Orchestrator == now.Spec.Orchestrator},
 		{"spec.listeners.admin", old.Spec.Listeners.Admin == now.Spec.Listeners.Admin},
+		{"spec.trust", old.Spec.Trust == now.Spec.Trust},
 		{"spec.envoy", old.Spec.Envoy == now.Spec.Envoy},
 		{"spec.audit", old.Spec.Audit == now.Spec.Audit},
+		{"spec.state", reflect.DeepEqual(old.Spec.State, now.Spec.State)},
 		{"spec.tracing", old.Spec.Tracing == now.Spec.Tracing},
 	} {
 		if !f.same {
@@ -365,7 +381,10 @@ func (g *gateway) configuration() peering.Configuration {
 	c := peering.Configuration{
 		Identity: g.self, Software: version,
 		Orchestrator: peering.Orchestrator{Type: g.dialect.Orchestrator()},
-		Features:     []string{"service-query", "container-operation", "container-access"},
+		Features:     []string{"service-query", "container-operation", "container-access", peering.FeatureTrustBundle},
+	}
+	if authority := g.authority.Load(); authority != nil {
+		c.Bundle = authority.Signed()
 	}
 	if system := g.system.Load(); system != nil {
 		c.Orchestrator.Version = system.Version

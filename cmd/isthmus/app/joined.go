@@ -2,92 +2,102 @@ package app
 
 import (
 	"cmp"
-	"errors"
+	"context"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"log/slog"
 	"slices"
-	"sync"
 
-	"github.com/isthmus-mesh/isthmus/modules/durable"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/state"
 )
 
-// joinedPeers are the peers that joined by invitation: Peer documents like the admin's, in a file of the gateway's own.
+// joinedPeers are the peers that joined by invitation: Peer documents like the admin's, in the gateway's own state.
 type joinedPeers struct {
-	path string
-
-	mu    sync.Mutex
-	peers []manifest.Peer // sorted by name
+	place    string // where they are kept
+	document *state.Document[[]byte]
 }
 
-const joinedHead = "# Peers that joined by invitation. The gateway writes this file: use isthmus peer.\n"
+var joinedKind = state.Kind{Name: "joined", File: "joined.yaml"}
 
-// joinedFile is where they are kept.
-func joinedFile(set *manifest.Set) string {
-	return filepath.Join(set.Gateway.Spec.StateDir, "joined.yaml")
+const joinedHead = "# Peers that joined by invitation. The gateway writes this: use isthmus peer.\n"
+
+// openJoined reads them; changed is called after each change.
+func openJoined(ctx context.Context, home state.Store, changed func()) (*joinedPeers, error) {
+	asItIs := func(text []byte) ([]byte, error) { return text, nil }
+	document, err := state.OpenDocument(ctx, state.DocumentConfig[[]byte]{Store: home, Key: joinedKind.Only(),
+		Encode: asItIs, Decode: asItIs, Changed: changed})
+	if err != nil {
+		return nil, fmt.Errorf("peers that joined: %w", err)
+	}
+	return &joinedPeers{place: home.Place(joinedKind.Only()), document: document}, nil
 }
 
-// loadDocuments reads the admin's documents and those of peers that joined.
-func loadDocuments(paths []string) (*manifest.Set, error) {
+// load reads the admin's documents, and with them those of peers that joined.
+func (j *joinedPeers) load(paths []string) (*manifest.Set, error) {
+	return manifest.LoadWith(func() []manifest.Source {
+		if text := j.document.Value(); len(text) > 0 && !slices.Contains(paths, j.place) {
+			return []manifest.Source{{Name: j.place, Data: text}}
+		}
+		return nil
+	}, paths...)
+}
+
+// loadDocuments reads the documents of a gateway, those of peers that joined as well, for a command.
+func loadDocuments(ctx context.Context, paths []string) (*manifest.Set, error) {
 	set, err := manifest.Load(paths...)
 	if err != nil {
 		return nil, err
 	}
-	file := joinedFile(set)
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) || slices.Contains(paths, file) {
-		return set, nil
+	home, err := openHome(set, "")
+	if err != nil {
+		return nil, err
 	}
-	return manifest.Load(append(slices.Clone(paths), file)...)
+	defer home.Close()
+	joined, err := openJoined(ctx, home, nil)
+	if err != nil {
+		return nil, err
+	}
+	return joined.load(paths)
 }
 
-// openJoined makes the file where there is none, so that it is watched from the beginning.
-func openJoined(set *manifest.Set) (*joinedPeers, error) {
-	j := &joinedPeers{path: joinedFile(set)}
-	for _, p := range set.Peers {
-		if j.holds(p) {
-			j.peers = append(j.peers, p)
-		}
-	}
-	if _, err := os.Stat(j.path); errors.Is(err, fs.ErrNotExist) {
-		if err := durable.Replace(j.path, []byte(joinedHead), 0o600); err != nil {
-			return nil, fmt.Errorf("peers that joined: %w", err)
-		}
-	}
-	return j, nil
-}
+// follow takes in what other replicas change, until ctx ends.
+func (j *joinedPeers) follow(ctx context.Context, log *slog.Logger) { j.document.Follow(ctx, log) }
 
 // holds tells whether a peer's document is here and not among the admin's.
-func (j *joinedPeers) holds(p manifest.Peer) bool { return p.Position().File == j.path }
+func (j *joinedPeers) holds(p manifest.Peer) bool { return p.Position().File == j.place }
 
 // put adds a peer or changes it.
-func (j *joinedPeers) put(p manifest.Peer) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	peers := append(without(j.peers, p.Metadata.Name), p)
-	slices.SortFunc(peers, func(a, b manifest.Peer) int { return cmp.Compare(a.Metadata.Name, b.Metadata.Name) })
-	return j.save(peers)
+func (j *joinedPeers) put(ctx context.Context, p manifest.Peer) error {
+	return j.change(ctx, func(peers []manifest.Peer) []manifest.Peer {
+		peers = append(without(peers, p.Metadata.Name), p)
+		slices.SortFunc(peers, func(a, b manifest.Peer) int { return cmp.Compare(a.Metadata.Name, b.Metadata.Name) })
+		return peers
+	})
 }
 
-func (j *joinedPeers) remove(name string) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.save(without(j.peers, name))
+func (j *joinedPeers) remove(ctx context.Context, name string) error {
+	return j.change(ctx, func(peers []manifest.Peer) []manifest.Peer { return without(peers, name) })
 }
 
 func without(peers []manifest.Peer, name string) []manifest.Peer {
 	return slices.DeleteFunc(slices.Clone(peers), func(p manifest.Peer) bool { return p.Metadata.Name == name })
 }
 
-func (j *joinedPeers) save(peers []manifest.Peer) error {
-	text, err := (&manifest.Set{Peers: peers}).Marshal()
-	if err == nil {
-		err = durable.Replace(j.path, append([]byte(joinedHead), text...), 0o600)
-	}
+// change changes the peers by what they are in the state.
+func (j *joinedPeers) change(ctx context.Context, change func([]manifest.Peer) []manifest.Peer) error {
+	err := j.document.Update(ctx, func(text []byte) ([]byte, error) {
+		var peers []manifest.Peer
+		if len(text) > 0 {
+			var err error
+			if peers, err = manifest.ParsePeers(manifest.Source{Name: j.place, Data: text}); err != nil {
+				return nil, err
+			}
+		}
+		text, err := (&manifest.Set{Peers: change(peers)}).Marshal()
+		return append([]byte(joinedHead), text...), err
+	})
 	if err != nil {
 		return fmt.Errorf("peers that joined: %w", err)
 	}
-	j.peers = peers
 	return nil
 }

@@ -39,8 +39,19 @@ type JoinRequest struct {
 // maxInvitation is how long an invitation may be open: a token that lies about for days is found by somebody.
 const maxInvitation = 24 * time.Hour
 
+// errNoAuthority is of what needs the gateway's authority before the admin has supplied it.
+var errNoAuthority = fault.New(fault.Unavailable, "the gateway has no certificate yet (spec.trust); isthmus trust show says why")
+
+// selfBundle is what peers of this gateway are to trust.
+func (g *gateway) selfBundle() trust.Bundle {
+	if authority := g.authority.Load(); authority != nil {
+		return authority.Export()
+	}
+	return trust.Bundle{}
+}
+
 // invite makes an invitation.
-func (g *gateway) invite(q InvitationRequest) (InvitationState, error) {
+func (g *gateway) invite(ctx context.Context, q InvitationRequest) (InvitationState, error) {
 	life, err := time.ParseDuration(q.Expires)
 	if err != nil || life < time.Second || life > maxInvitation {
 		return InvitationState{}, fault.New(fault.Invalid, "--expires %q is not a duration from 1s to %s, as 15m", q.Expires, maxInvitation)
@@ -66,12 +77,16 @@ func (g *gateway) invite(q InvitationRequest) (InvitationState, error) {
 	} else if err := dialAddress(address); err != nil {
 		return InvitationState{}, err
 	}
-	invitation, secret, err := g.invitations.Create(q.For, life)
+	authority := g.authority.Load()
+	if authority == nil {
+		return InvitationState{}, errNoAuthority
+	}
+	invitation, secret, err := g.invitations.Create(ctx, q.For, life)
 	if err != nil {
 		return InvitationState{}, err
 	}
 	token, err := join.Token{
-		Address: address, Suffix: set.Gateway.Spec.Suffix, Identity: g.self, Fingerprint: g.authority.Fingerprint(),
+		Address: address, Suffix: set.Gateway.Spec.Suffix, Identity: g.self, Fingerprint: authority.Fingerprint(),
 		Invitation: invitation.ID, Secret: secret, Expires: invitation.Expires,
 	}.Encode()
 	if err != nil {
@@ -100,10 +115,7 @@ func dialAddress(address string) error {
 
 // trusted are the fingerprints of the authorities that peers are trusted by, by the peers' names.
 func (g *gateway) trusted() map[string]string {
-	bundles, err := g.bundles.List()
-	if err != nil {
-		g.log.Error("trust bundles cannot be read", "err", err)
-	}
+	bundles := g.readBundles()
 	trusted := make(map[string]string, len(bundles))
 	for _, b := range bundles {
 		trusted[b.Peer] = b.Bundle.Fingerprint
@@ -111,13 +123,24 @@ func (g *gateway) trusted() map[string]string {
 	return trusted
 }
 
+// readBundles takes in the bundles as they are in the state now. While those cannot be read, the ones before stay.
+func (g *gateway) readBundles() []trust.PeerBundle {
+	bundles, err := g.bundles.List()
+	if err != nil {
+		g.log.Error("trust bundles cannot be read; the ones before stay", "err", err)
+		return *g.trustedBundles.Load()
+	}
+	g.trustedBundles.Store(&bundles)
+	return bundles
+}
+
 // admit makes a peer of a gateway that redeemed an invitation.
-func (g *gateway) admit(_ context.Context, j join.Joiner) error {
-	return g.befriend(j.Bundle, j.Addresses)
+func (g *gateway) admit(ctx context.Context, j join.Joiner) error {
+	return g.befriend(ctx, j.Bundle, j.Addresses)
 }
 
 // befriend trusts a gateway's bundle and writes its document, unless the admin wrote one.
-func (g *gateway) befriend(bundle trust.Bundle, addresses []string) error {
+func (g *gateway) befriend(ctx context.Context, bundle trust.Bundle, addresses []string) error {
 	id := bundle.Identity
 	if known := g.trusted()[id.Cluster]; known != "" && known != bundle.Fingerprint {
 		return join.Reject(errors.New("a peer of this name is trusted already, by another certificate authority; its admin would have to remove it first"))
@@ -129,10 +152,11 @@ func (g *gateway) befriend(bundle trust.Bundle, addresses []string) error {
 	if err := g.bundles.Import(id.Cluster, bundle); err != nil {
 		return err
 	}
+	g.readBundles()
 	if !declared || g.joined.holds(p) {
 		p.Metadata.Name = id.Cluster
 		p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, addresses
-		if err := g.joined.put(p); err != nil {
+		if err := g.joined.put(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -158,7 +182,11 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 		return "", fault.New(fault.Conflict, "%s is trusted already, by another certificate authority (isthmus peer remove %s ends that)",
 			token.Identity.Cluster, token.Identity.Cluster)
 	}
-	bundle, err := join.Redeem(ctx, token, g.authority.Export(), q.Addresses)
+	authority := g.authority.Load()
+	if authority == nil {
+		return "", errNoAuthority
+	}
+	bundle, err := join.Redeem(ctx, token, authority.Export(), q.Addresses)
 	var refusal *join.Refusal
 	switch {
 	case errors.As(err, &refusal):
@@ -166,7 +194,7 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 	case err != nil:
 		return "", fault.Wrap(fault.Unavailable, err, "%v", err)
 	}
-	if err := g.befriend(bundle, []string{token.Address}); err != nil {
+	if err := g.befriend(ctx, bundle, []string{token.Address}); err != nil {
 		return "", fault.Wrap(fault.Internal, err, "%s trusts this gateway now, but not the other way round: %v", token.Identity.Cluster, err)
 	}
 	return token.Identity.Cluster, nil
@@ -191,7 +219,7 @@ func (g *gateway) suspend(ctx context.Context, name string, suspended bool) erro
 		return err
 	}
 	p.Spec.Suspended = suspended
-	if err := g.joined.put(p); err != nil {
+	if err := g.joined.put(ctx, p); err != nil {
 		return err
 	}
 	g.readAgain()
@@ -211,8 +239,10 @@ func (g *gateway) part(ctx context.Context, name string) error {
 		if err := g.bundles.Remove(name); err != nil {
 			return err
 		}
+		g.readBundles()
+		g.touch()
 	}
-	if err := g.joined.remove(name); err != nil {
+	if err := g.joined.remove(ctx, name); err != nil {
 		return err
 	}
 	g.readAgain()

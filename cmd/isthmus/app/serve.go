@@ -33,6 +33,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering/join"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
 
 const (
@@ -93,6 +94,8 @@ func (g *gateway) run(ctx context.Context) error {
 		return err
 	}
 	group.Go(func() error { return g.renew(serving) })
+	group.Go(func() error { return g.followAuthority(serving) })
+	group.Go(func() error { return g.keepTrust(serving) })
 	group.Go(func() error { return g.watchSystem(serving) })
 	group.Go(func() error {
 		return envoy.Rotation{RunDir: spec.RunDir, Path: accessLog(spec), MaxSize: int64(spec.Audit.MaxSize) << 20,
@@ -104,11 +107,7 @@ func (g *gateway) run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error { return ignoreCancelled(g.target.Services(serving, g.catalogue.Publish)) })
-	if reaper, ok := g.target.(dialect.Reaper); ok {
-		group.Go(func() error {
-			return ignoreCancelled(reaper.Reap(serving, func() []string { return g.set.Load().PeerNames() }))
-		})
-	}
+	g.followState(serving, group)
 	envoyEnded, stopEnvoy, err := g.supervise(serving, group)
 	if err != nil {
 		return err
@@ -133,7 +132,7 @@ func (g *gateway) run(ctx context.Context) error {
 	stopServing()
 	errs := []error{group.Wait()}
 	bridge.Close()
-	errs = append(errs, observer.Shutdown(end), g.target.Close())
+	errs = append(errs, observer.Shutdown(end), g.target.Close(), g.home.Close())
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -167,7 +166,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	decider.Register(grpcServer)
 
 	sockets := map[string]net.Listener{}
-	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.PeeringSocket, names.JoinSocket, names.ALSSocket} {
+	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.JoinSocket, names.ALSSocket} {
 		listener, err := listen(serving, g.socket(name))
 		if err != nil {
 			return err
@@ -183,7 +182,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	bridgeServer.Protocols.SetUnencryptedHTTP2(true)
 
 	joinServer := &http.Server{ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, Protocols: new(http.Protocols), Handler: &join.Server{
-		Invitations: g.invitations, Self: g.authority.Export(), Accept: g.admit, Log: g.log.With("part", "join"),
+		Invitations: g.invitations, Self: g.selfBundle, Accept: g.admit, Log: g.log.With("part", "join"),
 	}}
 	joinServer.Protocols.SetUnencryptedHTTP2(true)
 
@@ -195,9 +194,51 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	serveHTTP(serving, group, bridgeServer, sockets[names.BridgeSocket])
 	serveHTTP(intake, group, joinServer, sockets[names.JoinSocket])
 	serveHTTP(serving, group, adminServer, adminListener)
-	group.Go(func() error { return g.node.Run(intake, sockets[names.PeeringSocket]) })
+	group.Go(func() error { return g.lead(intake) })
 	group.Go(func() error { return g.fronts.run(intake) })
 	return nil
+}
+
+// lead does what one replica at a time does, once this one has the lease: to speak with the peers, and to finish what
+// the orchestrator was left with. Until then Envoy finds nobody at the peering socket, and peers another replica.
+func (g *gateway) lead(ctx context.Context) error {
+	return ignoreCancelled(g.leader.Run(ctx, func(ctx context.Context) error {
+		g.takeRotation(ctx) // the replica before may have changed it a moment ago
+		listener, err := listen(ctx, g.socket(names.PeeringSocket))
+		if err != nil {
+			return err
+		}
+		group, ctx := errgroup.WithContext(ctx)
+		group.Go(func() error { return g.node.Run(ctx, listener) })
+		if reaper, ok := g.target.(dialect.Reaper); ok {
+			group.Go(func() error {
+				return ignoreCancelled(reaper.Reap(ctx, func() []string { return g.set.Load().PeerNames() }))
+			})
+		}
+		return group.Wait()
+	}))
+}
+
+// followState takes in what other replicas and commands change in the state, until ctx ends.
+func (g *gateway) followState(ctx context.Context, group *errgroup.Group) {
+	log := g.log.With("part", "state")
+	for _, follow := range []func(){
+		func() { g.joined.follow(ctx, log) },
+		func() { g.accesses.follow(ctx, log) },
+		func() { g.invitations.Follow(ctx, log) },
+		func() { g.home.Watch(ctx, authorityKind, func() { g.takeRotation(ctx) }) },
+		func() {
+			g.home.Watch(ctx, trust.Bundles, func() {
+				g.readBundles()
+				g.touch()
+			})
+		},
+	} {
+		group.Go(func() error {
+			follow()
+			return nil
+		})
+	}
 }
 
 // listen opens one of the Unix sockets that only our Envoy may reach. One that a dead process left behind is taken over,

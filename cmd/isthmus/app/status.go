@@ -17,14 +17,23 @@ func (g *gateway) unready() []string {
 	if !g.catalogue.Snapshot().Synced {
 		why = append(why, "the catalogue is not complete yet")
 	}
+	if problem := g.material.Load(); problem != nil && g.authority.Load() == nil {
+		why = append(why, "no certificate: "+*problem)
+	}
 	if len(g.xds.Status().Envoys) == 0 {
 		why = append(why, "no Envoy is connected")
+	}
+	if by := g.leader.Waiting(); by != "" {
+		why = append(why, "another replica acts, this one stands by: "+by)
 	}
 	return why
 }
 
 func (g *gateway) peerStates() []PeerState {
-	states, trusted := []PeerState{}, g.trusted()
+	states, trusted := []PeerState{}, map[string]string{}
+	for _, b := range *g.trustedBundles.Load() {
+		trusted[b.Peer] = b.Bundle.Fingerprint
+	}
 	for _, p := range g.set.Load().Peers {
 		state := PeerState{Name: p.Metadata.Name, State: "suspended", Declared: p.Position().File, Fingerprint: trusted[p.Metadata.Name]}
 		if status, ok := g.tracker.Peer(p.Metadata.Name); ok && !p.Spec.Suspended {

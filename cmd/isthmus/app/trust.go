@@ -32,7 +32,8 @@ func trustCommand() *cobra.Command {
 			"  west$ isthmus trust export --config west.yaml > west.bundle\n" +
 			"  east$ isthmus trust import --config east.yaml --peer west west.bundle\n\n" +
 			"and the same the other way round. A bundle holds no secret, yet whoever can change it on its way can become\n" +
-			"the peer: compare the fingerprints that both commands print.",
+			"the peer: compare the fingerprints that both commands print.\n\n" +
+			"show, renew and rotate ask the running gateway.",
 	}
 	config := configFlag(c)
 	c.AddCommand(&cobra.Command{
@@ -42,12 +43,21 @@ func trustCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authority, err := trust.Init(trustDir(set), set.Gateway.Spec.TrustDomain, set.Gateway.Metadata.Name)
-			if err != nil {
-				return err
+			if source := set.Gateway.Spec.Trust.Authority; source != manifest.AuthorityOwn {
+				return fmt.Errorf("spec.trust.authority is %s: the gateway makes no authority of its own", source)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\nfingerprint %s\n", authority.Identity(), authority.Fingerprint())
-			return nil
+			return withVault(cmd.Context(), set, func(own *vault) error {
+				var authority *trust.Authority
+				err := own.change(cmd.Context(), func() (err error) {
+					authority, err = trust.Init(own.dir, set.Gateway.Spec.TrustDomain, set.Gateway.Metadata.Name)
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s\nfingerprint %s\n", authority.Identity(), authority.Fingerprint())
+				return nil
+			})
 		},
 	}, &cobra.Command{
 		Use: "export", Short: "Print this gateway's trust bundle, for its peers", Args: cobra.NoArgs,
@@ -56,7 +66,11 @@ func trustCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authority, err := trust.Open(trustDir(set))
+			self, err := identity(set)
+			if err != nil {
+				return err
+			}
+			authority, err := storedAuthority(cmd.Context(), set, self)
 			if err != nil {
 				return err
 			}
@@ -67,13 +81,14 @@ func trustCommand() *cobra.Command {
 			_, err = cmd.OutOrStdout().Write(text)
 			return err
 		},
-	}, trustImportCommand(config), &cobra.Command{
+	}, trustImportCommand(config), trustShowCommand(), trustRenewCommand(), trustRotateCommand(), &cobra.Command{
 		Use: "list", Short: "List the peers whose bundles are trusted", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			peers, err := openPeers(*config)
+			peers, done, err := openPeers(*config)
 			if err != nil {
 				return err
 			}
+			defer done()
 			bundles, err := peers.List()
 			if err != nil {
 				return err
@@ -89,10 +104,11 @@ func trustCommand() *cobra.Command {
 	}, &cobra.Command{
 		Use: "remove PEER", Short: "Trust a peer's bundle no longer", Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			peers, err := openPeers(*config)
+			peers, done, err := openPeers(*config)
 			if err != nil {
 				return err
 			}
+			defer done()
 			return peers.Remove(args[0])
 		},
 	})
@@ -105,10 +121,11 @@ func trustImportCommand(config *[]string) *cobra.Command {
 	c := &cobra.Command{
 		Use: "import FILE", Short: "Trust a peer's bundle (FILE, or - for standard input)", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			peers, err := openPeers(*config)
+			peers, done, err := openPeers(*config)
 			if err != nil {
 				return err
 			}
+			defer done()
 			in := cmd.InOrStdin()
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
@@ -141,16 +158,21 @@ func trustImportCommand(config *[]string) *cobra.Command {
 	return c
 }
 
-func openPeers(config []string) (*trust.Peers, error) {
+// openPeers opens the bundles of a gateway; done closes what they are kept in.
+func openPeers(config []string) (peers *trust.Peers, done func() error, err error) {
 	set, err := manifest.Load(config...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	self, err := identity(set)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return trust.OpenPeers(trustDir(set), self)
+	home, err := openHome(set, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	return trust.OpenPeers(home, self), home.Close, nil
 }
 
 // configFlag is the flag of every command that reads documents.

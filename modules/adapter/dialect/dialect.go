@@ -103,6 +103,13 @@ type Reaper interface {
 	Reap(ctx context.Context, peers func() []string) error
 }
 
+// SecretWatcher is a cluster that keeps secrets which the gateway may read.
+type SecretWatcher interface {
+	// WatchSecret follows one secret until ctx ends: changed gets its data once it is known and whenever it differs, nil
+	// when it is not there. It reconnects by itself; changed is called from one goroutine.
+	WatchSecret(ctx context.Context, namespace, name string, changed func(data map[string][]byte)) error
+}
+
 // Connector opens an orchestrator.
 type Connector interface {
 	Connect(ctx context.Context, config Config) (Cluster, error)

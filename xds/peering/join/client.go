@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -71,7 +72,7 @@ func Redeem(ctx context.Context, t Token, self trust.Bundle, addresses []string)
 	if err != nil {
 		return trust.Bundle{}, fmt.Errorf("join: the gateway at %s: %w", t.Address, err)
 	}
-	if bundle.Identity != t.Identity || bundle.Fingerprint != t.Fingerprint {
+	if bundle.Identity != t.Identity || !slices.Contains(bundle.Fingerprints(), t.Fingerprint) {
 		return trust.Bundle{}, fmt.Errorf("join: the gateway at %s sent a bundle that is not the token's", t.Address)
 	}
 	return bundle, nil
@@ -83,19 +84,22 @@ func pinned(t Token, host string) *tls.Config {
 		MinVersion: tls.VersionTLS13, ServerName: host, NextProtos: []string{"http/1.1"},
 		InsecureSkipVerify: true, // names and authorities of the web mean nothing here; VerifyConnection checks
 		VerifyConnection: func(c tls.ConnectionState) error {
-			roots := x509.NewCertPool()
+			roots, between := x509.NewCertPool(), x509.NewCertPool()
 			found := false
-			for _, certificate := range c.PeerCertificates {
+			for _, certificate := range c.PeerCertificates[1:] {
 				if sum := sha256.Sum256(certificate.Raw); hex.EncodeToString(sum[:]) == t.Fingerprint {
 					roots.AddCert(certificate)
 					found = true
+				} else {
+					between.AddCert(certificate)
 				}
 			}
 			if !found {
-				return errors.New("it is not the one that made the token: its certificate authority has another fingerprint")
+				return errors.New("it is not the one that made the token: its certificate authority has another fingerprint " +
+					"(or was rotated since; then ask for another token)")
 			}
 			leaf := c.PeerCertificates[0]
-			if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+			if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
 				return fmt.Errorf("its certificate is not of the token's authority: %w", err)
 			}
 			if len(leaf.URIs) != 1 || leaf.URIs[0].String() != t.Identity.String() {

@@ -1,18 +1,18 @@
 package join
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/modules/durable"
+	"github.com/isthmus-mesh/isthmus/modules/state"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
@@ -73,102 +73,110 @@ func refuse(reason Reason, format string, args ...any) *Refusal {
 // kept is how long an invitation is remembered after it expired, so that its token is told apart from a foreign one.
 const kept = 7 * 24 * time.Hour
 
-// maxInvitations bounds the file; each is an admin's doing.
+// maxInvitations bounds the record; each is an admin's doing.
 const maxInvitations = 1000
 
-// Invitations are kept in one file, whole at any moment, readable by its owner alone.
-type Invitations struct {
-	path    string
-	now     func() time.Time
-	changed func()
+// Kind is the kind of state that invitations are.
+var Kind = state.Kind{Name: "invitations", File: "invitations.json", Secret: true}
 
-	mu  sync.Mutex
-	all []Invitation // sorted by time of creation
+// Invitations are kept in one record of the gateway's state, so that an invitation is used once, whichever replica it is
+// brought to.
+type Invitations struct {
+	document *state.Document[[]Invitation] // sorted by time of creation
+	now      func() time.Time
 }
 
 // OpenInvitations reads what was kept; changed is called after each change.
-func OpenInvitations(stateDir string, changed func()) (*Invitations, error) {
-	i := &Invitations{path: filepath.Join(stateDir, "invitations.json"), now: time.Now, changed: changed}
-	if err := durable.ReadJSON(i.path, &i.all); err != nil {
+func OpenInvitations(ctx context.Context, home state.Store, changed func()) (*Invitations, error) {
+	document, err := state.OpenDocument(ctx, state.DocumentConfig[[]Invitation]{Store: home, Key: Kind.Only(), Changed: changed})
+	if err != nil {
 		return nil, fmt.Errorf("invitations: %w", err)
 	}
-	return i, nil
+	return &Invitations{document: document, now: time.Now}, nil
 }
 
+// Follow takes in what other replicas change, until ctx ends.
+func (i *Invitations) Follow(ctx context.Context, log *slog.Logger) { i.document.Follow(ctx, log) }
+
 // Create makes an invitation for a cluster; the secret is nowhere but in its token.
-func (i *Invitations) Create(cluster string, life time.Duration) (invitation Invitation, secret string, err error) {
+func (i *Invitations) Create(ctx context.Context, cluster string, life time.Duration) (invitation Invitation, secret string, err error) {
 	random := make([]byte, 8+secretSize)
 	if _, err := rand.Read(random); err != nil {
 		return Invitation{}, "", fmt.Errorf("invitations: %w", err)
 	}
 	secret = hex.EncodeToString(random[8:])
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	now := i.now().UTC().Truncate(time.Second)
 	invitation = Invitation{
 		ID: hex.EncodeToString(random[:8]), For: cluster, Digest: digest(secret), Created: now, Expires: now.Add(life),
 	}
-	all := slices.DeleteFunc(slices.Clone(i.all), func(old Invitation) bool { return now.After(old.Expires.Add(kept)) })
-	if len(all) >= maxInvitations {
-		return Invitation{}, "", fmt.Errorf("invitations: there are %d already", len(all))
-	}
-	if err := i.save(append(all, invitation)); err != nil {
+	err = i.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		all = slices.DeleteFunc(all, func(old Invitation) bool { return now.After(old.Expires.Add(kept)) })
+		if len(all) >= maxInvitations {
+			return nil, fmt.Errorf("there are %d already", len(all))
+		}
+		return append(all, invitation), nil
+	})
+	if err != nil {
 		return Invitation{}, "", err
 	}
 	return invitation, secret, nil
 }
 
-// Redeem uses an invitation up for the gateway with this identity and authority, for good: the file says so before
+// Redeem uses an invitation up for the gateway with this identity and authority, for good: the state says so before
 // anything is trusted.
-func (i *Invitations) Redeem(id, secret string, by peering.Identity, fingerprint string) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	at := slices.IndexFunc(i.all, func(x Invitation) bool { return x.ID == id })
-	if at < 0 || subtle.ConstantTimeCompare([]byte(i.all[at].Digest), []byte(digest(secret))) != 1 {
-		return refuse(Unknown, "this gateway knows no such invitation: it was made elsewhere, or too long ago")
-	}
-	invitation, now := i.all[at], i.now()
+func (i *Invitations) Redeem(ctx context.Context, id, secret string, by peering.Identity, fingerprint string) error {
+	return i.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		at := slices.IndexFunc(all, func(x Invitation) bool { return x.ID == id })
+		if at < 0 || subtle.ConstantTimeCompare([]byte(all[at].Digest), []byte(digest(secret))) != 1 {
+			return nil, refuse(Unknown, "this gateway knows no such invitation: it was made elsewhere, or too long ago")
+		}
+		now := i.now()
+		if err := all[at].redeemable(by, fingerprint, now); err != nil {
+			return nil, err
+		}
+		if all[at].Used.IsZero() { // else it is the same gateway again
+			all[at].Used, all[at].UsedBy = now.UTC().Truncate(time.Second), fingerprint
+		}
+		return all, nil
+	})
+}
+
+// redeemable tells why an invitation is not good for a gateway whose secret is the right one.
+func (i Invitation) redeemable(by peering.Identity, fingerprint string, now time.Time) error {
 	switch {
-	case !invitation.Revoked.IsZero():
-		return refuse(Revoked, "the invitation was revoked at %s", invitation.Revoked.UTC().Format(time.RFC3339))
-	case !invitation.Used.IsZero() && invitation.UsedBy != fingerprint:
-		return refuse(Used, "the invitation was used at %s; it is good for one gateway", invitation.Used.UTC().Format(time.RFC3339))
-	case !now.Before(invitation.Expires):
-		return refuse(Expired, "the invitation expired at %s; ask for another", invitation.Expires.UTC().Format(time.RFC3339))
-	case invitation.For != by.Cluster:
+	case !i.Revoked.IsZero():
+		return refuse(Revoked, "the invitation was revoked at %s", i.Revoked.UTC().Format(time.RFC3339))
+	case !i.Used.IsZero() && i.UsedBy != fingerprint:
+		return refuse(Used, "the invitation was used at %s; it is good for one gateway", i.Used.UTC().Format(time.RFC3339))
+	case !now.Before(i.Expires):
+		return refuse(Expired, "the invitation expired at %s; ask for another", i.Expires.UTC().Format(time.RFC3339))
+	case i.For != by.Cluster:
 		return refuse(ForOther, "the invitation is for a cluster of another name than %q", by.Cluster)
-	case !invitation.Used.IsZero():
-		return nil // the same gateway again
 	}
-	all := slices.Clone(i.all)
-	all[at].Used, all[at].UsedBy = now.UTC().Truncate(time.Second), fingerprint
-	return i.save(all)
+	return nil
 }
 
 // ErrNotFound is of an invitation that is not there.
 var ErrNotFound = errors.New("no such invitation")
 
 // Revoke voids an invitation. What was used already stays: that is a peer, to be removed as one.
-func (i *Invitations) Revoke(id string) (Invitation, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	at := slices.IndexFunc(i.all, func(x Invitation) bool { return x.ID == id })
-	if at < 0 {
-		return Invitation{}, ErrNotFound
-	}
-	all := slices.Clone(i.all)
-	if all[at].Revoked.IsZero() {
-		all[at].Revoked = i.now().UTC().Truncate(time.Second)
-	}
-	return all[at], i.save(all)
+func (i *Invitations) Revoke(ctx context.Context, id string) (revoked Invitation, err error) {
+	err = i.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		at := slices.IndexFunc(all, func(x Invitation) bool { return x.ID == id })
+		if at < 0 {
+			return nil, ErrNotFound
+		}
+		if all[at].Revoked.IsZero() {
+			all[at].Revoked = i.now().UTC().Truncate(time.Second)
+		}
+		revoked = all[at]
+		return all, nil
+	})
+	return revoked, err
 }
 
 // List tells all that are remembered.
-func (i *Invitations) List() []Invitation {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return slices.Clone(i.all)
-}
+func (i *Invitations) List() []Invitation { return slices.Clone(i.document.Value()) }
 
 // AnyOpen tells whether some invitation is open.
 func (i *Invitations) AnyOpen() bool {
@@ -176,13 +184,14 @@ func (i *Invitations) AnyOpen() bool {
 	return slices.ContainsFunc(i.List(), func(x Invitation) bool { return x.Open(now) })
 }
 
-func (i *Invitations) save(all []Invitation) error {
-	if err := durable.WriteJSON(i.path, all); err != nil {
-		return fmt.Errorf("invitations: %w", err)
+// change changes the invitations by what they are in the state. A refusal is returned as it is.
+func (i *Invitations) change(ctx context.Context, change func([]Invitation) ([]Invitation, error)) error {
+	err := i.document.Update(ctx, func(all []Invitation) ([]Invitation, error) { return change(slices.Clone(all)) })
+	var refusal *Refusal
+	if err == nil || errors.As(err, &refusal) || errors.Is(err, ErrNotFound) {
+		return err
 	}
-	i.all = all
-	i.changed()
-	return nil
+	return fmt.Errorf("invitations: %w", err)
 }
 
 func digest(secret string) string {

@@ -12,10 +12,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules/state/file"
 	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/peering"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
 
@@ -43,7 +46,7 @@ func newInviting(t *testing.T) *inviting {
 	t.Helper()
 	e := &inviting{authority: authority(t, "east")}
 	var err error
-	if e.invitations, err = OpenInvitations(t.TempDir(), func() {}); err != nil {
+	if e.invitations, err = OpenInvitations(t.Context(), file.Open(file.Config{Dir: t.TempDir()}), func() {}); err != nil {
 		t.Fatal(err)
 	}
 	pair, err := e.authority.Issue(time.Now(), time.Hour)
@@ -55,7 +58,7 @@ func newInviting(t *testing.T) *inviting {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(&Server{
-		Invitations: e.invitations, Self: e.authority.Export(), Log: slog.New(slog.DiscardHandler),
+		Invitations: e.invitations, Self: e.authority.Export, Log: slog.New(slog.DiscardHandler),
 		Accept: func(_ context.Context, j Joiner) error {
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -76,7 +79,7 @@ func newInviting(t *testing.T) *inviting {
 
 func (e *inviting) token(t *testing.T, cluster string, life time.Duration) Token {
 	t.Helper()
-	invitation, secret, err := e.invitations.Create(cluster, life)
+	invitation, secret, err := e.invitations.Create(t.Context(), cluster, life)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +128,7 @@ func TestBadTokens(t *testing.T) {
 	t.Parallel()
 	e, other, west := newInviting(t), newInviting(t), authority(t, "west")
 	revoked := e.token(t, "west", time.Minute)
-	if _, err := e.invitations.Revoke(revoked.Invitation); err != nil {
+	if _, err := e.invitations.Revoke(t.Context(), revoked.Invitation); err != nil {
 		t.Fatal(err)
 	}
 	short := e.token(t, "west", time.Minute)
@@ -223,7 +226,7 @@ func TestOneOfMany(t *testing.T) {
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
 	e := newInviting(t)
-	s := &Server{Invitations: e.invitations, Self: e.authority.Export(), Log: slog.New(slog.DiscardHandler)}
+	s := &Server{Invitations: e.invitations, Self: e.authority.Export, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range []struct {
 		method, path, body string
 		want               int
@@ -246,12 +249,13 @@ func TestBadRequests(t *testing.T) {
 func TestInvitationsKept(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	home := file.Open(file.Config{Dir: dir})
 	changes := 0
-	i, err := OpenInvitations(dir, func() { changes++ })
+	i, err := OpenInvitations(t.Context(), home, func() { changes++ })
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, secret, err := i.Create("west", time.Hour)
+	a, secret, err := i.Create(t.Context(), "west", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +266,7 @@ func TestInvitationsKept(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "invitations.json")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	again, err := OpenInvitations(dir, func() {})
+	again, err := OpenInvitations(t.Context(), home, func() {})
 	if err != nil || len(again.List()) != 1 || again.List()[0] != a {
 		t.Fatalf("%v, %v", again, err)
 	}
@@ -273,19 +277,56 @@ func TestInvitationsKept(t *testing.T) {
 	if again.AnyOpen() || a.State(a.Expires) != "expired" {
 		t.Error("an expired invitation is open")
 	}
-	if _, err := again.Revoke("nosuch"); !errors.Is(err, ErrNotFound) {
+	if _, err := again.Revoke(t.Context(), "nosuch"); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 	// Much later it is forgotten.
 	again.now = func() time.Time { return a.Expires.Add(kept + time.Hour) }
-	if _, _, err := again.Create("north", time.Hour); err != nil || len(again.List()) != 1 || changes != 1 {
+	if _, _, err := again.Create(t.Context(), "north", time.Hour); err != nil || len(again.List()) != 1 || changes != 1 {
 		t.Errorf("%v, %v, %d changes", again.List(), err, changes)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "invitations.json"), []byte("[{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenInvitations(dir, func() {}); err == nil || !strings.Contains(err.Error(), "is damaged") {
+	if _, err := OpenInvitations(t.Context(), home, func() {}); err == nil || !strings.Contains(err.Error(), "is damaged") {
 		t.Error(err)
+	}
+}
+
+// Two replicas that share their state redeem a token once, for whichever gateway is the first.
+func TestRedeemedOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var replicas []*Invitations
+	for range 3 {
+		i, err := OpenInvitations(t.Context(), file.Open(file.Config{Dir: dir}), func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		replicas = append(replicas, i)
+	}
+	invitation, secret, err := replicas[0].Create(t.Context(), "west", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := peering.Identity{TrustDomain: "west.isthmus.internal", Cluster: "west"}
+	var group sync.WaitGroup
+	var won atomic.Int32
+	for n := range 9 {
+		group.Go(func() {
+			err := replicas[n%len(replicas)].Redeem(t.Context(), invitation.ID, secret, by, fmt.Sprint("authority ", n))
+			var refusal *Refusal
+			switch {
+			case err == nil:
+				won.Add(1)
+			case !errors.As(err, &refusal) || refusal.Reason != Used:
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	group.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d gateways have redeemed the token", won.Load())
 	}
 }
 

@@ -39,7 +39,7 @@ type Joiner struct {
 // Server redeems invitations.
 type Server struct {
 	Invitations *Invitations
-	Self        trust.Bundle
+	Self        func() trust.Bundle // as it is now
 	// Accept makes a peer of who redeemed an invitation. It is called again for one whose answer was lost.
 	Accept func(ctx context.Context, joiner Joiner) error
 	Log    *slog.Logger
@@ -73,7 +73,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, http.StatusInternalServerError, response{Message: "the inviting gateway failed; its log says why"})
 		return
 	}
-	text, err := s.Self.MarshalText()
+	text, err := s.Self().MarshalText()
 	if err != nil {
 		s.Log.Error("the trust bundle could not be written", "err", err)
 		s.answer(w, http.StatusInternalServerError, response{Message: "the inviting gateway failed; its log says why"})
@@ -88,13 +88,13 @@ func (s *Server) redeem(ctx context.Context, q request) (Joiner, error) {
 	if err != nil {
 		return Joiner{}, refuse(Rejected, "%v", err)
 	}
-	if bundle.Identity == s.Self.Identity {
+	if bundle.Identity == s.Self().Identity {
 		return Joiner{}, refuse(Rejected, "a gateway cannot join itself")
 	}
 	if err := dialable(q.Addresses); err != nil {
 		return Joiner{}, refuse(Rejected, "%v", err)
 	}
-	if err := s.Invitations.Redeem(q.Invitation, q.Secret, bundle.Identity, bundle.Fingerprint); err != nil {
+	if err := s.Invitations.Redeem(ctx, q.Invitation, q.Secret, bundle.Identity, bundle.Fingerprint); err != nil {
 		return Joiner{}, err
 	}
 	joiner := Joiner{Bundle: bundle, Addresses: q.Addresses}

@@ -1,5 +1,5 @@
-// Package store keeps what peers said, so that a gateway that was restarted knows them before they speak again. Store
-// is small because it has more than one home; storetest holds what each home must do.
+// Package store keeps what peers said, so that a gateway that was restarted knows them before they speak again. Records
+// keeps it in the gateway's state, whichever home that has; storetest holds what a Store must do.
 package store
 
 import (

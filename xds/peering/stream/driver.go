@@ -69,7 +69,7 @@ func newDriver(n *Node, p Peer, remembered *store.Record) (*driver, error) {
 	if remembered != nil {
 		said = &remembered.Configuration
 	}
-	d.state = session.New(n.boot, *n.local.Load(), said)
+	d.state = session.New(n.boot, n.localFor(p.Name), said)
 	if remembered != nil {
 		d.state.LastSeen = remembered.LastSeen
 	}
@@ -131,7 +131,7 @@ func (d *driver) run(ctx context.Context) {
 		case e := <-d.answers:
 			d.step(calls, e)
 		case <-d.changed:
-			d.step(calls, session.LocalChanged{Configuration: *d.node.local.Load()})
+			d.step(calls, session.LocalChanged{Configuration: d.node.localFor(d.peer.Name)})
 		case <-timer.C:
 			d.step(calls, session.Tick{})
 		}

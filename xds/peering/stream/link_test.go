@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/modules/state/file"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 	"github.com/isthmus-mesh/isthmus/xds/peering/session"
@@ -69,9 +70,7 @@ func newGateway(t *testing.T, name string) *gateway {
 	if g.authority, err = trust.Init(filepath.Join(g.dir, "trust"), "", name); err != nil {
 		t.Fatal(err)
 	}
-	if g.peers, err = trust.OpenPeers(filepath.Join(g.dir, "trust"), g.authority.Identity()); err != nil {
-		t.Fatal(err)
-	}
+	g.peers = trust.OpenPeers(file.Open(file.Config{Dir: g.dir}), g.authority.Identity())
 	g.edge = filepath.Join(g.dir, "edge.sock")
 	g.serveEdge()
 	g.servePeers()
@@ -258,15 +257,13 @@ func (g *gateway) start(orchestrator neutral.Orchestrator, peers ...stream.Peer)
 
 func (g *gateway) startWith(c stream.Config, peers ...stream.Peer) *run {
 	g.t.Helper()
-	s, err := store.OpenFile(g.dir)
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	s := store.New(file.Open(file.Config{Dir: g.dir}), nil)
 	r := &run{gateway: g, tracker: tracker.New(), store: s, done: make(chan error, 1)}
 	c.Tracker, c.Store, c.EdgeSocket, c.Suffix, c.Timing = r.tracker, s, g.edge, suffix, timing()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(g.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("gateway", g.name)
 	}
+	var err error
 	if r.node, err = stream.NewNode(c); err != nil {
 		g.t.Fatal(err)
 	}

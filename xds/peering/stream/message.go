@@ -69,6 +69,17 @@ func reasonToWire(reason string) string {
 	return reason[:min(len(reason), maxReason)]
 }
 
+func bundleToWire(b peering.SignedBundle) *peeringv1.TrustBundle {
+	if b.Text == "" {
+		return nil
+	}
+	return &peeringv1.TrustBundle{Text: b.Text, Signature: b.Signature, Signers: b.Signers}
+}
+
+func bundleFromWire(b *peeringv1.TrustBundle) peering.SignedBundle {
+	return peering.SignedBundle{Text: b.GetText(), Signature: b.GetSignature(), Signers: b.GetSigners()}
+}
+
 func configurationToWire(c peering.Configuration) *peeringv1.Configuration {
 	return &peeringv1.Configuration{
 		Revision:    c.Revision,
@@ -80,11 +91,13 @@ func configurationToWire(c peering.Configuration) *peeringv1.Configuration {
 			Version:     c.Orchestrator.Version,
 			ApiVersions: c.Orchestrator.APIVersions,
 		},
-		Software:         c.Software,
-		Protocol:         protocolToWire(c.Protocol),
-		Features:         c.Features,
-		CatalogueVersion: c.CatalogueVersion,
-		GatewayAddresses: c.GatewayAddresses,
+		Software:           c.Software,
+		Protocol:           protocolToWire(c.Protocol),
+		Features:           c.Features,
+		CatalogueVersion:   c.CatalogueVersion,
+		GatewayAddresses:   c.GatewayAddresses,
+		TrustBundle:        bundleToWire(c.Bundle),
+		TrustedAuthorities: c.Trusts,
 	}
 }
 
@@ -108,6 +121,8 @@ func configurationFromWire(c *peeringv1.Configuration) peering.Configuration {
 		Features:         c.GetFeatures(),
 		CatalogueVersion: c.GetCatalogueVersion(),
 		GatewayAddresses: c.GetGatewayAddresses(),
+		Bundle:           bundleFromWire(c.GetTrustBundle()),
+		Trusts:           c.GetTrustedAuthorities(),
 	}
 }
 

@@ -23,6 +23,8 @@ func exampleConfiguration() peering.Configuration {
 		Features:         []string{"service-query", "container-access"},
 		CatalogueVersion: "12",
 		GatewayAddresses: []string{"gateway.example:8443", "192.0.2.1:443", "[2001:db8::1]:8443"},
+		Bundle:           peering.SignedBundle{Text: "Isthmus trust bundle 1\n", Signature: []byte{1, 2}, Signers: [][]byte{{3}, {4, 5}}},
+		Trusts:           []string{strings.Repeat("0f", 32), strings.Repeat("a1", 32)},
 	}
 }
 
@@ -138,6 +140,11 @@ func TestConfigurationRules(t *testing.T) {
 		"an address":       func(c *peering.Configuration) { c.GatewayAddresses = []string{"http://x:1"} },
 		"a bare address":   func(c *peering.Configuration) { c.GatewayAddresses = []string{"192.0.2.1"} },
 		"too many to dial": func(c *peering.Configuration) { c.GatewayAddresses = make([]string, 17) },
+		"no signature":     func(c *peering.Configuration) { c.Bundle.Signature = nil },
+		"a long bundle":    func(c *peering.Configuration) { c.Bundle.Text = strings.Repeat("1", 65537) },
+		"many signers":     func(c *peering.Configuration) { c.Bundle.Signers = [][]byte{{1}, {2}, {3}, {4}, {5}} },
+		"a fingerprint":    func(c *peering.Configuration) { c.Trusts = []string{"0F"} },
+		"too many trusted": func(c *peering.Configuration) { c.Trusts = make([]string, 9) },
 	} {
 		c := exampleConfiguration()
 		edit(&c)

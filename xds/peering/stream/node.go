@@ -54,6 +54,9 @@ type Node struct {
 	local  atomic.Pointer[peering.Configuration]
 	saver  *saver
 
+	trustsMu sync.Mutex
+	trusts   map[string][]string // by peer: which of its authorities are accepted here
+
 	mu      sync.Mutex
 	drivers map[string]*driver
 	byID    atomic.Pointer[map[peering.Identity]*driver]
@@ -90,7 +93,7 @@ func NewNode(c Config) (*Node, error) {
 		return nil, fmt.Errorf("peering: %w", err)
 	}
 	n := &Node{config: c, boot: hex.EncodeToString(boot), drivers: map[string]*driver{},
-		saver: newSaver(c.Store, c.Logger)}
+		saver: newSaver(c.Store, c.Logger), trusts: map[string][]string{}}
 	n.byID.Store(&map[peering.Identity]*driver{})
 	if err := n.SetLocal(c.Local); err != nil {
 		return nil, err
@@ -119,6 +122,37 @@ func (n *Node) SetLocal(c peering.Configuration) error {
 		d.notice()
 	}
 	return nil
+}
+
+// SetTrusts changes what one peer is told of its own authorities: the fingerprints of those that this gateway accepts.
+func (n *Node) SetTrusts(peer string, fingerprints []string) error {
+	c := *n.local.Load()
+	c.Trusts = fingerprints
+	if err := configurationToWire(c).Validate(); err != nil {
+		return fmt.Errorf("peering: authorities of peer %s: %w", peer, err)
+	}
+	n.trustsMu.Lock()
+	same := slices.Equal(n.trusts[peer], fingerprints)
+	n.trusts[peer] = slices.Clone(fingerprints)
+	n.trustsMu.Unlock()
+	if same {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if d := n.drivers[peer]; d != nil {
+		d.notice()
+	}
+	return nil
+}
+
+// localFor is what this gateway says of itself to one peer.
+func (n *Node) localFor(peer string) peering.Configuration {
+	c := *n.local.Load()
+	n.trustsMu.Lock()
+	defer n.trustsMu.Unlock()
+	c.Trusts = n.trusts[peer]
+	return c
 }
 
 // SetPeers makes the peers be these: it begins with the new ones, says goodbye to the ones that are gone and forgets

@@ -16,10 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules/state/file"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
-func export(t *testing.T, a *Authority) []byte {
+func export(t testing.TB, a *Authority) []byte {
 	t.Helper()
 	text, err := a.Export().MarshalText()
 	if err != nil {
@@ -171,11 +172,7 @@ func bundle(t *testing.T, trustDomain, cluster string) Bundle {
 
 func peers(t *testing.T, dir string) *Peers {
 	t.Helper()
-	p, err := OpenPeers(dir, peering.Identity{TrustDomain: "west.isthmus.internal", Cluster: "west"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return OpenPeers(file.Open(file.Config{Dir: dir}), peering.Identity{TrustDomain: "west.isthmus.internal", Cluster: "west"})
 }
 
 func list(t *testing.T, p *Peers) map[string]string {
@@ -204,7 +201,7 @@ func TestPeers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if info, err := os.Stat(filepath.Join(dir, "peers", "east.bundle")); err != nil || info.Mode() != 0o600 {
+	if info, err := os.Stat(filepath.Join(dir, "trust", "peers", "east.bundle")); err != nil || info.Mode() != 0o600 {
 		t.Errorf("the file: %v, %v", info, err)
 	}
 	if got := list(t, peers(t, dir)); len(got) != 2 || got["east"] != east.Fingerprint || got["north"] != north.Fingerprint {
@@ -315,7 +312,7 @@ func TestBrokenPeer(t *testing.T) {
 	if err := p.Import("north", north); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "peers", "east.bundle"), []byte("junk"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "trust", "peers", "east.bundle"), []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	bundles, err := p.List()
@@ -345,6 +342,7 @@ func FuzzParseBundle(f *testing.F) {
 	f.Add(good)
 	f.Add(good[:len(good)/2])
 	f.Add(append(bytes.Clone(good), a.CertificatePEM()...))
+	f.Add(bytes.Replace(good, []byte("Fingerprint: "), []byte("Authority: external\nSerial: 7\nFingerprint: "), 1))
 	f.Add([]byte("Isthmus trust bundle 1\n-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		b, err := ParseBundle(text)
@@ -361,7 +359,7 @@ func FuzzParseBundle(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, err := ParseBundle(again); err != nil || c.Identity != b.Identity || c.Fingerprint != b.Fingerprint {
+		if c, err := ParseBundle(again); err != nil || c.Identity != b.Identity || c.Fingerprint != b.Fingerprint || c.Serial != b.Serial || c.External != b.External {
 			t.Fatalf("%+v became %+v (%v)", b, c, err)
 		}
 	})

@@ -2,28 +2,23 @@ package trust
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/modules/durable"
+	"github.com/isthmus-mesh/isthmus/modules/state"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
-const (
-	peersFolder  = "peers"
-	bundleSuffix = ".bundle"
-)
+// Bundles is the kind of state that peers' bundles are.
+var Bundles = state.Kind{Name: "bundles", File: "trust/peers/*.bundle"}
 
-// Peers are the bundles that the admin chose to trust, one file each: <folder>/peers/<peer>.bundle.
+// Peers are the bundles that the admin chose to trust, one record each.
 type Peers struct {
-	dir  string
+	home state.Store
 	self peering.Identity
 	mu   sync.Mutex
 }
@@ -34,14 +29,8 @@ type PeerBundle struct {
 	Bundle Bundle
 }
 
-// OpenPeers makes the folder if need be. self is this gateway, whose own trust domain no peer may have.
-func OpenPeers(dir string, self peering.Identity) (*Peers, error) {
-	dir = filepath.Join(dir, peersFolder)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	return &Peers{dir: dir, self: self}, nil
-}
+// OpenPeers makes Peers of a gateway's state. self is this gateway, whose own trust domain no peer may have.
+func OpenPeers(home state.Store, self peering.Identity) *Peers { return &Peers{home: home, self: self} }
 
 // ImportOption changes how Import treats what is there.
 type ImportOption func(*importing)
@@ -63,13 +52,74 @@ func (p *Peers) Import(peer string, b Bundle, options ...ImportOption) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.acceptable(peer, b, how.replace, time.Now()); err != nil {
+	if _, err := peering.NewIdentity(p.self.TrustDomain, peer); err != nil {
 		return fmt.Errorf("trust: %w", err)
 	}
-	if err := durable.Replace(p.path(peer), text, 0o600); err != nil {
+	err = state.Update(context.Background(), p.home, Bundles.Key(peer), func([]byte) ([]byte, error) {
+		return text, p.acceptable(peer, b, how.replace, time.Now()) // as of now, also when another replica imports
+	})
+	if err != nil {
 		return fmt.Errorf("trust: %w", err)
 	}
 	return nil
+}
+
+// read gives a peer's bundle as it was written.
+func (p *Peers) read(peer string) ([]byte, error) {
+	record, err := p.home.Get(context.Background(), Bundles.Key(peer))
+	return record.Value, err
+}
+
+// Renew takes a bundle that a peer sent over the link, in place of the one that is trusted as that peer's, and tells
+// whether it was another one. Whoever calls it has held the peer's certificate against the bundle that is trusted now.
+// That is not enough: the bundle must be of the same gateway, newer, signed by an authority that is trusted now, and
+// leave one of those in place, so that neither side is locked out. The peer's first bundle is its admin's to give.
+func (p *Peers) Renew(peer string, sent peering.SignedBundle, now time.Time) (changed bool, err error) {
+	next, err := ParseBundle([]byte(sent.Text))
+	if err != nil {
+		return false, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if changed, err = p.renew(peer, next, sent, now); err != nil {
+		return false, fmt.Errorf("trust: %w", err)
+	}
+	return changed, nil
+}
+
+func (p *Peers) renew(peer string, next Bundle, sent peering.SignedBundle, now time.Time) (bool, error) {
+	if _, err := peering.NewIdentity(p.self.TrustDomain, peer); err != nil {
+		return false, err
+	}
+	changed := false
+	err := state.Update(context.Background(), p.home, Bundles.Key(peer), func(text []byte) ([]byte, error) {
+		changed = false
+		if text == nil {
+			return nil, fmt.Errorf("no bundle of peer %s is trusted that another could replace", peer)
+		}
+		there, err := ParseBundle(text)
+		switch {
+		case err != nil:
+			return nil, err
+		case sent.Text == string(text):
+			return text, nil
+		case next.Identity != there.Identity || next.External != there.External:
+			return nil, fmt.Errorf("the bundle is of %s, the one in place is of %s", next.Identity, there.Identity)
+		case next.Serial <= there.Serial:
+			return nil, fmt.Errorf("the bundle has serial %d, the one in place has %d: it is older", next.Serial, there.Serial)
+		case !slices.ContainsFunc(next.certificates, there.holds):
+			return nil, errors.New("the bundle holds none of the authorities that are trusted as this peer's: import it by hand")
+		}
+		if err := there.signedBy(sent, now); err != nil {
+			return nil, err
+		}
+		if err := p.acceptable(peer, next, true, now); err != nil {
+			return nil, err
+		}
+		changed = true
+		return next.MarshalText()
+	})
+	return changed && err == nil, err
 }
 
 func (p *Peers) acceptable(peer string, b Bundle, replace bool, now time.Time) error {
@@ -131,25 +181,15 @@ func (p *Peers) List() ([]PeerBundle, error) {
 }
 
 func (p *Peers) list() ([]PeerBundle, error) {
-	entries, err := os.ReadDir(p.dir)
-	if err != nil {
+	records, err := p.home.List(context.Background(), Bundles)
+	if err != nil && len(records) == 0 {
 		return nil, err
 	}
 	var bundles []PeerBundle
-	var broken []error
-	for _, entry := range entries {
-		peer, ok := strings.CutSuffix(entry.Name(), bundleSuffix)
-		if !ok || strings.HasPrefix(peer, ".") {
-			continue
-		}
-		text, err := os.ReadFile(p.path(peer))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed since the listing
-		}
-		var b Bundle
-		if err == nil {
-			b, err = ParseBundle(text)
-		}
+	broken := []error{err}
+	for _, record := range records {
+		peer := record.Key.Name
+		b, err := ParseBundle(record.Value)
 		if err != nil {
 			broken = append(broken, fmt.Errorf("%s: %w", peer, err))
 			continue
@@ -167,13 +207,11 @@ func (p *Peers) Remove(peer string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, err := os.Stat(p.path(peer)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := p.read(peer); errors.Is(err, state.ErrNotFound) {
 		return fmt.Errorf("trust: no bundle of peer %s is trusted", peer)
 	}
-	if err := durable.Remove(p.path(peer)); err != nil {
+	if err := p.home.Delete(context.Background(), Bundles.Key(peer), ""); err != nil {
 		return fmt.Errorf("trust: %w", err)
 	}
 	return nil
 }
-
-func (p *Peers) path(peer string) string { return filepath.Join(p.dir, peer+bundleSuffix) }

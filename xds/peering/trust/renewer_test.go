@@ -72,3 +72,68 @@ func TestRenewerAtTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// Another authority issues at once, and the time before the end is kept to; what an admin supplies is only handed on.
+func TestRenewerUse(t *testing.T) {
+	t.Parallel()
+	first, second, supply := t.TempDir(), t.TempDir(), newSupply(t)
+	synctest.Test(t, func(t *testing.T) {
+		// The bubble's clock stands at 2000-01-01: what was made outside of it is not in force yet.
+		time.Sleep(time.Until(supply.root.NotBefore.Add(time.Hour)))
+		a, b := initialize(t, first, "", "west"), initialize(t, second, "", "west")
+		supplied, err := Supplied(supply.certifies(t), westIdentity, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := NewRenewer(RenewerConfig{Lifetime: 12 * time.Hour, Before: time.Hour})
+		ctx, cancel := context.WithCancel(t.Context())
+		pairs := make(chan Pair, 10)
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx, func(p Pair) { pairs <- p }) }()
+		time.Sleep(time.Hour)
+		if len(pairs) != 0 || !r.RenewAt().IsZero() {
+			t.Fatal("a certificate without an authority")
+		}
+		issuedBy := func(want *Authority) {
+			t.Helper()
+			synctest.Wait()
+			if len(pairs) != 1 {
+				t.Fatalf("%d certificates", len(pairs))
+			}
+			p := <-pairs
+			chain, err := parseCertificates(p.CertificatePEM)
+			if err != nil || fingerprint(chain[len(chain)-1].Raw) != want.Fingerprint() {
+				t.Errorf("issued by another (%v)", err)
+			}
+		}
+		r.Use(a)
+		issuedBy(a)
+		if left := time.Until(r.RenewAt()); left != 11*time.Hour {
+			t.Errorf("renewed in %s", left)
+		}
+		time.Sleep(10 * time.Hour)
+		r.Use(b)
+		issuedBy(b)
+		time.Sleep(10*time.Hour + 59*time.Minute)
+		if len(pairs) != 0 {
+			t.Error("renewed before it was due")
+		}
+		time.Sleep(time.Minute)
+		issuedBy(b)
+		r.Use(b)
+		issuedBy(b) // on demand
+		r.Use(supplied)
+		issuedBy(supplied)
+		if !r.RenewAt().IsZero() {
+			t.Error("it renews what an admin supplies")
+		}
+		time.Sleep(48 * time.Hour)
+		if len(pairs) != 0 {
+			t.Error("what an admin supplies was issued anew")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -6,6 +6,7 @@
 package trust
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -42,12 +43,17 @@ const (
 // ErrNoAuthority says that a folder holds no authority yet. It is an fs.ErrNotExist too.
 var ErrNoAuthority = fmt.Errorf("no certificate authority: %w", fs.ErrNotExist)
 
-// Authority is a gateway's own certificate authority.
+// Authority is what vouches for a gateway: its own certificate authority, or what its admin supplies. It never changes;
+// a rotation gives another one.
 type Authority struct {
 	identity    peering.Identity
-	bundle      Bundle
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
+	bundle      Bundle // what peers trust: during a rotation two authorities
+	signed      peering.SignedBundle
+	certificate *x509.Certificate   // whose key issues; nil where the admin supplies the gateway's certificate itself
+	key         crypto.Signer       // of certificate
+	chain       []*x509.Certificate // that goes along with what is issued, from certificate to one of the bundle
+	end         time.Time           // of all that it issues
+	supplied    *Pair               // the gateway's certificate, where the admin supplies it
 }
 
 // Init makes the authority of a cluster's gateway, or opens the one that is there. One that is there for another
@@ -74,15 +80,37 @@ func Init(dir, trustDomain, cluster string) (*Authority, error) {
 }
 
 func create(dir string, identity peering.Identity) (*Authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	serial, err := newSerial()
+	certPEM, keyPEM, err := generate(identity, time.Now())
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	if err := writeAuthority(dir, certPEM, keyPEM); err != nil {
+		return nil, fmt.Errorf("trust: %w", err)
+	}
+	return Open(dir)
+}
+
+// writeAuthority replaces an authority's files. The certificate is last, since it is what makes an authority be there.
+func writeAuthority(dir string, certPEM, keyPEM []byte) error {
+	if err := durable.Replace(filepath.Join(dir, keyFile), keyPEM, 0o600); err != nil {
+		return err
+	}
+	return durable.Replace(filepath.Join(dir, certificateFile), certPEM, 0o644)
+}
+
+// generate makes the certificate and the key of a gateway's own authority.
+func generate(identity peering.Identity, now time.Time) (certPEM, keyPEM []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("trust: %w", err)
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, nil, err
+	}
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               authorityName(identity.Cluster),
@@ -98,73 +126,121 @@ func create(dir string, identity peering.Identity) (*Authority, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
+		return nil, nil, fmt.Errorf("trust: %w", err)
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
+		return nil, nil, fmt.Errorf("trust: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	// The certificate is last, since it is what makes an authority be there.
-	if err := durable.Replace(filepath.Join(dir, keyFile), pemOf("PRIVATE KEY", keyDER), 0o600); err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	if err := durable.Replace(filepath.Join(dir, certificateFile), pemOf("CERTIFICATE", der), 0o644); err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	return Open(dir)
+	return pemOf("CERTIFICATE", der), pemOf("PRIVATE KEY", keyDER), nil
 }
 
-// Open reads the authority of a folder. ErrNoAuthority says that there is none.
+// Open reads the authority of a folder, in the middle of a rotation too. ErrNoAuthority says that there is none.
 func Open(dir string) (*Authority, error) {
-	certPEM, err := os.ReadFile(filepath.Join(dir, certificateFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("trust: %s: %w", dir, ErrNoAuthority)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, keyFile))
-	if err != nil {
-		return nil, fmt.Errorf("trust: %w", err)
-	}
-	a, err := newAuthority(certPEM, keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("trust: %s: %w", dir, err)
-	}
-	return a, nil
+	_, a, err := open(dir)
+	return a, err
 }
 
-func newAuthority(certPEM, keyPEM []byte) (*Authority, error) {
-	certificates, err := parseCertificates(certPEM)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", certificateFile, err)
+// reopenings is how often a folder is read that another process changes meanwhile.
+const reopenings = 5
+
+func open(dir string) (rotationFile, *Authority, error) {
+	for attempt := 1; ; attempt++ {
+		rotation, err := readRotation(dir)
+		var a *Authority
+		if err == nil {
+			a, err = assemble(dir, rotation)
+		}
+		// The files are replaced one after the other: what was read is of one moment if the first of them is as it was.
+		if again, e := readRotation(dir); attempt < reopenings && e == nil && again != rotation {
+			continue
+		}
+		if err != nil {
+			return rotationFile{}, nil, fmt.Errorf("trust: %s: %w", dir, err)
+		}
+		return rotation, a, nil
 	}
-	if len(certificates) != 1 {
-		return nil, fmt.Errorf("%s: want one certificate, got %d", certificateFile, len(certificates))
+}
+
+// assemble makes the authority of a folder in which a rotation stands as it does.
+func assemble(dir string, r rotationFile) (*Authority, error) {
+	serial, others := r.Serial, []string{}
+	certPEM, keyPEM := []byte(r.Next), []byte(r.NextKey)
+	switch r.Phase {
+	case Issuing:
+		others = append(others, r.Former)
+	case Announced:
+		others = append(others, r.Next)
+		fallthrough
+	default:
+		var err error
+		if certPEM, err = os.ReadFile(filepath.Join(dir, certificateFile)); errors.Is(err, fs.ErrNotExist) {
+			return nil, ErrNoAuthority
+		} else if err != nil {
+			return nil, err
+		}
+		if keyPEM, err = os.ReadFile(filepath.Join(dir, keyFile)); err != nil {
+			return nil, err
+		}
+		if r.Phase == Steady {
+			if serial, err = readSerial(dir); err != nil {
+				return nil, err
+			}
+		}
+	}
+	certificate, key, err := parseAuthority(certPEM, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	certificates := []*x509.Certificate{certificate}
+	for _, other := range others {
+		more, err := parseCertificates([]byte(other))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", rotationName, err)
+		}
+		certificates = append(certificates, more...)
 	}
 	bundle, err := newBundle(certificates)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", certificateFile, err)
 	}
+	bundle.Serial = serial
+	a := &Authority{
+		identity: bundle.Identity, bundle: bundle, certificate: certificate, key: key,
+		// The authority goes along: who joins by invitation knows no more of it than its fingerprint.
+		chain: []*x509.Certificate{certificate}, end: certificate.NotAfter,
+	}
+	return a, a.sign()
+}
+
+// parseAuthority reads the files of a gateway's own authority.
+func parseAuthority(certPEM, keyPEM []byte) (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	certificates, err := parseCertificates(certPEM)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", certificateFile, err)
+	}
+	if len(certificates) != 1 {
+		return nil, nil, fmt.Errorf("%s: want one certificate, got %d", certificateFile, len(certificates))
+	}
+	if _, err := authorityIdentity(certificates[0]); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", certificateFile, err)
+	}
 	block, _ := pem.Decode(keyPEM)
 	if block == nil {
-		return nil, fmt.Errorf("%s: no PEM in it", keyFile)
+		return nil, nil, fmt.Errorf("%s: no PEM in it", keyFile)
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", keyFile, err)
+		return nil, nil, fmt.Errorf("%s: %w", keyFile, err)
 	}
 	key, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("%s: want an ECDSA key, got %T", keyFile, parsed)
+		return nil, nil, fmt.Errorf("%s: want an ECDSA key, got %T", keyFile, parsed)
 	}
 	if !key.PublicKey.Equal(certificates[0].PublicKey) {
-		return nil, fmt.Errorf("%s is not the key of %s", keyFile, certificateFile)
+		return nil, nil, fmt.Errorf("%s is not the key of %s", keyFile, certificateFile)
 	}
-	return &Authority{identity: bundle.Identity, bundle: bundle, certificate: certificates[0], key: key}, nil
+	return certificates[0], key, nil
 }
 
 // organization marks the certificates that gateways' own authorities make.
@@ -191,14 +267,20 @@ func authorityIdentity(c *x509.Certificate) (peering.Identity, error) {
 // Identity is the gateway that the authority vouches for.
 func (a *Authority) Identity() peering.Identity { return a.identity }
 
-// CertificatePEM is the authority's certificate.
-func (a *Authority) CertificatePEM() []byte { return pemOf("CERTIFICATE", a.certificate.Raw) }
+// CertificatePEM is the certificate that Fingerprint is of.
+func (a *Authority) CertificatePEM() []byte {
+	return pemOf("CERTIFICATE", a.bundle.certificates[0].Raw)
+}
 
-// Fingerprint is the SHA-256 of the authority's certificate, in hexadecimal digits.
-func (a *Authority) Fingerprint() string { return fingerprint(a.certificate.Raw) }
+// Fingerprint is the SHA-256 of the certificate that peers trust, in hexadecimal digits. Where they trust more than one,
+// it is that of the one by which the gateway's certificate is issued now.
+func (a *Authority) Fingerprint() string { return a.bundle.Fingerprint }
 
 // NotAfter is when the authority ends.
-func (a *Authority) NotAfter() time.Time { return a.certificate.NotAfter }
+func (a *Authority) NotAfter() time.Time { return a.end }
+
+// Renews tells whether the gateway issues its certificate by itself, and not its admin.
+func (a *Authority) Renews() bool { return a.supplied == nil }
 
 // Pair is a gateway's certificate with its key. It is shown to no log: the key is secret.
 type Pair struct {
@@ -216,13 +298,17 @@ var _ fmt.GoStringer = Pair{}
 // GoString does the same for %#v.
 func (p Pair) GoString() string { return p.String() }
 
-// Issue makes the gateway's certificate, for use as a server and as a client. It never outlives the authority.
+// Issue makes the gateway's certificate, for use as a server and as a client. It never outlives the authority. Where the
+// admin supplies the certificate, it is that one.
 func (a *Authority) Issue(now time.Time, life time.Duration) (Pair, error) {
 	if life <= 0 {
 		return Pair{}, fmt.Errorf("trust: a certificate cannot live for %s", life)
 	}
-	if !now.Before(a.certificate.NotAfter) {
-		return Pair{}, fmt.Errorf("trust: the authority of %s ended at %s", a.identity, a.certificate.NotAfter.UTC().Format(time.RFC3339))
+	if !now.Before(a.end) {
+		return Pair{}, fmt.Errorf("trust: the authority of %s ended at %s", a.identity, a.end.UTC().Format(time.RFC3339))
+	}
+	if a.supplied != nil {
+		return *a.supplied, nil
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -233,8 +319,8 @@ func (a *Authority) Issue(now time.Time, life time.Duration) (Pair, error) {
 		return Pair{}, err
 	}
 	end := now.Add(life)
-	if end.After(a.certificate.NotAfter) {
-		end = a.certificate.NotAfter
+	if end.After(a.end) {
+		end = a.end
 	}
 	template := &x509.Certificate{
 		SerialNumber:          serial,
@@ -254,9 +340,12 @@ func (a *Authority) Issue(now time.Time, life time.Duration) (Pair, error) {
 	if err != nil {
 		return Pair{}, fmt.Errorf("trust: %w", err)
 	}
+	certificatePEM := pemOf("CERTIFICATE", der)
+	for _, c := range a.chain {
+		certificatePEM = append(certificatePEM, pemOf("CERTIFICATE", c.Raw)...)
+	}
 	return Pair{
-		// The authority goes along: who joins by invitation knows no more of it than its fingerprint.
-		CertificatePEM: append(pemOf("CERTIFICATE", der), a.CertificatePEM()...),
+		CertificatePEM: certificatePEM,
 		KeyPEM:         pemOf("PRIVATE KEY", keyDER),
 		NotBefore:      template.NotBefore,
 		NotAfter:       template.NotAfter,

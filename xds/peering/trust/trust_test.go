@@ -17,7 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
 
-func initialize(t *testing.T, dir, trustDomain, cluster string) *Authority {
+func initialize(t testing.TB, dir, trustDomain, cluster string) *Authority {
 	t.Helper()
 	a, err := Init(dir, trustDomain, cluster)
 	if err != nil {

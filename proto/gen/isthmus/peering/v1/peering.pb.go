@@ -487,8 +487,14 @@ type Configuration struct {
 	CatalogueVersion string `protobuf:"bytes,9,opt,name=catalogue_version,json=catalogueVersion,proto3" json:"catalogue_version,omitempty"`
 	// Where the gateway can be dialled, host:port; none when it can only dial.
 	GatewayAddresses []string `protobuf:"bytes,10,rep,name=gateway_addresses,json=gatewayAddresses,proto3" json:"gateway_addresses,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The sender's trust bundle, for the receiver to trust in place of the one that it has of the sender. Left out by a
+	// gateway whose bundle never changed.
+	TrustBundle *TrustBundle `protobuf:"bytes,11,opt,name=trust_bundle,json=trustBundle,proto3" json:"trust_bundle,omitempty"`
+	// Which of the receiver's authorities the sender's Envoy accepts now: the SHA-256 of their certificates in hexadecimal
+	// digits. It is how the receiver knows when it may issue from another one.
+	TrustedAuthorities []string `protobuf:"bytes,12,rep,name=trusted_authorities,json=trustedAuthorities,proto3" json:"trusted_authorities,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Configuration) Reset() {
@@ -591,6 +597,85 @@ func (x *Configuration) GetGatewayAddresses() []string {
 	return nil
 }
 
+func (x *Configuration) GetTrustBundle() *TrustBundle {
+	if x != nil {
+		return x.TrustBundle
+	}
+	return nil
+}
+
+func (x *Configuration) GetTrustedAuthorities() []string {
+	if x != nil {
+		return x.TrustedAuthorities
+	}
+	return nil
+}
+
+// TrustBundle is a bundle that its owner's certificate authority signed. The certificate of the connection alone is not
+// enough to change whom a peer trusts: it is short-lived, the bundle is not.
+type TrustBundle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As isthmus trust export prints it.
+	Text      string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Signature []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	// Certificates (DER) from the one whose key signed up to one that the receiver trusts; none where that one signed
+	// itself.
+	Signers       [][]byte `protobuf:"bytes,3,rep,name=signers,proto3" json:"signers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustBundle) Reset() {
+	*x = TrustBundle{}
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustBundle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustBundle) ProtoMessage() {}
+
+func (x *TrustBundle) ProtoReflect() protoreflect.Message {
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustBundle.ProtoReflect.Descriptor instead.
+func (*TrustBundle) Descriptor() ([]byte, []int) {
+	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TrustBundle) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *TrustBundle) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
+func (x *TrustBundle) GetSigners() [][]byte {
+	if x != nil {
+		return x.Signers
+	}
+	return nil
+}
+
 type ConfigureRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          *Epoch                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -603,7 +688,7 @@ type ConfigureRequest struct {
 
 func (x *ConfigureRequest) Reset() {
 	*x = ConfigureRequest{}
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[7]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +700,7 @@ func (x *ConfigureRequest) String() string {
 func (*ConfigureRequest) ProtoMessage() {}
 
 func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[7]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +713,7 @@ func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureRequest.ProtoReflect.Descriptor instead.
 func (*ConfigureRequest) Descriptor() ([]byte, []int) {
-	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{7}
+	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConfigureRequest) GetFrom() *Epoch {
@@ -674,7 +759,7 @@ type ConfigureResponse struct {
 
 func (x *ConfigureResponse) Reset() {
 	*x = ConfigureResponse{}
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[8]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +771,7 @@ func (x *ConfigureResponse) String() string {
 func (*ConfigureResponse) ProtoMessage() {}
 
 func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[8]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +784,7 @@ func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureResponse) Descriptor() ([]byte, []int) {
-	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{8}
+	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConfigureResponse) GetSequence() uint64 {
@@ -759,7 +844,7 @@ type HeartbeatRequest struct {
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[9]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +856,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[9]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +869,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{9}
+	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HeartbeatRequest) GetFrom() *Epoch {
@@ -836,7 +921,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[10]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +933,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[10]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +946,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{10}
+	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HeartbeatResponse) GetSequence() uint64 {
@@ -904,7 +989,7 @@ type GoodbyeRequest struct {
 
 func (x *GoodbyeRequest) Reset() {
 	*x = GoodbyeRequest{}
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[11]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +1001,7 @@ func (x *GoodbyeRequest) String() string {
 func (*GoodbyeRequest) ProtoMessage() {}
 
 func (x *GoodbyeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[11]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +1014,7 @@ func (x *GoodbyeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoodbyeRequest.ProtoReflect.Descriptor instead.
 func (*GoodbyeRequest) Descriptor() ([]byte, []int) {
-	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{11}
+	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GoodbyeRequest) GetFrom() *Epoch {
@@ -969,7 +1054,7 @@ type GoodbyeResponse struct {
 
 func (x *GoodbyeResponse) Reset() {
 	*x = GoodbyeResponse{}
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[12]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1066,7 @@ func (x *GoodbyeResponse) String() string {
 func (*GoodbyeResponse) ProtoMessage() {}
 
 func (x *GoodbyeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[12]
+	mi := &file_isthmus_peering_v1_peering_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1079,7 @@ func (x *GoodbyeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoodbyeResponse.ProtoReflect.Descriptor instead.
 func (*GoodbyeResponse) Descriptor() ([]byte, []int) {
-	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{12}
+	return file_isthmus_peering_v1_peering_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GoodbyeResponse) GetSequence() uint64 {
@@ -1034,7 +1119,7 @@ const file_isthmus_peering_v1_peering_proto_rawDesc = "" +
 	"\fOrchestrator\x121\n" +
 	"\x04type\x18\x01 \x01(\tB\x1d\xfaB\x1ar\x182\x16^[a-z][a-z0-9-]{0,30}$R\x04type\x129\n" +
 	"\aversion\x18\x02 \x01(\tB\x1f\xfaB\x1cr\x1a2\x18^[0-9A-Za-z._+~-]{0,64}$R\aversion\x12V\n" +
-	"\fapi_versions\x18\x03 \x03(\tB3\xfaB0\x92\x01-\x10@\x18\x01\"'r%2#^[0-9A-Za-z][0-9A-Za-z./_-]{0,127}$R\vapiVersions\"\xae\x06\n" +
+	"\fapi_versions\x18\x03 \x03(\tB3\xfaB0\x92\x01-\x10@\x18\x01\"'r%2#^[0-9A-Za-z][0-9A-Za-z./_-]{0,127}$R\vapiVersions\"\xc3\a\n" +
 	"\rConfiguration\x12#\n" +
 	"\brevision\x18\x01 \x01(\x04B\a\xfaB\x042\x02(\x01R\brevision\x12B\n" +
 	"\acluster\x18\x02 \x01(\tB(\xfaB%r#\x18?2\x1f^[a-z0-9]([-a-z0-9]*[a-z0-9])?$R\acluster\x12Q\n" +
@@ -1046,7 +1131,14 @@ const file_isthmus_peering_v1_peering_proto_rawDesc = "" +
 	"\bfeatures\x18\b \x03(\tB&\xfaB#\x92\x01 \x10@\x18\x01\"\x1ar\x182\x16^[a-z][a-z0-9-]{0,62}$R\bfeatures\x12M\n" +
 	"\x11catalogue_version\x18\t \x01(\tB \xfaB\x1dr\x1b2\x19^[0-9A-Za-z._:+-]{0,128}$R\x10catalogueVersion\x12y\n" +
 	"\x11gateway_addresses\x18\n" +
-	" \x03(\tBL\xfaBI\x92\x01F\x10\x10\x18\x01\"@r>2<^([0-9A-Za-z._-]{1,253}|\\[[0-9A-Fa-f:.]{2,45}\\]):[0-9]{1,5}$R\x10gatewayAddresses\"\xf8\x01\n" +
+	" \x03(\tBL\xfaBI\x92\x01F\x10\x10\x18\x01\"@r>2<^([0-9A-Za-z._-]{1,253}|\\[[0-9A-Fa-f:.]{2,45}\\]):[0-9]{1,5}$R\x10gatewayAddresses\x12B\n" +
+	"\ftrust_bundle\x18\v \x01(\v2\x1f.isthmus.peering.v1.TrustBundleR\vtrustBundle\x12O\n" +
+	"\x13trusted_authorities\x18\f \x03(\tB\x1e\xfaB\x1b\x92\x01\x18\x10\b\x18\x01\"\x12r\x102\x0e^[0-9a-f]{64}$R\x12trustedAuthorities\"\x85\x01\n" +
+	"\vTrustBundle\x12\x1f\n" +
+	"\x04text\x18\x01 \x01(\tB\v\xfaB\br\x06\x10\x01(\x80\x80\x04R\x04text\x12(\n" +
+	"\tsignature\x18\x02 \x01(\fB\n" +
+	"\xfaB\az\x05\x10\x01\x18\x80\bR\tsignature\x12+\n" +
+	"\asigners\x18\x03 \x03(\fB\x11\xfaB\x0e\x92\x01\v\x10\x04\"\az\x05\x10\x01\x18\x80@R\asigners\"\xf8\x01\n" +
 	"\x10ConfigureRequest\x127\n" +
 	"\x04from\x18\x01 \x01(\v2\x19.isthmus.peering.v1.EpochB\b\xfaB\x05\x8a\x01\x02\x10\x01R\x04from\x123\n" +
 	"\x02to\x18\x02 \x01(\v2\x19.isthmus.peering.v1.EpochB\b\xfaB\x05\x8a\x01\x02\x10\x01R\x02to\x12#\n" +
@@ -1101,7 +1193,7 @@ func file_isthmus_peering_v1_peering_proto_rawDescGZIP() []byte {
 }
 
 var file_isthmus_peering_v1_peering_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_isthmus_peering_v1_peering_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_isthmus_peering_v1_peering_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_isthmus_peering_v1_peering_proto_goTypes = []any{
 	(Outcome)(0),              // 0: isthmus.peering.v1.Outcome
 	(*Epoch)(nil),             // 1: isthmus.peering.v1.Epoch
@@ -1111,12 +1203,13 @@ var file_isthmus_peering_v1_peering_proto_goTypes = []any{
 	(*HelloResponse)(nil),     // 5: isthmus.peering.v1.HelloResponse
 	(*Orchestrator)(nil),      // 6: isthmus.peering.v1.Orchestrator
 	(*Configuration)(nil),     // 7: isthmus.peering.v1.Configuration
-	(*ConfigureRequest)(nil),  // 8: isthmus.peering.v1.ConfigureRequest
-	(*ConfigureResponse)(nil), // 9: isthmus.peering.v1.ConfigureResponse
-	(*HeartbeatRequest)(nil),  // 10: isthmus.peering.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil), // 11: isthmus.peering.v1.HeartbeatResponse
-	(*GoodbyeRequest)(nil),    // 12: isthmus.peering.v1.GoodbyeRequest
-	(*GoodbyeResponse)(nil),   // 13: isthmus.peering.v1.GoodbyeResponse
+	(*TrustBundle)(nil),       // 8: isthmus.peering.v1.TrustBundle
+	(*ConfigureRequest)(nil),  // 9: isthmus.peering.v1.ConfigureRequest
+	(*ConfigureResponse)(nil), // 10: isthmus.peering.v1.ConfigureResponse
+	(*HeartbeatRequest)(nil),  // 11: isthmus.peering.v1.HeartbeatRequest
+	(*HeartbeatResponse)(nil), // 12: isthmus.peering.v1.HeartbeatResponse
+	(*GoodbyeRequest)(nil),    // 13: isthmus.peering.v1.GoodbyeRequest
+	(*GoodbyeResponse)(nil),   // 14: isthmus.peering.v1.GoodbyeResponse
 }
 var file_isthmus_peering_v1_peering_proto_depIdxs = []int32{
 	2,  // 0: isthmus.peering.v1.ProtocolRange.current:type_name -> isthmus.peering.v1.ProtocolVersion
@@ -1128,31 +1221,32 @@ var file_isthmus_peering_v1_peering_proto_depIdxs = []int32{
 	3,  // 6: isthmus.peering.v1.HelloResponse.protocol:type_name -> isthmus.peering.v1.ProtocolRange
 	6,  // 7: isthmus.peering.v1.Configuration.orchestrator:type_name -> isthmus.peering.v1.Orchestrator
 	3,  // 8: isthmus.peering.v1.Configuration.protocol:type_name -> isthmus.peering.v1.ProtocolRange
-	1,  // 9: isthmus.peering.v1.ConfigureRequest.from:type_name -> isthmus.peering.v1.Epoch
-	1,  // 10: isthmus.peering.v1.ConfigureRequest.to:type_name -> isthmus.peering.v1.Epoch
-	7,  // 11: isthmus.peering.v1.ConfigureRequest.configuration:type_name -> isthmus.peering.v1.Configuration
-	0,  // 12: isthmus.peering.v1.ConfigureResponse.outcome:type_name -> isthmus.peering.v1.Outcome
-	1,  // 13: isthmus.peering.v1.ConfigureResponse.from:type_name -> isthmus.peering.v1.Epoch
-	1,  // 14: isthmus.peering.v1.ConfigureResponse.to:type_name -> isthmus.peering.v1.Epoch
-	7,  // 15: isthmus.peering.v1.ConfigureResponse.configuration:type_name -> isthmus.peering.v1.Configuration
-	1,  // 16: isthmus.peering.v1.HeartbeatRequest.from:type_name -> isthmus.peering.v1.Epoch
-	1,  // 17: isthmus.peering.v1.HeartbeatRequest.to:type_name -> isthmus.peering.v1.Epoch
-	0,  // 18: isthmus.peering.v1.HeartbeatResponse.outcome:type_name -> isthmus.peering.v1.Outcome
-	1,  // 19: isthmus.peering.v1.GoodbyeRequest.from:type_name -> isthmus.peering.v1.Epoch
-	1,  // 20: isthmus.peering.v1.GoodbyeRequest.to:type_name -> isthmus.peering.v1.Epoch
-	4,  // 21: isthmus.peering.v1.PeeringService.Hello:input_type -> isthmus.peering.v1.HelloRequest
-	8,  // 22: isthmus.peering.v1.PeeringService.Configure:input_type -> isthmus.peering.v1.ConfigureRequest
-	10, // 23: isthmus.peering.v1.PeeringService.Heartbeat:input_type -> isthmus.peering.v1.HeartbeatRequest
-	12, // 24: isthmus.peering.v1.PeeringService.Goodbye:input_type -> isthmus.peering.v1.GoodbyeRequest
-	5,  // 25: isthmus.peering.v1.PeeringService.Hello:output_type -> isthmus.peering.v1.HelloResponse
-	9,  // 26: isthmus.peering.v1.PeeringService.Configure:output_type -> isthmus.peering.v1.ConfigureResponse
-	11, // 27: isthmus.peering.v1.PeeringService.Heartbeat:output_type -> isthmus.peering.v1.HeartbeatResponse
-	13, // 28: isthmus.peering.v1.PeeringService.Goodbye:output_type -> isthmus.peering.v1.GoodbyeResponse
-	25, // [25:29] is the sub-list for method output_type
-	21, // [21:25] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	8,  // 9: isthmus.peering.v1.Configuration.trust_bundle:type_name -> isthmus.peering.v1.TrustBundle
+	1,  // 10: isthmus.peering.v1.ConfigureRequest.from:type_name -> isthmus.peering.v1.Epoch
+	1,  // 11: isthmus.peering.v1.ConfigureRequest.to:type_name -> isthmus.peering.v1.Epoch
+	7,  // 12: isthmus.peering.v1.ConfigureRequest.configuration:type_name -> isthmus.peering.v1.Configuration
+	0,  // 13: isthmus.peering.v1.ConfigureResponse.outcome:type_name -> isthmus.peering.v1.Outcome
+	1,  // 14: isthmus.peering.v1.ConfigureResponse.from:type_name -> isthmus.peering.v1.Epoch
+	1,  // 15: isthmus.peering.v1.ConfigureResponse.to:type_name -> isthmus.peering.v1.Epoch
+	7,  // 16: isthmus.peering.v1.ConfigureResponse.configuration:type_name -> isthmus.peering.v1.Configuration
+	1,  // 17: isthmus.peering.v1.HeartbeatRequest.from:type_name -> isthmus.peering.v1.Epoch
+	1,  // 18: isthmus.peering.v1.HeartbeatRequest.to:type_name -> isthmus.peering.v1.Epoch
+	0,  // 19: isthmus.peering.v1.HeartbeatResponse.outcome:type_name -> isthmus.peering.v1.Outcome
+	1,  // 20: isthmus.peering.v1.GoodbyeRequest.from:type_name -> isthmus.peering.v1.Epoch
+	1,  // 21: isthmus.peering.v1.GoodbyeRequest.to:type_name -> isthmus.peering.v1.Epoch
+	4,  // 22: isthmus.peering.v1.PeeringService.Hello:input_type -> isthmus.peering.v1.HelloRequest
+	9,  // 23: isthmus.peering.v1.PeeringService.Configure:input_type -> isthmus.peering.v1.ConfigureRequest
+	11, // 24: isthmus.peering.v1.PeeringService.Heartbeat:input_type -> isthmus.peering.v1.HeartbeatRequest
+	13, // 25: isthmus.peering.v1.PeeringService.Goodbye:input_type -> isthmus.peering.v1.GoodbyeRequest
+	5,  // 26: isthmus.peering.v1.PeeringService.Hello:output_type -> isthmus.peering.v1.HelloResponse
+	10, // 27: isthmus.peering.v1.PeeringService.Configure:output_type -> isthmus.peering.v1.ConfigureResponse
+	12, // 28: isthmus.peering.v1.PeeringService.Heartbeat:output_type -> isthmus.peering.v1.HeartbeatResponse
+	14, // 29: isthmus.peering.v1.PeeringService.Goodbye:output_type -> isthmus.peering.v1.GoodbyeResponse
+	26, // [26:30] is the sub-list for method output_type
+	22, // [22:26] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_isthmus_peering_v1_peering_proto_init() }
@@ -1166,7 +1260,7 @@ func file_isthmus_peering_v1_peering_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_isthmus_peering_v1_peering_proto_rawDesc), len(file_isthmus_peering_v1_peering_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1359,6 +1359,77 @@ func (m *Configuration) validate(all bool) error {
 
 	}
 
+	if all {
+		switch v := interface{}(m.GetTrustBundle()).(type) {
+		case interface{ ValidateAll() error }:
+			if err := v.ValidateAll(); err != nil {
+				errors = append(errors, ConfigurationValidationError{
+					field:  "TrustBundle",
+					reason: "embedded message failed validation",
+					cause:  err,
+				})
+			}
+		case interface{ Validate() error }:
+			if err := v.Validate(); err != nil {
+				errors = append(errors, ConfigurationValidationError{
+					field:  "TrustBundle",
+					reason: "embedded message failed validation",
+					cause:  err,
+				})
+			}
+		}
+	} else if v, ok := interface{}(m.GetTrustBundle()).(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return ConfigurationValidationError{
+				field:  "TrustBundle",
+				reason: "embedded message failed validation",
+				cause:  err,
+			}
+		}
+	}
+
+	if len(m.GetTrustedAuthorities()) > 8 {
+		err := ConfigurationValidationError{
+			field:  "TrustedAuthorities",
+			reason: "value must contain no more than 8 item(s)",
+		}
+		if !all {
+			return err
+		}
+		errors = append(errors, err)
+	}
+
+	_Configuration_TrustedAuthorities_Unique := make(map[string]struct{}, len(m.GetTrustedAuthorities()))
+
+	for idx, item := range m.GetTrustedAuthorities() {
+		_, _ = idx, item
+
+		if _, exists := _Configuration_TrustedAuthorities_Unique[item]; exists {
+			err := ConfigurationValidationError{
+				field:  fmt.Sprintf("TrustedAuthorities[%v]", idx),
+				reason: "repeated value must contain unique items",
+			}
+			if !all {
+				return err
+			}
+			errors = append(errors, err)
+		} else {
+			_Configuration_TrustedAuthorities_Unique[item] = struct{}{}
+		}
+
+		if !_Configuration_TrustedAuthorities_Pattern.MatchString(item) {
+			err := ConfigurationValidationError{
+				field:  fmt.Sprintf("TrustedAuthorities[%v]", idx),
+				reason: "value does not match regex pattern \"^[0-9a-f]{64}$\"",
+			}
+			if !all {
+				return err
+			}
+			errors = append(errors, err)
+		}
+
+	}
+
 	if len(errors) > 0 {
 		return ConfigurationMultiError(errors)
 	}
@@ -1450,6 +1521,167 @@ var _Configuration_Features_Pattern = regexp.MustCompile("^[a-z][a-z0-9-]{0,62}$
 var _Configuration_CatalogueVersion_Pattern = regexp.MustCompile("^[0-9A-Za-z._:+-]{0,128}$")
 
 var _Configuration_GatewayAddresses_Pattern = regexp.MustCompile("^([0-9A-Za-z._-]{1,253}|\\[[0-9A-Fa-f:.]{2,45}\\]):[0-9]{1,5}$")
+
+var _Configuration_TrustedAuthorities_Pattern = regexp.MustCompile("^[0-9a-f]{64}$")
+
+// Validate checks the field values on TrustBundle with the rules defined in
+// the proto definition for this message. If any rules are violated, the first
+// error encountered is returned, or nil if there are no violations.
+func (m *TrustBundle) Validate() error {
+	return m.validate(false)
+}
+
+// ValidateAll checks the field values on TrustBundle with the rules defined in
+// the proto definition for this message. If any rules are violated, the
+// result is a list of violation errors wrapped in TrustBundleMultiError, or
+// nil if none found.
+func (m *TrustBundle) ValidateAll() error {
+	return m.validate(true)
+}
+
+func (m *TrustBundle) validate(all bool) error {
+	if m == nil {
+		return nil
+	}
+
+	var errors []error
+
+	if utf8.RuneCountInString(m.GetText()) < 1 {
+		err := TrustBundleValidationError{
+			field:  "Text",
+			reason: "value length must be at least 1 runes",
+		}
+		if !all {
+			return err
+		}
+		errors = append(errors, err)
+	}
+
+	if len(m.GetText()) > 65536 {
+		err := TrustBundleValidationError{
+			field:  "Text",
+			reason: "value length must be at most 65536 bytes",
+		}
+		if !all {
+			return err
+		}
+		errors = append(errors, err)
+	}
+
+	if l := len(m.GetSignature()); l < 1 || l > 1024 {
+		err := TrustBundleValidationError{
+			field:  "Signature",
+			reason: "value length must be between 1 and 1024 bytes, inclusive",
+		}
+		if !all {
+			return err
+		}
+		errors = append(errors, err)
+	}
+
+	if len(m.GetSigners()) > 4 {
+		err := TrustBundleValidationError{
+			field:  "Signers",
+			reason: "value must contain no more than 4 item(s)",
+		}
+		if !all {
+			return err
+		}
+		errors = append(errors, err)
+	}
+
+	for idx, item := range m.GetSigners() {
+		_, _ = idx, item
+
+		if l := len(item); l < 1 || l > 8192 {
+			err := TrustBundleValidationError{
+				field:  fmt.Sprintf("Signers[%v]", idx),
+				reason: "value length must be between 1 and 8192 bytes, inclusive",
+			}
+			if !all {
+				return err
+			}
+			errors = append(errors, err)
+		}
+
+	}
+
+	if len(errors) > 0 {
+		return TrustBundleMultiError(errors)
+	}
+
+	return nil
+}
+
+// TrustBundleMultiError is an error wrapping multiple validation errors
+// returned by TrustBundle.ValidateAll() if the designated constraints aren't met.
+type TrustBundleMultiError []error
+
+// Error returns a concatenation of all the error messages it wraps.
+func (m TrustBundleMultiError) Error() string {
+	msgs := make([]string, 0, len(m))
+	for _, err := range m {
+		msgs = append(msgs, err.Error())
+	}
+	return strings.Join(msgs, "; ")
+}
+
+// AllErrors returns a list of validation violation errors.
+func (m TrustBundleMultiError) AllErrors() []error { return m }
+
+// TrustBundleValidationError is the validation error returned by
+// TrustBundle.Validate if the designated constraints aren't met.
+type TrustBundleValidationError struct {
+	field  string
+	reason string
+	cause  error
+	key    bool
+}
+
+// Field function returns field value.
+func (e TrustBundleValidationError) Field() string { return e.field }
+
+// Reason function returns reason value.
+func (e TrustBundleValidationError) Reason() string { return e.reason }
+
+// Cause function returns cause value.
+func (e TrustBundleValidationError) Cause() error { return e.cause }
+
+// Key function returns key value.
+func (e TrustBundleValidationError) Key() bool { return e.key }
+
+// ErrorName returns error name.
+func (e TrustBundleValidationError) ErrorName() string { return "TrustBundleValidationError" }
+
+// Error satisfies the builtin error interface
+func (e TrustBundleValidationError) Error() string {
+	cause := ""
+	if e.cause != nil {
+		cause = fmt.Sprintf(" | caused by: %v", e.cause)
+	}
+
+	key := ""
+	if e.key {
+		key = "key for "
+	}
+
+	return fmt.Sprintf(
+		"invalid %sTrustBundle.%s: %s%s",
+		key,
+		e.field,
+		e.reason,
+		cause)
+}
+
+var _ error = TrustBundleValidationError{}
+
+var _ interface {
+	Field() string
+	Reason() string
+	Key() bool
+	Cause() error
+	ErrorName() string
+} = TrustBundleValidationError{}
 
 // Validate checks the field values on ConfigureRequest with the rules defined
 // in the proto definition for this message. If any rules are violated, the

@@ -13,31 +13,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules/state/file"
 	"github.com/isthmus-mesh/isthmus/xds/peering/store"
 	"github.com/isthmus-mesh/isthmus/xds/peering/store/storetest"
 )
 
-func TestFile(t *testing.T) {
+func TestRecords(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) func() store.Store {
 		dir := filepath.Join(t.TempDir(), "state")
-		return func() store.Store { return open(t, dir) }
+		return func() store.Store { return open(dir) }
 	})
 }
 
-func open(t *testing.T, dir string) *store.File {
-	t.Helper()
-	s, err := store.OpenFile(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
+func open(dir string) *store.Records { return store.New(file.Open(file.Config{Dir: dir}), nil) }
 
 func TestFileModes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := open(t, dir).Save(t.Context(), storetest.Example("east", 1)); err != nil {
+	if err := open(dir).Save(t.Context(), storetest.Example("east", 1)); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]fs.FileMode{"peers": 0o700 | fs.ModeDir, "peers/east.json": 0o600} {
@@ -65,7 +59,7 @@ func TestBrokenFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s := open(t, dir)
+			s := open(dir)
 			east := storetest.Example("east", 1)
 			if err := s.Save(t.Context(), east); err != nil {
 				t.Fatal(err)
@@ -134,12 +128,17 @@ func TestKilledWriter(t *testing.T) {
 		if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Fatalf("the writer ended by itself: %v", err)
 		}
-		records, err := open(t, dir).Load(t.Context())
+		s := open(dir)
+		records, err := s.Load(t.Context())
 		if err != nil || len(records) != 1 {
 			t.Fatalf("after kill %d: %+v, %v", i, records, err)
 		}
 		if got := records[0].Configuration.Revision; got < told {
 			t.Fatalf("after kill %d: revision %d, and %d was saved", i, got, told)
+		}
+		// What was half written goes with the next write.
+		if told, err = records[0].Configuration.Revision+1, s.Save(t.Context(), storetest.Example("east", records[0].Configuration.Revision+1)); err != nil {
+			t.Fatal(err)
 		}
 		left, err := os.ReadDir(filepath.Join(dir, "peers"))
 		if err != nil || len(left) != 1 {
@@ -153,7 +152,7 @@ func TestKilledWriter(t *testing.T) {
 
 // write saves one revision after the other until it is killed.
 func write(t *testing.T, dir string) {
-	s := open(t, dir)
+	s := open(dir)
 	revision := uint64(0)
 	records, err := s.Load(t.Context())
 	if err != nil {
@@ -171,13 +170,45 @@ func write(t *testing.T, dir string) {
 	}
 }
 
-func FuzzFile(f *testing.F) {
+// A replica that was succeeded changes nothing any more.
+func TestDeposed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	home := file.Open(file.Config{Dir: dir})
+	term := func(n uint64) *store.Records { return store.New(home, func() uint64 { return n }) }
+	first, second := term(7), term(8)
+	for _, s := range []*store.Records{first, second} {
+		if err := s.Save(t.Context(), storetest.Example("east", 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.Save(t.Context(), storetest.Example("east", 2)); !errors.Is(err, store.ErrDeposed) {
+		t.Errorf("save: %v", err)
+	}
+	if err := first.Delete(t.Context(), "east"); !errors.Is(err, store.ErrDeposed) {
+		t.Errorf("delete: %v", err)
+	}
+	if records, err := first.Load(t.Context()); err != nil || len(records) != 1 || records[0].Configuration.Revision != 1 {
+		t.Errorf("%+v, %v", records, err)
+	}
+	if err := second.Delete(t.Context(), "east"); err != nil {
+		t.Error(err)
+	}
+	if err := first.Save(t.Context(), storetest.Example("west", 1)); err != nil { // nobody else's
+		t.Error(err)
+	}
+}
+
+func FuzzRecords(f *testing.F) {
 	f.Add([]byte(`{"version": 1, "peer": "east", "configuration": {"identity": "spiffe://a/cluster/east", "revision": 3}}`))
 	f.Add([]byte(`{"version": 1, "peer": "east", "lastSeen": "2026-01-01T00:00:00Z"}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
-		s := open(t, dir)
+		s := open(dir)
+		if err := os.Mkdir(filepath.Join(dir, "peers"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(dir, "peers", "east.json"), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
