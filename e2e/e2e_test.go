@@ -131,10 +131,6 @@ func setup(env *testscript.Env) error {
 	}
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
-	program, err := binary()
-	if err != nil {
-		return err
-	}
 	for name, value := range map[string]string{
 		"PATH": filepath.Dir(tools.Kubectl) + ":" + os.Getenv("PATH"),
 		// West's docker client reaches east; the real engines are beside it.
@@ -173,7 +169,6 @@ func setup(env *testscript.Env) error {
 		"KUBECONFIG_EAST":   running.Bed.Kubernetes("east").Kubeconfig, // in east's own network
 		"LINK_EAST":         running.Bed.Link("west", "east").Address("east"),
 		"HOME":              env.WorkDir,
-		"ISTHMUS":           program,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {

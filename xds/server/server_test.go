@@ -454,6 +454,11 @@ func TestTook(t *testing.T) {
 	}
 	c := connect(t, socket)
 	c.subscribe()
+	if s.Took(first.Version) {
+		t.Error("taken without the limits of peers")
+	}
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resourcev3.ExtensionConfigType, ResourceNamesSubscribe: []string{"limit/west"}})
+	c.next()
 	took := func(version string, want bool) {
 		t.Helper()
 		for deadline := time.Now().Add(5 * time.Second); s.Took(version) != want; time.Sleep(10 * time.Millisecond) {
