@@ -139,9 +139,19 @@ func setup(env *testscript.Env) error {
 		"DOCKER_SOUTH_WEST": "unix://" + gateway("south").Socket("west"),
 		"DOCKER_WEST_SOUTH": "unix://" + gateway("west").Socket("south"),
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
-		"EAST_WEST":         "http://" + gateway("east").APIs["west"],
+		"EAST_WEST":         gateway("east").Kubeconfig("west"),
 		"EAST_WEST_ADDRESS": gateway("east").APIs["west"],
-		"NORTH_EAST":        "http://" + gateway("north").APIs["east"],
+		"NORTH_EAST":        gateway("north").Kubeconfig("east"),
+		"NORTH_EAST_SERVER": "https://" + gateway("north").APIs["east"],
+		"SOUTH_WEST":        gateway("south").APIs["west"],
+		"CALLERS_EAST":      gateway("east").Callers(),
+		"CALLERS_NORTH":     gateway("north").Callers(),
+		"CALLERS_WEST":      gateway("west").Callers(),
+		"CALLERS_SOUTH":     gateway("south").Callers(),
+		"CA_EAST":           filepath.Join(gateway("east").Dir, "state", "trust", "ca.crt"),
+		"CA_NORTH":          filepath.Join(gateway("north").Dir, "state", "trust", "ca.crt"),
+		"CA_SOUTH":          filepath.Join(gateway("south").Dir, "state", "trust", "ca.crt"),
+		"AUDIT_WEST":        filepath.Join(gateway("west").Dir, "state", "audit.log"),
 		"EDGE_WEST":         gateway("west").Edge,
 		"ADMIN_EAST":        gateway("east").Admin,
 		"ADMIN_WEST":        gateway("west").Admin,
@@ -328,3 +338,4 @@ func TestRefusals(t *testing.T)   { scripts(t, "refusals") }
 func TestSameType(t *testing.T)   { scripts(t, "sametype") }
 func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }
+func TestCallers(t *testing.T)    { scripts(t, "callers") }

@@ -9,19 +9,42 @@ import (
 )
 
 // Zone is the part of the name space that this gateway answers for: everything under <cluster>.<suffix>.
-type Zone struct{ dotted string }
+type Zone struct{ dotted, suffix string }
 
 // NewZone makes the zone of a cluster.
 func NewZone(cluster, suffix string) Zone {
-	return Zone{dotted: "." + strings.ToLower(cluster) + "." + strings.ToLower(suffix)}
+	suffix = "." + strings.ToLower(suffix)
+	return Zone{dotted: "." + strings.ToLower(cluster) + suffix, suffix: suffix}
 }
 
 // Classify tells from the authority alone which kind of request it is. A name outside the zone is Unknown.
 func (z Zone) Classify(authority string) modules.Class {
-	rest, ok := z.under(authority)
+	rest, ok := under(authority, z.dotted)
 	if !ok {
 		return modules.Unknown
 	}
+	return classOf(rest)
+}
+
+// ClassifyEdge tells which kind of request a caller of this cluster makes by one of its edges, and to which peer. The
+// edge of an API leads there whatever the authority.
+func (z Zone) ClassifyEdge(edge, authority string) (class modules.Class, peer string) {
+	if peer, ok := names.APIEdgePeer(edge); ok {
+		return modules.ContainerOperation, peer
+	}
+	rest, ok := under(authority, z.suffix)
+	if !ok {
+		return modules.Unknown, ""
+	}
+	dot := strings.LastIndexByte(rest, '.')
+	if dot < 0 {
+		return modules.Unknown, ""
+	}
+	return classOf(rest[:dot]), rest[dot+1:]
+}
+
+// classOf classifies what stands before a cluster's name.
+func classOf(rest string) modules.Class {
 	if rest == names.APILabel {
 		return modules.ContainerOperation
 	}
@@ -35,7 +58,7 @@ func (z Zone) Classify(authority string) modules.Class {
 }
 
 // under strips port and zone from an authority: "web.shop.svc.east.isthmus.internal:80" gives "web.shop.svc".
-func (z Zone) under(authority string) (string, bool) {
+func under(authority, zone string) (string, bool) {
 	host := strings.ToLower(authority)
 	if strings.IndexByte(host, ':') >= 0 {
 		h, _, err := net.SplitHostPort(host)
@@ -45,6 +68,6 @@ func (z Zone) under(authority string) (string, bool) {
 		host = h
 	}
 	host = strings.TrimSuffix(host, ".")
-	rest, ok := strings.CutSuffix(host, z.dotted)
+	rest, ok := strings.CutSuffix(host, zone)
 	return rest, ok && rest != "" && !strings.Contains(rest, "..") && rest[0] != '.'
 }

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -168,7 +169,7 @@ func metadata(req *modules.Request, record modules.Record, decision string) *str
 	text := structpb.NewStringValue
 	return &structpb.Struct{Fields: map[string]*structpb.Value{
 		names.Metadata: structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-			names.MetadataKind: text(string(req.Class)), names.MetadataPeer: text(req.Peer.Name),
+			names.MetadataKind: text(string(req.Class)), names.MetadataPeer: text(cmp.Or(req.To, req.Peer.Name)),
 			names.MetadataVerb: text(string(record.Verb)), names.MetadataObject: text(object),
 			names.MetadataDecision: text(decision), names.MetadataRule: text(record.Rule),
 			names.MetadataUpstream: text(record.Upstream), names.MetadataCaller: text(req.Caller),

@@ -15,9 +15,11 @@ import (
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
+	grpcmetadata "google.golang.org/grpc/metadata"
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // Config is what a Server needs. All fields are required but Observer.
@@ -26,6 +28,8 @@ type Config struct {
 	Modules []modules.Module
 	// Fallback renders refusals for requests of no class; it is asked to decide them as well.
 	Fallback modules.Module
+	// Edge decides about requests of this cluster's own callers before they leave for a peer, whatever their class.
+	Edge modules.Module
 	// Peer finds the peer behind a SPIFFE identity; the zero Peer is nobody.
 	Peer     func(spiffe string) modules.Peer
 	Deadline time.Duration // of one decision; below Envoy's message timeout
@@ -67,7 +71,7 @@ func (s *Server) Register(g grpc.ServiceRegistrar) { extprocv3.RegisterExternalP
 
 // Process serves one HTTP request.
 func (s *Server) Process(envoy extprocv3.ExternalProcessor_ProcessServer) error {
-	st := &stream{server: s, ctx: envoy.Context()}
+	st := &stream{server: s, ctx: envoy.Context(), edge: edgeOf(envoy.Context())}
 	defer st.end()
 	for {
 		message, err := envoy.Recv()
@@ -91,6 +95,14 @@ func (s *Server) module(class modules.Class) modules.Module {
 		return m
 	}
 	return s.config.Fallback
+}
+
+// edgeOf is the edge by which a caller of this cluster came in, as the gateway's own Envoy says; "" is the peer link.
+func edgeOf(ctx context.Context) string {
+	if values := grpcmetadata.ValueFromIncomingContext(ctx, names.MetadataEdge); len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // guarded runs one step of a module with the deadline, and turns a panic into a fault: one bad request must not end

@@ -24,6 +24,7 @@ import (
 type stream struct {
 	server   *Server
 	ctx      context.Context
+	edge     string // of a caller of this cluster; "" for the peer link
 	request  *modules.Request
 	module   modules.Module
 	exchange modules.Exchange
@@ -78,16 +79,16 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 	pseudo, header := readHeaders(m.GetHeaders())
 	authority := pseudo[headerAuthority]
 	s.request = &modules.Request{
-		ID: header.Get(names.HeaderRequestID), Class: s.server.config.Zone.Classify(authority),
-		Peer: s.server.config.Peer(header.Get(names.HeaderPeer)), Caller: header.Get(names.HeaderCaller),
-		Method: pseudo[headerMethod], Authority: authority, Path: pseudo[headerPath], Header: header,
-		Start: time.Now(), EndOfBody: m.GetEndOfStream(),
+		ID: header.Get(names.HeaderRequestID), Method: pseudo[headerMethod], Authority: authority, Path: pseudo[headerPath],
+		Header: header, Start: time.Now(), EndOfBody: m.GetEndOfStream(),
 	}
-	s.module = s.server.module(s.request.Class)
+	err := s.place()
 	s.ctx = s.server.config.Observer.Begin(s.ctx, s.request)
-
+	if err != nil {
+		return s.refuse(err)
+	}
 	var verdict modules.Verdict
-	err := s.server.guarded(s.ctx, func(ctx context.Context) (err error) {
+	err = s.server.guarded(s.ctx, func(ctx context.Context) (err error) {
 		verdict, err = s.module.Decide(ctx, s.request)
 		return err
 	})
@@ -125,6 +126,23 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 		DynamicMetadata: s.allowed(s.exchange.Record(), 0),
 	}
 }
+
+// place finds who asks, and who decides about it.
+func (s *stream) place() error {
+	r := s.request
+	if s.edge != "" {
+		r.Class, r.To = s.server.config.Zone.ClassifyEdge(s.edge, r.Authority)
+		s.module = s.server.config.Edge
+		return nil
+	}
+	r.Class, r.Peer = s.server.config.Zone.Classify(r.Authority), s.server.config.Peer(r.Header.Get(names.HeaderPeer))
+	s.module = s.server.module(r.Class)
+	var err error
+	r.Caller, err = modules.CallerOf(r.Header[callerKey])
+	return err
+}
+
+var callerKey = http.CanonicalHeaderKey(names.HeaderCaller)
 
 func (s *stream) requestBody(m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
 	if s.exchange == nil {

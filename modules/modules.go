@@ -28,12 +28,13 @@ type Peer struct {
 	Ready        bool
 }
 
-// Request is a request's head as it came over the peer link.
+// Request is a request's head as it came over the peer link, or from a caller of this cluster who asks a peer.
 type Request struct {
 	ID        string // for logs and traces
 	Class     Class
 	Peer      Peer
 	Caller    string // who the peer says the caller is; "" when it does not say
+	To        string // the peer that a caller of this cluster asks; "" for a request over the peer link
 	Method    string
 	Authority string
 	Path      string // with the query

@@ -41,14 +41,17 @@ func (j Judgement) Err() error {
 
 // Refusal is a fault for a caller whose dialect is not known: a Kubernetes Status that docker's clients read as well,
 // for both look for "message".
-func Refusal(err error) Answer {
+func Refusal(err error) Answer { return RefusalAs(fault.Of(err).Kind.Status(), err) }
+
+// RefusalAs is Refusal with another status.
+func RefusalAs(status int, err error) Answer {
 	f := fault.Of(err)
 	body, mErr := json.Marshal(map[string]any{
 		"kind": "Status", "apiVersion": "v1", "metadata": struct{}{}, "status": "Failure",
-		"message": f.Message, "reason": f.Kind.String(), "code": f.Kind.Status(),
+		"message": f.Message, "reason": f.Kind.String(), "code": status,
 	})
 	if mErr != nil { // strings and numbers always marshal
 		body = []byte(`{"message":"internal error of the gateway"}`)
 	}
-	return Answer{Status: f.Kind.Status(), Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+	return Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
 }

@@ -146,6 +146,7 @@ func newVictim(t *testing.T) *victim {
 	v.east.on(names.PeeringSocket, v.upstream("peering"))
 	v.west.start()
 	v.east.start()
+	v.west.decides(routed(names.PeerCluster("east")))
 	v.decider, _ = v.east.decides(func(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 		h := head(m.GetRequestHeaders().GetHeaders())
 		if h[":authority"] == apiHost && strings.HasPrefix(h[":path"], allowedPath) {

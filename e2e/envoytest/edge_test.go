@@ -61,6 +61,7 @@ func TestAPIListener(t *testing.T) {
 	west.start()
 	east.start()
 	east.decides(routed(names.Orchestrator))
+	west.decides(routed(names.PeerCluster("east")))
 
 	c := clientTo(t, "unix", west.socket("api.sock"), false)
 	t.Run("request", func(t *testing.T) {

@@ -82,7 +82,7 @@ func newGateway(t *testing.T, cluster string) *gateway {
 	return &gateway{t: t, authority: ca, model: snapshot.Model{
 		Gateway: snapshot.Gateway{
 			Cluster: cluster, ID: id(cluster), Peer: freeAddress(t), Edge: freeAddress(t), RunDir: dir,
-			AccessLog: filepath.Join(dir, "access.log"),
+			AccessLog: filepath.Join(dir, "access.log"), Callers: snapshot.Callers{Services: true, Accesses: true},
 		},
 		Identity: snapshot.Identity{Certificate: certificate, Key: key},
 	}}

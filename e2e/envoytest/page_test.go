@@ -1,11 +1,13 @@
 package envoytest
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/snapshot"
 )
 
 // TestPeerAPICallers calls a peer's API by the names that its listener has, and as web pages would.
@@ -20,12 +22,19 @@ func TestPeerAPICallers(t *testing.T) {
 	}
 	own := net.JoinHostPort("127.0.0.2", port)
 	west.model.Peers[0].API = own
+	certificate, key := west.authority.issueDNS("localhost")
+	west.model.Peers[0].APIIdentity = snapshot.Identity{Certificate: certificate, Key: key}
 	east.on(names.BridgeSocket, http.HandlerFunc(echo))
 	west.start()
 	east.start()
 	east.decides(routed(names.Bridge))
+	west.decides(routed(names.PeerCluster("east")))
 	ask := func(c *http.Client, host, origin string) answer {
-		r := request(t, http.MethodGet, "http://"+own+"/exec", nil)
+		scheme := "http"
+		if c.Transport.(*http.Transport).TLSClientConfig != nil {
+			scheme = "https"
+		}
+		r := request(t, http.MethodGet, scheme+"://"+own+"/exec", nil)
 		r.Host = host
 		if origin != "" {
 			r.Header.Set("origin", origin)
@@ -33,7 +42,7 @@ func TestPeerAPICallers(t *testing.T) {
 		return call(t, c, r)
 	}
 	for _, http2 := range []bool{false, true} {
-		c := clientTo(t, "tcp", own, http2)
+		c := secureClient(t, own, http2, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // whom it asks is not what is tested
 		for _, host := range []string{
 			"localhost", "LocalHost:1", "127.0.0.1", "127.0.0.1:54321", "[::1]", "[::1]:54321", "127.0.0.2", own, "127.0.0.2:54321",
 			east.host("api"), east.host("api") + ":80",
@@ -53,11 +62,11 @@ func TestPeerAPICallers(t *testing.T) {
 		}
 	}
 	t.Run("WebSocket", func(t *testing.T) {
-		r := request(t, http.MethodGet, "http://"+own+"/exec", nil)
+		r := request(t, http.MethodGet, "https://"+own+"/exec", nil)
 		r.Header.Set("connection", "Upgrade")
 		r.Header.Set("upgrade", "websocket")
 		r.Header.Set("origin", "http://evil.example")
-		refusal(t, call(t, clientTo(t, "tcp", own, false), r), http.StatusForbidden, "Origin")
+		refusal(t, call(t, secureClient(t, own, false, &tls.Config{InsecureSkipVerify: true}), r), http.StatusForbidden, "Origin")
 	})
 	t.Run("the edge for services", func(t *testing.T) {
 		for _, host := range []string{east.host("api"), "API." + east.host() + ":80"} {

@@ -57,7 +57,7 @@ type Gateway struct {
 	mesh  *Mesh
 }
 
-// apiPort is where a Kubernetes gateway offers the API of its n-th peer, inside its namespace.
+// apiPort is where a gateway offers the API of its n-th peer, inside its namespace.
 const apiPort = 16443
 
 // Up starts a gateway for each cluster and waits until all are ready and have shaken hands.
@@ -102,6 +102,9 @@ func Up(ctx context.Context, options Options) (*Mesh, error) {
 	if err := m.each(func(g *Gateway) error { return g.Joined(ctx) }); err != nil {
 		return nil, err
 	}
+	if err := m.each(func(g *Gateway) error { return g.kubeconfigs(ctx) }); err != nil {
+		return nil, err
+	}
 	options.Log.Info("gateways have shaken hands", "gateways", len(m.gateways), "took", time.Since(begin).Round(100*time.Millisecond))
 	return m, nil
 }
@@ -141,6 +144,9 @@ func (g *Gateway) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(g.Config(), 0o755); err != nil {
 		return err
 	}
+	if err := g.callers(); err != nil {
+		return err
+	}
 	if err := g.Write("gateway.yaml", g.document()); err != nil {
 		return err
 	}
@@ -148,9 +154,7 @@ func (g *Gateway) prepare(ctx context.Context) error {
 		address := g.mesh.options.Bed.Link(g.Name, peer).Address(peer)
 		doc := fmt.Sprintf("apiVersion: isthmus.io/v1alpha1\nkind: Peer\nmetadata: {name: %s}\nspec:\n  addresses: [\"%s:%d\"]\n",
 			peer, address, g.mesh.options.Bed.PeerPort)
-		if g.kind == "kubernetes" {
-			doc += fmt.Sprintf("  api: {listen: \"127.0.0.1:%d\"}\n", apiPort+i)
-		}
+		doc += fmt.Sprintf("  api: {listen: \"127.0.0.1:%d\"}\n", apiPort+i)
 		if err := g.Write("peer-"+peer+".yaml", doc); err != nil {
 			return err
 		}
@@ -173,6 +177,10 @@ func (g *Gateway) document() string {
 		orchestrator = fmt.Sprintf("type: kubernetes\n    kubernetes: {kubeconfig: %s, namespace: default}",
 			g.kubeconfig())
 	}
+	review := ""
+	if g.kind == "kubernetes" {
+		review = "\n    tokenReview: {}"
+	}
 	tracing := ""
 	if c := g.mesh.options.Collector; c != "" {
 		tracing = fmt.Sprintf("  tracing: {otlp: %q}\n", c)
@@ -189,8 +197,13 @@ spec:
     peer: 0.0.0.0:%d
     http: 127.0.0.1:15080
     admin: 127.0.0.1:15000
+  callers:
+    tokens: {file: %s}
+    clientCA: %s%s
+    unauthenticated: [services, accesses]
   envoy: {path: %s, concurrency: 1}
 `, g.Name, filepath.Join(g.Dir, "state"), filepath.Join(g.Dir, "run"), orchestrator, g.mesh.options.Bed.PeerPort,
+		filepath.Join(g.Callers(), "tokens"), filepath.Join(g.Callers(), "ca.crt"), review,
 		g.mesh.options.Bed.Tools().Envoy) + tracing
 }
 
@@ -253,9 +266,6 @@ func (g *Gateway) Start(ctx context.Context) error {
 	}
 	if g.Edge, err = g.forward(ctx, "127.0.0.1:15080"); err != nil {
 		return err
-	}
-	if g.kind != "kubernetes" {
-		return nil
 	}
 	for i, peer := range g.peers {
 		if g.APIs[peer], err = g.forward(ctx, fmt.Sprintf("127.0.0.1:%d", apiPort+i)); err != nil {

@@ -78,6 +78,21 @@ func (a *authority) client(file, user string, groups ...string) (*keyPair, error
 	return a.issue(file, template)
 }
 
+// CallerCertificates makes an authority of callers in a folder, and certificates of callers by it: ca.crt, and for each
+// name its .crt and .key.
+func CallerCertificates(dir string, names ...string) error {
+	ca, err := newAuthority(dir, "callers")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := ca.client(name, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *authority) issue(file string, template *x509.Certificate) (*keyPair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -68,15 +68,20 @@ func (b *Bridge) Panics() uint64 { return b.panics.Load() }
 func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	req := &modules.Request{
 		ID: r.Header.Get(names.HeaderRequestID), Class: modules.ContainerOperation,
-		Peer: b.config.Peer(r.Header.Get(names.HeaderPeer)), Caller: r.Header.Get(names.HeaderCaller),
+		Peer:   b.config.Peer(r.Header.Get(names.HeaderPeer)),
 		Method: r.Method, Authority: r.Host, Path: r.URL.RequestURI(), Header: r.Header, Start: time.Now(),
 	}
 	answer := &begun{ResponseWriter: w}
+	var misnamed error
+	req.Caller, misnamed = modules.CallerOf(r.Header.Values(names.HeaderCaller))
 	ctx, err := b.config.Observer.Begin(r.Context(), req)
 	if err != nil {
 		ctx = r.Context()
 	}
 	ctx = dialect.WithActor(ctx, actor(req))
+	if err == nil {
+		err = misnamed
+	}
 	record := modules.Record{Upstream: names.Bridge}
 	defer func() { b.ended(ctx, answer, req, record, err, recover()) }()
 	if err != nil {
@@ -225,12 +230,12 @@ func (b *Bridge) body(w http.ResponseWriter, r *http.Request, action neutral.Act
 func (b *Bridge) remember(ctx context.Context, req *modules.Request, op neutral.Operation, guard dialect.Guard) (neutral.Result, error) {
 	switch op.Action {
 	case neutral.ExecInspect:
-		state, err := b.execs.state(req.Peer.Name, op.Ref)
+		state, err := b.execs.state(subject(req), op.Ref)
 		return neutral.Result{Exec: &state}, err
 	case neutral.ExecResize:
-		return neutral.Result{}, b.execs.resize(req.Peer.Name, op.Ref, *op.Size)
+		return neutral.Result{}, b.execs.resize(subject(req), op.Ref, *op.Size)
 	case neutral.ContainerResize:
-		err := b.execs.resize(req.Peer.Name, attachID(req.Peer.Name, op.Ref), *op.Size)
+		err := b.execs.resize(subject(req), attachID(subject(req), op.Ref), *op.Size)
 		if fault.Is(err, fault.NotFound) { // nobody is attached: docker keeps the size for later, here nothing needs it
 			err = nil
 		}
@@ -241,7 +246,7 @@ func (b *Bridge) remember(ctx context.Context, req *modules.Request, op neutral.
 		return neutral.Result{}, err
 	}
 	op.Ref = container.ID
-	id, err := b.execs.create(req.Peer.Name, op)
+	id, err := b.execs.create(subject(req), op)
 	return neutral.Result{ID: id}, err
 }
 
@@ -273,18 +278,20 @@ func (b *Bridge) terminal(ctx context.Context, op neutral.Operation, guard diale
 }
 
 // attachID is the key of an attach's terminal among the execs.
-func attachID(peer, ref string) string { return "attach:" + peer + ":" + ref }
+func attachID(owner modules.Subject, ref string) string {
+	return "attach:" + owner.Peer + ":" + strconv.Quote(owner.Caller) + ":" + ref
+}
 
 // session runs an interactive stream: an exec that was made before, or an attach.
 func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request,
 	inbound dialect.Inbound, op neutral.Operation, guard dialect.Guard, record *modules.Record) error {
 	id := op.Ref
 	if op.Action == neutral.ContainerAttach {
-		id = attachID(req.Peer.Name, op.Ref)
-		forget := b.execs.attach(req.Peer.Name, id, op)
+		id = attachID(subject(req), op.Ref)
+		forget := b.execs.attach(subject(req), id, op)
 		defer forget()
 	}
-	made, resizes, err := b.execs.start(req.Peer.Name, id)
+	made, resizes, err := b.execs.start(subject(req), id)
 	if err != nil {
 		return b.refuse(w, req, err)
 	}

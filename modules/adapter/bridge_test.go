@@ -519,6 +519,7 @@ func TestBridgeAttach(t *testing.T) {
 		t.Fatal(err)
 	}
 	request.Header.Set(names.HeaderPeer, "west")
+	request.Header.Set(names.HeaderCaller, "ci-1")
 	request.Header.Set(names.HeaderSession, "tcp") // a docker connection on its way, whose request has no body
 	request.Header.Set(names.HeaderSessionBody, "0")
 	response, err := r.client.Do(request)

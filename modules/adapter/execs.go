@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -29,7 +30,7 @@ const execShare = execLimit / 2
 // exec is one exec between its creation and the moment it is forgotten.
 type exec struct {
 	id       string
-	peer     string // nobody else may start or see it
+	owner    modules.Subject // nobody else may start or see it
 	op       neutral.Operation
 	made     bool // by create; not the terminal of an attach
 	running  bool
@@ -38,7 +39,7 @@ type exec struct {
 	touched  time.Time
 }
 
-// execs are the execs of all peers.
+// execs are the execs of all peers' callers.
 type execs struct {
 	mu    sync.Mutex
 	all   map[string]*exec
@@ -56,7 +57,7 @@ func newExecs(now func() time.Time) *execs {
 }
 
 // create remembers an exec and gives its id.
-func (e *execs) create(peer string, op neutral.Operation) (string, error) {
+func (e *execs) create(owner modules.Subject, op neutral.Operation) (string, error) {
 	var raw [32]byte
 	if _, err := rand.Read(raw[:]); err != nil {
 		return "", fault.Wrap(fault.Internal, err, "no randomness for an id")
@@ -65,14 +66,14 @@ func (e *execs) create(peer string, op neutral.Operation) (string, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.now()
-	if full := e.full(peer); now.After(e.stale) && (full || now.Sub(e.swept) >= sweepInterval) {
+	if full := e.full(owner.Peer); now.After(e.stale) && (full || now.Sub(e.swept) >= sweepInterval) {
 		e.sweep(now)
 	}
-	if e.full(peer) {
+	if e.full(owner.Peer) {
 		return "", fault.New(fault.Exhausted, "too many execs at once")
 	}
-	e.all[id] = &exec{id: id, peer: peer, op: op, made: true, touched: now, resizes: make(chan neutral.Size, 8)}
-	e.made[peer]++
+	e.all[id] = &exec{id: id, owner: owner, op: op, made: true, touched: now, resizes: make(chan neutral.Size, 8)}
+	e.made[owner.Peer]++
 	return id, nil
 }
 
@@ -90,8 +91,8 @@ func (e *execs) sweep(now time.Time) {
 		case x.old(now):
 			delete(e.all, key)
 			if x.made {
-				if e.made[x.peer]--; e.made[x.peer] == 0 {
-					delete(e.made, x.peer)
+				if e.made[x.owner.Peer]--; e.made[x.owner.Peer] == 0 {
+					delete(e.made, x.owner.Peer)
 				}
 			}
 		case x.touched.Add(execLife).Before(e.stale):
@@ -103,10 +104,10 @@ func (e *execs) sweep(now time.Time) {
 func (x *exec) old(now time.Time) bool { return !x.running && now.Sub(x.touched) > execLife }
 
 // start gives an exec's operation and takes the right to run it.
-func (e *execs) start(peer, id string) (neutral.Operation, <-chan neutral.Size, error) {
+func (e *execs) start(owner modules.Subject, id string) (neutral.Operation, <-chan neutral.Size, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	x, err := e.find(peer, id)
+	x, err := e.find(owner, id)
 	if err != nil {
 		return neutral.Operation{}, nil, err
 	}
@@ -127,10 +128,10 @@ func (e *execs) end(id string, exitCode int) {
 }
 
 // state is what an inspect answers.
-func (e *execs) state(peer, id string) (neutral.ExecState, error) {
+func (e *execs) state(owner modules.Subject, id string) (neutral.ExecState, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	x, err := e.find(peer, id)
+	x, err := e.find(owner, id)
 	if err != nil {
 		return neutral.ExecState{}, err
 	}
@@ -143,10 +144,10 @@ func (e *execs) state(peer, id string) (neutral.ExecState, error) {
 
 // resize passes a terminal's size on; a size that nobody reads yet is dropped when the queue is full, for a later one
 // takes its place.
-func (e *execs) resize(peer, id string, size neutral.Size) error {
+func (e *execs) resize(owner modules.Subject, id string, size neutral.Size) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	x, err := e.find(peer, id)
+	x, err := e.find(owner, id)
 	if err != nil {
 		return err
 	}
@@ -157,9 +158,9 @@ func (e *execs) resize(peer, id string, size neutral.Size) error {
 	return nil
 }
 
-func (e *execs) find(peer, id string) (*exec, error) {
+func (e *execs) find(owner modules.Subject, id string) (*exec, error) {
 	x, ok := e.all[id]
-	if !ok || x.peer != peer || x.old(e.now()) {
+	if !ok || x.owner != owner || x.old(e.now()) {
 		return nil, fault.New(fault.NotFound, "No such exec instance: %s", id)
 	}
 	return x, nil
@@ -167,10 +168,10 @@ func (e *execs) find(peer, id string) (*exec, error) {
 
 // attach remembers an attach for the sizes of its terminal. Of two to one container the later one gets them. forget
 // ends it.
-func (e *execs) attach(peer, id string, op neutral.Operation) (forget func()) {
+func (e *execs) attach(owner modules.Subject, id string, op neutral.Operation) (forget func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	x := &exec{id: id, peer: peer, op: op, touched: e.now(), resizes: make(chan neutral.Size, 8)}
+	x := &exec{id: id, owner: owner, op: op, touched: e.now(), resizes: make(chan neutral.Size, 8)}
 	e.all[id] = x
 	return func() {
 		e.mu.Lock()

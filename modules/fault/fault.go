@@ -26,6 +26,8 @@ const (
 	TooLarge                  // the body passes the limit: 413
 	Unprocessable             // well-formed, yet the target's own validation refuses it: 422
 	Exhausted                 // a limit of rate or concurrency: 429
+
+	Unauthenticated // this cluster's gateway does not know who asks: 401
 )
 
 var kinds = [...]struct {
@@ -44,6 +46,8 @@ var kinds = [...]struct {
 	TooLarge:      {"too-large", http.StatusRequestEntityTooLarge},
 	Unprocessable: {"unprocessable", http.StatusUnprocessableEntity},
 	Exhausted:     {"exhausted", http.StatusTooManyRequests},
+
+	Unauthenticated: {"unauthenticated", http.StatusUnauthorized},
 }
 
 // String is the kind's stable name, used in metrics and audit lines.
@@ -62,16 +66,18 @@ func (k Kind) Status() int {
 	return kinds[k].status
 }
 
-// FromStatus is the kind that an orchestrator's HTTP status stands for.
+// FromStatus is the kind that an orchestrator's HTTP status stands for. Its 401 is about the gateway's own credential,
+// which no caller can better.
 func FromStatus(status int) Kind {
+	if status == http.StatusUnauthorized {
+		return Denied
+	}
 	for k := range kinds {
 		if kinds[k].status == status {
 			return Kind(k)
 		}
 	}
 	switch {
-	case status == http.StatusUnauthorized:
-		return Denied
 	case status == http.StatusBadGateway:
 		return Unavailable
 	case status >= 400 && status < 500:

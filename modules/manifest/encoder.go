@@ -73,6 +73,8 @@ func encode(v reflect.Value) (*yaml.Node, error) {
 			}
 			node.Content = append(node.Content, word(name), value)
 		}
+	case reflect.Pointer:
+		return encode(v.Elem())
 	case reflect.Slice:
 		node.Kind, node.Tag = yaml.SequenceNode, "!!seq"
 		for i := range v.Len() {

@@ -42,6 +42,7 @@ var formats = map[string]format{
 	"etcd":           {"`https://host:port`", "https://host:port", checkEtcd},
 	"listen":         {"`ip:port`", "ip:port", checkListen},
 	"dial":           {"`host:port`", "host:port", checkDial},
+	"host":           {"DNS name or IP address", "a DNS name or an IP address", checkHost},
 	"hostport":       {"`host:port`", "host:port", checkDial},
 	"duration":       {"duration", "a duration, such as 24h", checkDuration},
 	"glob":           {"pattern", `a name, or a pattern of * and ?`, checkGlob},
@@ -160,6 +161,19 @@ func checkDial(text string) []problem {
 	}
 	if p := checkDomain(strings.ToLower(host)); p != nil {
 		return wrong("%q: the host is neither an IP address nor a DNS name", text)
+	}
+	return nil
+}
+
+func checkHost(text string) []problem {
+	if address, err := netip.ParseAddr(text); err == nil {
+		if address.Zone() != "" {
+			return wrong("%q has a zone, which no name of a listener has", text)
+		}
+		return checkReachable(text, address)
+	}
+	if p := checkDomain(text); p != nil {
+		return wrong("%q is neither an IP address nor a DNS name in small letters", text)
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type GatewaySpec struct {
 	Orchestrator Orchestrator `yaml:"orchestrator" required:"true" doc:"The cluster that this gateway stands for."`
 	Listeners    Listeners    `yaml:"listeners" doc:"Where the gateway listens."`
 	Trust        Trust        `yaml:"trust" doc:"Who vouches for this gateway, and how long its certificates live."`
+	Callers      Callers      `yaml:"callers" doc:"Who of this cluster may use the gateway. Left out, nobody but users of its Unix sockets."`
 	Envoy        Envoy        `yaml:"envoy" doc:"The Envoy that the gateway starts and supervises with --envoy."`
 	Audit        Audit        `yaml:"audit" doc:"Where decisions are recorded."`
 	State        State        `yaml:"state" doc:"Where state that outlives the process is kept."`

@@ -39,5 +39,13 @@ type CallerLimits struct {
 
 // PeerAPI is where this cluster's own callers reach a peer's orchestrator API.
 type PeerAPI struct {
-	Listen netip.AddrPort `yaml:"listen" format:"listen" doc:"ip:port of a TCP listener, beside the Unix socket <runDir>/<peer>.sock. Whoever reaches it is an unauthenticated caller; keep it on loopback."`
+	Listen netip.AddrPort `yaml:"listen" format:"listen" doc:"ip:port of a TCP listener with TLS; a Docker cluster has it beside the Unix socket <runDir>/<peer>.sock. Who may come is said by spec.callers of the Gateway."`
+	Names  []string       `yaml:"names" format:"host" doc:"Further DNS names and addresses by which callers reach the listener. localhost, loopback, the listener's own address and api.<peer>.<suffix> are known."`
+	TLS    PeerAPITLS     `yaml:"tls" doc:"The certificate of the listener. Left out, one of the gateway's own authority for the names above; isthmus kubeconfig tells clients of it."`
+}
+
+// PeerAPITLS is a certificate from elsewhere.
+type PeerAPITLS struct {
+	CertFile string `yaml:"certFile" format:"path" doc:"A PEM file with the certificate and its chain. Read again when it changes."`
+	KeyFile  string `yaml:"keyFile" format:"path" doc:"A PEM file with its key."`
 }

@@ -55,6 +55,9 @@ func fieldsOf(fields []Field, t reflect.Type, path string) []Field {
 		}
 		fields = append(fields, field)
 		inner, suffix := f.Type, ""
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
 		if inner.Kind() == reflect.Slice {
 			inner, suffix = inner.Elem(), "[]"
 		}
@@ -67,7 +70,11 @@ func fieldsOf(fields []Field, t reflect.Type, path string) []Field {
 
 func typeName(t reflect.Type, tag reflect.StructTag) string {
 	if values := tag.Get("values"); values != "" {
-		return "`" + strings.ReplaceAll(values, "|", "`, `") + "`"
+		words := "`" + strings.ReplaceAll(values, "|", "`, `") + "`"
+		if t.Kind() == reflect.Slice {
+			return "list of " + words
+		}
+		return words
 	}
 	text := "string"
 	if f := tag.Get("format"); f != "" {
@@ -77,6 +84,8 @@ func typeName(t reflect.Type, tag reflect.StructTag) string {
 		return text
 	}
 	switch t.Kind() {
+	case reflect.Pointer:
+		return typeName(t.Elem(), tag)
 	case reflect.Struct:
 		return "mapping"
 	case reflect.Slice:

@@ -20,6 +20,7 @@ func validate(set *Set, sources []Source, issues *Issues) {
 		validateOrchestrator(set.Gateway, issues)
 		validateAuthority(set.Gateway, issues)
 		validateState(&set.Gateway, issues)
+		validateCallers(set, issues)
 		if !set.Gateway.Spec.Listeners.Admin.Addr().IsLoopback() && set.Gateway.Spec.Listeners.Admin.IsValid() {
 			set.Warnings.add(set.Gateway.At("spec.listeners.admin"), "spec.listeners.admin",
 				"%s is no loopback address: whoever reaches it reads metrics and state", set.Gateway.Spec.Listeners.Admin)
@@ -45,11 +46,28 @@ func validateEffect(set *Set) {
 				set.Warnings.add(p.At(path), path, "has no effect in this version")
 			}
 		}
-		for i, subject := range p.Spec.From {
-			if subject.Caller != "" && subject.Caller != "*" {
-				path := fmt.Sprintf("spec.from[%d].caller", i)
-				set.Warnings.add(p.At(path), path, "no gateway names its callers in this version, so this matches nobody")
-			}
+	}
+}
+
+// validateCallers refuses ways to know callers that cannot be, and warns of listeners that let in nobody, or anybody.
+func validateCallers(set *Set, issues *Issues) {
+	g, callers := set.Gateway, set.Gateway.Spec.Callers
+	if callers.TokenReview != nil && g.Spec.Orchestrator.Type == Docker {
+		issues.add(g.At("spec.callers.tokenReview"), "spec.callers.tokenReview", "the orchestrator's type is %s", g.Spec.Orchestrator.Type)
+	}
+	for _, p := range set.Peers {
+		if tls := p.Spec.API.TLS; (tls.CertFile == "") != (tls.KeyFile == "") {
+			issues.add(p.At("spec.api.tls"), "spec.api.tls", "certFile and keyFile go together")
+		}
+		listen := p.Spec.API.Listen
+		switch {
+		case !listen.IsValid() || len(set.gateways) == 0:
+		case callers.Open(CallersOfAPI) && !listen.Addr().IsLoopback():
+			set.Warnings.add(p.At("spec.api.listen"), "spec.api.listen", "%s is no loopback address, and spec.callers.unauthenticated "+
+				"of the Gateway has api: whoever reaches it operates the peer", listen)
+		case !callers.Open(CallersOfAPI) && !callers.Known():
+			set.Warnings.add(p.At("spec.api.listen"), "spec.api.listen", "nobody can use it: spec.callers of the Gateway says "+
+				"neither how callers are known nor that those without a credential may come (unauthenticated: [api])")
 		}
 	}
 }

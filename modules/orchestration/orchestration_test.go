@@ -94,6 +94,36 @@ func (fakePolicy) Foresee(modules.Subject, neutral.Verb, neutral.Object) modules
 }
 func (fakePolicy) MayKnow(s modules.Subject, _ neutral.Object) bool { return s.Peer != "stranger" }
 
+// routed is a policy that looks at no caller.
+func routed(string, neutral.Service) bool { return false }
+
+// TestByCaller lets through what the route of a peer cannot decide.
+func TestByCaller(t *testing.T) {
+	t.Parallel()
+	catalogue := NewCatalogue()
+	s := web("10.0.0.1:80")
+	s.Ports = append(s.Ports, neutral.ServicePort{Number: 5432, Protocol: "tcp", App: neutral.TCP})
+	catalogue.Publish([]neutral.Service{s})
+	m := New(Config{Cluster: "east", Suffix: "isthmus.internal", Catalogue: catalogue, Policy: func() modules.Policy { return fakePolicy{} },
+		ByCaller: func(peer string, s neutral.Service) bool { return peer != "south" && s.Name == "web" }})
+	for _, c := range []struct{ peer, method, port, upstream string }{
+		{"west", "GET", "", "service/shop/web/80"}, {"west", "GET", ":80", "service/shop/web/80"},
+		{"west", "CONNECT", ":5432", "service/shop/web/5432"}, {"west", "GET", ":5432", ""}, {"west", "CONNECT", ":80", ""},
+		{"north", "GET", "", ""}, {"south", "GET", "", ""},
+	} {
+		verdict, err := m.Decide(t.Context(), &modules.Request{Method: c.method, Authority: "web.shop.svc.east.isthmus.internal" + c.port, Peer: modules.Peer{Name: c.peer}})
+		if c.upstream == "" {
+			if err == nil || verdict.Route != nil {
+				t.Errorf("%v: %+v", c, verdict.Route)
+			}
+			continue
+		}
+		if err != nil || verdict.Route == nil || verdict.Route.Upstream != c.upstream || verdict.Record.Upstream != c.upstream {
+			t.Errorf("%v: %+v, %v", c, verdict, err)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	full, empty := NewCatalogue(), NewCatalogue()
@@ -120,7 +150,7 @@ func TestRefusals(t *testing.T) {
 		"no namespace":     {full, "west", "web.svc.east.isthmus.internal", fault.NotFound, "the form is", http.MethodGet},
 		"too many labels":  {full, "west", "a.web.shop.svc.east.isthmus.internal", fault.NotFound, "the form is", http.MethodGet},
 	} {
-		m := New(Config{Cluster: "east", Suffix: "isthmus.internal", Catalogue: test.catalogue, Policy: func() modules.Policy { return fakePolicy{} }})
+		m := New(Config{Cluster: "east", Suffix: "isthmus.internal", Catalogue: test.catalogue, Policy: func() modules.Policy { return fakePolicy{} }, ByCaller: routed})
 		_, err := m.Decide(t.Context(), &modules.Request{Method: test.method, Authority: test.authority, Peer: modules.Peer{Name: test.peer}})
 		f := fault.Of(err)
 		if f == nil || f.Kind != test.kind || !strings.Contains(f.Message, test.message) {
@@ -128,7 +158,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	// To a stranger a forbidden service reads exactly as an unknown one.
-	m := New(Config{Cluster: "east", Suffix: "isthmus.internal", Catalogue: full, Policy: func() modules.Policy { return fakePolicy{} }})
+	m := New(Config{Cluster: "east", Suffix: "isthmus.internal", Catalogue: full, Policy: func() modules.Policy { return fakePolicy{} }, ByCaller: routed})
 	text := func(service string) string {
 		_, err := m.Decide(t.Context(), &modules.Request{Authority: service + ".shop.svc.east.isthmus.internal", Peer: modules.Peer{Name: "stranger"}})
 		return strings.ReplaceAll(fault.Of(err).Message, service, "X")

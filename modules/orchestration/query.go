@@ -18,9 +18,11 @@ type Config struct {
 	Cluster, Suffix string
 	Catalogue       *Catalogue
 	Policy          func() modules.Policy
+	// ByCaller tells whether it depends on the caller whether a peer may query a service; then no route decides it.
+	ByCaller func(peer string, service neutral.Service) bool
 }
 
-// Module answers the queries that no route leads anywhere.
+// Module answers the queries that no route leads anywhere, and decides those that depend on the caller.
 type Module struct{ config Config }
 
 var _ modules.Module = (*Module)(nil)
@@ -31,7 +33,8 @@ func New(config Config) *Module { return &Module{config: config} }
 // Class is service queries.
 func (m *Module) Class() modules.Class { return modules.ServiceQuery }
 
-// Decide refuses: what it is asked is unknown, not exported, forbidden, or so new that its route is on its way.
+// Decide lets through what some callers of the peer may query, and refuses all else: it is unknown, not exported,
+// forbidden, or so new that its route is on its way.
 func (m *Module) Decide(_ context.Context, req *modules.Request) (modules.Verdict, error) {
 	name, namespace, port, err := m.parse(req.Authority)
 	record := modules.Record{Verb: neutral.Query, Object: neutral.Object{Kind: neutral.KindService, Namespace: namespace, Name: name}}
@@ -55,7 +58,8 @@ func (m *Module) Decide(_ context.Context, req *modules.Request) (modules.Verdic
 	}
 	object := record.Object
 	object.Labels = service.Labels
-	if judgement := policy.Judge(subject, neutral.Query, object); !judgement.Allowed {
+	judgement := policy.Judge(subject, neutral.Query, object)
+	if !judgement.Allowed {
 		if policy.MayKnow(subject, object) {
 			return verdict, judgement.Err()
 		}
@@ -66,6 +70,10 @@ func (m *Module) Decide(_ context.Context, req *modules.Request) (modules.Verdic
 	}
 	if p, ok := portOf(service, port); ok {
 		switch raw := req.Method == http.MethodConnect; {
+		case (p.App == neutral.TCP) == raw && m.config.ByCaller(req.Peer.Name, service):
+			verdict.Route = &modules.Route{Upstream: names.ServiceCluster(service.Namespace, service.Name, strconv.Itoa(int(p.Number)))}
+			verdict.Record.Rule, verdict.Record.Upstream = judgement.Rule, verdict.Route.Upstream
+			return verdict, nil
 		case p.App == neutral.TCP && !raw:
 			return verdict, fault.New(fault.Unprocessable, "port %d of service %s.%s speaks raw TCP, not HTTP: it is reached by "+
 				"CONNECT", p.Number, name, namespace)

@@ -126,7 +126,7 @@ func TestDocumentDamaged(t *testing.T) {
 // contended is a store in which somebody else is always first.
 type contended struct{ *file.Home }
 
-func (c contended) Put(ctx context.Context, r state.Record) (string, error) {
+func (contended) Put(context.Context, state.Record) (string, error) {
 	return "", state.ErrConflict
 }
 

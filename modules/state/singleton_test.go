@@ -30,7 +30,7 @@ type seat struct {
 	replica string
 }
 
-func (s seat) Acquire(ctx context.Context) (*state.Term, error) {
+func (s seat) Acquire(context.Context) (*state.Term, error) {
 	b := s.board
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -71,7 +71,7 @@ func sever(process, number int, addresses []netip.AddrPort) (bool, error) {
 	defer func() { _ = unix.Close(socket) }()
 	name, err := unix.Getpeername(socket)
 	if err != nil {
-		return false, nil //nolint:nilerr // it listens, or is not connected any more
+		return false, nil // it listens, or is not connected any more
 	}
 	var to netip.AddrPort
 	switch n := name.(type) {

@@ -1,5 +1,7 @@
 package names
 
+import "strings"
+
 // Unix sockets in a gateway's run directory.
 const (
 	EdgeSocket    = "edge.sock"        // Envoy: requests that isthmus itself sends to peers
@@ -42,3 +44,22 @@ var FromCaller = []string{HeaderNode, HeaderNetworkMode}
 // Details are the response code details of an answer that external processing gave. Envoy's own answers are put into
 // the gateway's words; one with these details is left as it is.
 const Details = "isthmus"
+
+// MetadataEdge is the key within the metadata of a stream of external processing under which Envoy names the edge that
+// a caller of this cluster came in by. Streams of the peer link have none.
+const MetadataEdge = "isthmus-edge"
+
+// Edge is the edge for services and containers of all peers.
+const Edge = "edge"
+
+// edgeAPI begins the names of the edges of peers' orchestrator APIs.
+const edgeAPI = "api/"
+
+// APIEdge is the edge of a peer's orchestrator API.
+func APIEdge(peer string) string { return edgeAPI + peer }
+
+// APIEdgePeer is the peer of such an edge.
+func APIEdgePeer(edge string) (peer string, ok bool) { return strings.CutPrefix(edge, edgeAPI) }
+
+// HeaderCertificate is the header in which Envoy writes the client's certificates at the edges, and nobody else does.
+const HeaderCertificate = "x-forwarded-client-cert"

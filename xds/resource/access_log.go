@@ -20,7 +20,8 @@ import (
 )
 
 // accessLog writes a line of JSON for every request of a peer but heartbeats that went well: here is decided, so here is
-// the record. At the edges nothing is decided, and only what went wrong is written. What a decision was about is in the
+// the record. At the edges nothing is decided but who asks: of callers that are known, and of what went wrong, there is a
+// line. What a decision was about is in the
 // route's metadata where routes decide and in dynamic metadata where external processing does, never in both.
 func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
 	full := logFormat{fields: map[string]string{
@@ -28,6 +29,7 @@ func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
 		"edge":       listener,
 		"kind":       decided(names.MetadataKind),
 		"peer":       decided(names.MetadataPeer),
+		"caller":     decided(names.MetadataCaller),
 		"verb":       decided(names.MetadataVerb),
 		"object":     decided(names.MetadataObject),
 		"decision":   decided(names.MetadataDecision),
@@ -46,7 +48,7 @@ func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
 		"trace":      "%TRACE_ID%",
 	}, omitEmpty: true}
 	if listener != ListenerPeer {
-		return jsonLog(g.AccessLog, full, failures())
+		return jsonLog(g.AccessLog, full, anyOf(failures(), isDecided(true)))
 	}
 	// What was answered well, and not by external processing's decision, a route decided. What was given up before its
 	// answer can be anything, and is told in full.

@@ -40,9 +40,23 @@ func filter(name string, m proto.Message) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(m)}}
 }
 
-// extProc asks isthmus about the head of a request; the answer may escalate to more phases.
+// extProc asks isthmus about the head of a peer's request; the answer may escalate to more phases.
 func extProc() *hcmv3.HttpFilter {
-	return filter(filterExtProc, &extprocv3.ExternalProcessor{
+	p := externalProcessor()
+	p.AllowModeOverride = true
+	return filter(filterExtProc, p)
+}
+
+// admission asks isthmus who the caller of this cluster is that came in by an edge, from the head of the request alone:
+// what was let in goes on without isthmus.
+func admission(edge string) *hcmv3.HttpFilter {
+	p := externalProcessor()
+	p.GrpcService.InitialMetadata = []*corev3.HeaderValue{{Key: names.MetadataEdge, Value: edge}}
+	return filter(filterExtProc, p)
+}
+
+func externalProcessor() *extprocv3.ExternalProcessor {
+	return &extprocv3.ExternalProcessor{
 		GrpcService: &corev3.GrpcService{
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 				ClusterName: names.ExtProc,
@@ -54,15 +68,26 @@ func extProc() *hcmv3.HttpFilter {
 			RequestTrailerMode:  extprocv3.ProcessingMode_SKIP,
 			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
 		},
-		MessageTimeout:    duration(decisionTimeout),
-		AllowModeOverride: true,
-		MutationRules:     &mutationv3.HeaderMutationRules{AllowAllRouting: yes(), AllowEnvoy: nil},
-		RouteCacheAction:  extprocv3.ExternalProcessor_CLEAR,
-		StatusOnError:     &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		MessageTimeout:   duration(decisionTimeout),
+		MutationRules:    &mutationv3.HeaderMutationRules{AllowAllRouting: yes(), AllowEnvoy: nil},
+		RouteCacheAction: extprocv3.ExternalProcessor_CLEAR,
+		StatusOnError:    &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
 		MetadataOptions: &extprocv3.MetadataOptions{
 			ReceivingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{Untyped: []string{names.Metadata}},
 		},
-	})
+	}
+}
+
+// unasked is for routes, or all of them, about which isthmus is not asked.
+func unasked() perFilter {
+	return perFilter{filterExtProc: pack(&routev3.FilterConfig{Disabled: true})}
+}
+
+// asked is for routes about which it is, where the others are unasked.
+func asked() perFilter {
+	return perFilter{filterExtProc: pack(&extprocv3.ExtProcPerRoute{
+		Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: &extprocv3.ExtProcOverrides{}},
+	})}
 }
 
 // decidedByRoute is for routes that decide by themselves: the filters that are for external processing's decisions are

@@ -32,6 +32,7 @@ var (
 	north = Peer{
 		Name: "north", Addresses: []string{"gateway.north.example:15443"}, ID: "spiffe://north.test/cluster/north",
 		TrustDomain: "north.test", Bundle: []byte("CA of north"), API: "127.0.0.1:16443",
+		APINames: []string{"north.example"}, APIIdentity: Identity{Certificate: []byte("certificate"), Key: []byte("key")},
 	}
 	peers = []Peer{north, west}
 	web   = neutral.Service{Namespace: "shop", Name: "web", Ports: []neutral.ServicePort{
@@ -52,10 +53,13 @@ var (
 	}
 )
 
+// south is a peer of which some callers may query.
+const south = "spiffe://south.test/cluster/south"
+
 // hosts are what peers may query.
 func hosts() []*routev3.VirtualHost {
-	return ServiceHosts(gateway, Service{Service: web, Peers: []string{west.ID, north.ID, "spiffe://unknown"}},
-		map[string]string{west.ID: west.Name, north.ID: north.Name})
+	return ServiceHosts(gateway, Service{Service: web, Peers: []string{west.ID, north.ID, "spiffe://unknown"}, ByCaller: []string{south}},
+		map[string]string{west.ID: west.Name, north.ID: north.Name, south: "south"})
 }
 
 // goldens are the resources as they are sent.
@@ -67,6 +71,8 @@ func goldens() map[string]proto.Message {
 	limited.Limits = []Limit{{Peer: west.Name, Rate: Rate{PerSecond: 100, Burst: 200}, Caller: Rate{PerSecond: 10}}}
 	joining := gateway
 	joining.Joining = true
+	asking := gateway
+	asking.Callers = Callers{Authorities: "CA of callers", Services: true}
 	all := map[string]proto.Message{
 		"listener_peer":         PeerListener(gateway, peers),
 		"listener_peer_joining": PeerListener(joining, peers),
@@ -79,10 +85,13 @@ func goldens() map[string]proto.Message {
 		"listener_edge_traced":     EdgeListener(traced),
 		"listener_local":           LocalListener(gateway),
 		"listener_api":             PeerAPIListener(gateway, west),
+		"listener_api_tls":         PeerAPIListener(gateway, north),
+		"listener_api_clients":     PeerAPIListener(asking, north),
 		"listener_access":          ContainerListener(gateway, access),
 		"routes_peer":              PeerRoutes(gateway, hosts(), remote),
 		"routes_peer_nothing":      PeerRoutes(gateway, nil, neutral.Upstream{}),
 		"routes_edge":              EdgeRoutes(gateway, peers),
+		"routes_edge_services":     EdgeRoutes(asking, peers),
 		"routes_local":             LocalRoutes(gateway, peers),
 		"routes_api":               PeerAPIRoutes(gateway, west),
 		"routes_api_not_joined":    PeerAPIRoutes(gateway, north),
@@ -96,6 +105,7 @@ func goldens() map[string]proto.Message {
 		"cluster_extproc":          LocalCluster(gateway, names.ExtProc, names.ExtProcSocket),
 		"cluster_tracing":          TracingCluster(traced),
 		"secret_identity":          Certificate(SecretIdentity, []byte("certificate"), []byte("key")),
+		"secret_callers":           CallerTrust("CA of callers"),
 		"secret_peer":              Trust(west),
 	}
 	for _, p := range web.Ports {

@@ -10,8 +10,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// headerAuthorization is a caller's credential.
-const headerAuthorization = "authorization"
+// Headers with a caller's credential: for the API of an orchestrator, and for the gateway itself where the other one is
+// for the service.
+const (
+	headerAuthorization      = "authorization"
+	headerProxyAuthorization = "proxy-authorization"
+)
 
 // disclosing are the headers in which proxies and browsers of a cluster write its addresses.
 var disclosing = []string{"x-forwarded-for", "x-real-ip", "forwarded", "via", "x-envoy-external-address"}

@@ -15,12 +15,12 @@ import (
 // Names of listeners; an HTTP listener's routes have its name.
 const (
 	ListenerPeer  = "peer"
-	ListenerEdge  = "edge"
+	ListenerEdge  = names.Edge
 	ListenerLocal = "edge-local" // on names.EdgeSocket
 )
 
 // APIListener is the name of the listener for plain clients of a peer's orchestrator API.
-func APIListener(peer string) string { return "api/" + peer }
+func APIListener(peer string) string { return names.APIEdge(peer) }
 
 // AccessListener is the name of an access's listener.
 func AccessListener(access string) string { return "access/" + access }
@@ -63,27 +63,38 @@ func peerChain(g Gateway, peer Peer) *listenerv3.FilterChain {
 
 // EdgeListener is where callers of this cluster come in.
 func EdgeListener(g Gateway) *listenerv3.Listener {
-	return edge(g, ListenerEdge, g.Edge, fromCaller())
+	return listener(ListenerEdge, g.Edge, managed(edge(g, ListenerEdge, fromCaller(), admission(ListenerEdge))))
 }
 
 // LocalListener is where isthmus' own requests to peers come in.
 func LocalListener(g Gateway) *listenerv3.Listener {
-	return edge(g, ListenerLocal, g.socket(names.EdgeSocket), fromIsthmus())
+	return listener(ListenerLocal, g.socket(names.EdgeSocket), managed(edge(g, ListenerLocal, fromIsthmus())))
 }
 
-// PeerAPIListener is where plain clients of one peer's orchestrator API come in.
+// PeerAPIListener is where plain clients of one peer's orchestrator API come in. It speaks TLS where it has a
+// certificate, and asks for the client's where authorities of callers are known.
 func PeerAPIListener(g Gateway, peer Peer) *listenerv3.Listener {
-	return edge(g, APIListener(peer.Name), peer.API, fromCaller())
+	name := APIListener(peer.Name)
+	m := edge(g, name, fromCaller(), admission(name))
+	// Written by Envoy over whatever was there, and removed by the routes.
+	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+	m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Chain: true}
+	l := listener(name, peer.API, managed(m))
+	if len(peer.APIIdentity.Certificate) > 0 {
+		l.FilterChains[0].TransportSocket = fromClients(g, peer)
+		l.FilterChains[0].TransportSocketConnectTimeout = duration(10 * time.Second)
+	}
+	return l
 }
 
-func edge(g Gateway, name, at string, early *corev3.TypedExtensionConfig) *listenerv3.Listener {
+func edge(g Gateway, name string, early *corev3.TypedExtensionConfig, filters ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
 	m := connectionManager(g, name)
 	m.CodecType = hcmv3.HttpConnectionManager_AUTO
 	m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{}
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{early}
-	m.HttpFilters = []*hcmv3.HttpFilter{router()}
+	m.HttpFilters = append(slices.Clone(filters), router())
 	m.LocalReplyConfig = replies("the peer's gateway")
-	return listener(name, at, managed(m))
+	return m
 }
 
 // ContainerListener carries raw TCP to what an access names, both half-closes included. One thing Envoy 1.40 cannot

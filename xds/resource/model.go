@@ -20,6 +20,14 @@ type Gateway struct {
 	Tracing   Tracing
 	Joining   bool // an invitation is open
 	Limits    []Limit
+	Callers   Callers
+}
+
+// Callers are this cluster's own.
+type Callers struct {
+	Authorities string // PEM, of their certificates; "" asks for none
+	// Services and Accesses are open to callers that show no credential.
+	Services, Accesses bool
 }
 
 // Limit bounds the requests of one peer, and of each caller that it names.
@@ -52,12 +60,16 @@ type Peer struct {
 	Bundle      []byte   // CA certificates of TrustDomain, PEM
 	Ready       bool     // the handshake is done; until then only the peering service reaches it
 	API         string   // listener for plain clients of its orchestrator's API; "" for none
+	APINames    []string // further names and addresses by which clients know that listener
+	APIIdentity Identity // what it shows in TLS; without a certificate it speaks none
 }
 
 // Service is an exported service of this cluster with the peers that may query it.
 type Service struct {
 	neutral.Service
 	Peers []string // SPIFFE ids
+	// ByCaller are the SPIFFE ids of peers of which some callers may query it: external processing decides.
+	ByCaller []string
 }
 
 // Access is a listener of raw TCP that leads to one container, or to one TCP port of a service, of a peer.

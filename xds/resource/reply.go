@@ -26,14 +26,15 @@ type refusal struct {
 
 // Kubernetes' words for refusals.
 const (
-	reasonNotFound    = "NotFound"
-	reasonForbidden   = "Forbidden"
-	reasonUnavailable = "ServiceUnavailable"
-	reasonTimeout     = "Timeout"
-	reasonTooMany     = "TooManyRequests"
-	reasonBadRequest  = "BadRequest"
-	reasonTooLarge    = "RequestEntityTooLarge"
-	reasonInternal    = "InternalError"
+	reasonNotFound     = "NotFound"
+	reasonForbidden    = "Forbidden"
+	reasonUnauthorized = "Unauthorized"
+	reasonUnavailable  = "ServiceUnavailable"
+	reasonTimeout      = "Timeout"
+	reasonTooMany      = "TooManyRequests"
+	reasonBadRequest   = "BadRequest"
+	reasonTooLarge     = "RequestEntityTooLarge"
+	reasonInternal     = "InternalError"
 )
 
 var noDecision = refusal{http.StatusServiceUnavailable, reasonUnavailable,

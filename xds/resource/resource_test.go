@@ -114,7 +114,7 @@ func TestKeepOnly(t *testing.T) {
 // TestEveryRouteToServiceIsGuarded makes sure that no route of a service forgets a guard.
 func TestEveryRouteToServiceIsGuarded(t *testing.T) {
 	t.Parallel()
-	found := 0
+	found, byCaller := 0, 0
 	for _, host := range PeerRoutes(gateway, hosts(), socket).GetVirtualHosts() {
 		for _, r := range host.GetRoutes() {
 			cluster := r.GetRoute().GetCluster()
@@ -124,6 +124,8 @@ func TestEveryRouteToServiceIsGuarded(t *testing.T) {
 				byRoute = byRoute || h.GetName() == names.HeaderRoute && h.GetStringMatch().GetExact() == cluster
 			}
 			switch {
+			case strings.HasPrefix(cluster, "service/") && byPeer && byRoute && r.GetTypedPerFilterConfig()[filterExtProc] == nil:
+				byCaller++ // external processing was asked, and chose it
 			case strings.HasPrefix(cluster, "service/"):
 				found++
 				if !byPeer || r.GetTypedPerFilterConfig()[filterExtProc] == nil {
@@ -135,8 +137,8 @@ func TestEveryRouteToServiceIsGuarded(t *testing.T) {
 			}
 		}
 	}
-	if found != len(web.Ports)*len(peers) {
-		t.Errorf("%d routes to services", found)
+	if found != len(web.Ports)*len(peers) || byCaller != len(web.Ports) {
+		t.Errorf("%d and %d routes to services", found, byCaller)
 	}
 }
 

@@ -23,7 +23,9 @@ func EdgeRoutes(g Gateway, peers []Peer) *routev3.RouteConfiguration {
 			Name: APIListener(p.Name), Domains: []string{names.APIHost(p.Name, g.suffix())}, Routes: routes,
 		})
 	}
-	return edgeRoutes(g, ListenerEdge, peers, hosts)
+	c := edgeRoutes(g, ListenerEdge, peers, hosts, func(p Peer, kind string) []*routev3.Route { return fromCallerRoutes(g, p, kind) })
+	c.TypedPerFilterConfig = unasked()
+	return c
 }
 
 // LocalRoutes are the routes of isthmus' own requests, the peering service and the peers' APIs included.
@@ -37,20 +39,27 @@ func LocalRoutes(g Gateway, peers []Peer) *routev3.RouteConfiguration {
 			Routes: []*routev3.Route{route},
 		}, peerAPIHost(g, p))
 	}
-	return edgeRoutes(g, ListenerLocal, peers, hosts)
+	return edgeRoutes(g, ListenerLocal, peers, hosts, toPeerRoutes)
 }
 
-// PeerAPIRoutes are the routes of plain clients of one peer's orchestrator API. They need no credential, so no web page
-// may be one of them: a page can have its own name resolve to the listener's address, and it can open a WebSocket to
+// PeerAPIRoutes are the routes of plain clients of one peer's orchestrator API. Nothing is forwarded that external
+// processing did not let in. Callers may come without a credential, or with one that a browser adds by itself, so no web
+// page may be one of them: a page can have its own name resolve to the listener's address, and it can open a WebSocket to
 // any address. The first is known by the name, the second by the origin, which browsers always tell.
 func PeerAPIRoutes(g Gateway, peer Peer) *routev3.RouteConfiguration {
 	host := peerAPIHost(g, peer)
 	host.Domains = apiDomains(g, peer)
 	if peer.Ready {
+		host.Routes = admitted(peer)
 		for _, r := range host.GetRoutes() {
 			r.GetRoute().HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{
 				HostRewriteLiteral: names.APIHost(peer.Name, g.suffix()),
 			}
+		}
+		host.Routes = append(host.Routes, refuse(noDecision)...)
+	} else {
+		for _, r := range host.GetRoutes() {
+			r.Metadata = nil // external processing says it
 		}
 	}
 	fromPage := refuse(refusal{http.StatusForbidden, reasonForbidden,
@@ -58,8 +67,12 @@ func PeerAPIRoutes(g Gateway, peer Peer) *routev3.RouteConfiguration {
 	stranger := refuse(refusal{http.StatusForbidden, reasonForbidden, fmt.Sprintf("this is the API of peer %q; it "+
 		"answers under localhost, the address that it listens on, and %s", peer.Name, names.APIHost(peer.Name, g.suffix()))})
 	refused := decision{kind: kindOperation, peer: peer.Name, decision: "refuse"}
-	about(fromPage, refused)
-	about(stranger, refused)
+	for _, routes := range [][]*routev3.Route{fromPage, stranger} {
+		about(routes, refused)
+		for _, r := range routes {
+			r.TypedPerFilterConfig = unasked()
+		}
+	}
 	host.Routes = slices.Concat(fromPage, host.GetRoutes())
 	return &routev3.RouteConfiguration{
 		Name: APIListener(peer.Name), ValidateClusters: no(),
@@ -76,20 +89,30 @@ func apiDomains(g Gateway, peer Peer) []string {
 		if strings.Contains(own, ":") {
 			own = "[" + own + "]"
 		}
-		if own = strings.ToLower(own); !slices.Contains(hosts, own) { // Envoy takes no name twice
-			hosts = append(hosts, own)
+		hosts = append(hosts, own)
+	}
+	for _, name := range peer.APINames {
+		if strings.Contains(name, ":") {
+			name = "[" + name + "]"
 		}
+		hosts = append(hosts, name)
 	}
 	var domains []string
-	for _, h := range hosts {
+	for i, h := range hosts {
+		hosts[i] = strings.ToLower(h)
+		if slices.Contains(hosts[:i], hosts[i]) { // Envoy takes no name twice
+			continue
+		}
+		h = hosts[i]
 		domains = append(domains, domain(h)...)
 	}
 	return domains
 }
 
-func edgeRoutes(g Gateway, name string, peers []Peer, hosts []*routev3.VirtualHost) *routev3.RouteConfiguration {
+func edgeRoutes(g Gateway, name string, peers []Peer, hosts []*routev3.VirtualHost,
+	routes func(Peer, string) []*routev3.Route) *routev3.RouteConfiguration {
 	for _, p := range byName(peers) {
-		hosts = append(hosts, peerHosts(g, p)...)
+		hosts = append(hosts, peerHosts(g, p, routes)...)
 	}
 	hosts = append(hosts, &routev3.VirtualHost{Name: "unknown", Domains: []string{"*"}, Routes: refuse(refusal{
 		http.StatusNotFound, reasonNotFound, fmt.Sprintf("no peer has this name; names are "+
@@ -102,8 +125,9 @@ func edgeRoutes(g Gateway, name string, peers []Peer, hosts []*routev3.VirtualHo
 	}
 }
 
-// peerHosts are the names of a peer's services and of its containers.
-func peerHosts(g Gateway, p Peer) []*routev3.VirtualHost {
+// peerHosts are the names of a peer's services and of its containers. What a caller shows to this gateway stays here;
+// what it shows to the service, in the header Authorization, crosses.
+func peerHosts(g Gateway, p Peer, routes func(Peer, string) []*routev3.Route) []*routev3.VirtualHost {
 	var hosts []*routev3.VirtualHost
 	for _, n := range [...]struct{ label, kind string }{
 		{names.ServiceLabel, kindQuery}, {names.AccessLabel, kindAccess},
@@ -111,7 +135,9 @@ func peerHosts(g Gateway, p Peer) []*routev3.VirtualHost {
 		hosts = append(hosts, &routev3.VirtualHost{
 			Name:    n.label + "/" + p.Name,
 			Domains: []string{"*." + n.label + "." + p.Name + "." + g.suffix()},
-			Routes:  toPeerRoutes(p, n.kind),
+			Routes:  routes(p, n.kind),
+
+			RequestHeadersToRemove: []string{headerProxyAuthorization, names.HeaderRoute},
 		})
 	}
 	return hosts
@@ -123,17 +149,48 @@ func peerAPIHost(g Gateway, p Peer) *routev3.VirtualHost {
 	return &routev3.VirtualHost{
 		Name: APIListener(p.Name), Domains: []string{names.APIHost(p.Name, g.suffix())},
 		Routes:                 toPeerRoutes(p, kindOperation),
-		RequestHeadersToRemove: []string{headerAuthorization},
+		RequestHeadersToRemove: []string{headerAuthorization, headerProxyAuthorization, names.HeaderCertificate, names.HeaderRoute},
 	}
+}
+
+// admitted are the routes of callers that external processing let in to a peer. They tell the access log nothing: it did.
+func admitted(p Peer) []*routev3.Route {
+	return forwards(p, headerIs(names.HeaderRoute, names.PeerCluster(p.Name)))
+}
+
+func forwards(p Peer, headers ...*routev3.HeaderMatcher) []*routev3.Route {
+	request, raw := to(names.PeerCluster(p.Name), 0), to(names.PeerCluster(p.Name), accessIdle)
+	request.RetryPolicy = again()
+	return []*routev3.Route{forward(anyPath(headers...), request), forward(connect(headers...), raw)}
+}
+
+// fromCallerRoutes lead callers of this cluster to services or containers of a peer: who shows a credential by way of
+// external processing, which names the caller, and who shows none where that is open.
+func fromCallerRoutes(g Gateway, p Peer, kind string) []*routev3.Route {
+	open := toPeerRoutes(p, kind)
+	if !p.Ready {
+		return open
+	}
+	if kind == kindQuery && !g.Callers.Services || kind == kindAccess && !g.Callers.Accesses {
+		open = refuse(refusal{http.StatusProxyAuthRequired, reasonUnauthorized, "this gateway wants to know who asks: a bearer " +
+			"token, or a name with its token as the password, is missing in the header Proxy-Authorization"})
+		about(open, decision{kind: kind, peer: p.Name, decision: "refuse"})
+		for _, r := range open {
+			r.ResponseHeadersToAdd = append(r.GetResponseHeadersToAdd(), headerOption("proxy-authenticate", `Basic realm="isthmus"`))
+		}
+	}
+	undecided := refuse(noDecision, headerPresent(headerProxyAuthorization))
+	for _, r := range undecided {
+		r.TypedPerFilterConfig = asked()
+	}
+	return slices.Concat(admitted(p), undecided, open)
 }
 
 func toPeerRoutes(p Peer, kind string) []*routev3.Route {
 	var routes []*routev3.Route
 	made := decision{kind: kind, peer: p.Name, decision: "forward"}
 	if p.Ready {
-		request, raw := to(names.PeerCluster(p.Name), 0), to(names.PeerCluster(p.Name), accessIdle)
-		request.RetryPolicy = again()
-		routes = []*routev3.Route{forward(anyPath(), request), forward(connect(), raw)}
+		routes = forwards(p)
 	} else {
 		made.decision = "refuse"
 		routes = refuse(refusal{http.StatusServiceUnavailable, reasonUnavailable, fmt.Sprintf(

@@ -56,6 +56,11 @@ func ServiceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.
 				routes = append(routes, serviceRoute(g, cluster, s, port, id, peer))
 			}
 		}
+		for _, id := range slices.Compact(slices.Sorted(slices.Values(s.ByCaller))) {
+			if _, ok := peerNames[id]; ok {
+				routes = append(routes, callerRoute(cluster, port, id))
+			}
+		}
 		hosts = append(hosts, &routev3.VirtualHost{
 			Name: cluster, Domains: domains, Routes: append(routes, refuse(noDecision)...),
 		})
@@ -87,6 +92,18 @@ func serviceRoute(g Gateway, cluster string, s Service, port neutral.ServicePort
 		object: string(neutral.KindService) + " " + service, service: service,
 	}.metadata()
 	return route
+}
+
+// callerRoute is where external processing sends the queries that it allows to some callers of a peer. What it decided
+// is in the request's dynamic metadata.
+func callerRoute(cluster string, port neutral.ServicePort, id string) *routev3.Route {
+	chosen := []*routev3.HeaderMatcher{headerIs(names.HeaderPeer, id), headerIs(names.HeaderRoute, cluster)}
+	if port.App == neutral.TCP {
+		return forward(connect(chosen...), tunnel(cluster))
+	}
+	action := to(cluster, 0)
+	action.RetryPolicy = again()
+	return forward(anyPath(chosen...), action)
 }
 
 // Served tells whether a port can be queried at all; the ports of a Service given here are.

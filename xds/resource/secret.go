@@ -13,6 +13,7 @@ import (
 // Names of secrets.
 const (
 	SecretIdentity           = "identity"
+	SecretCallers            = "trust/callers" // whose certificates name callers of this cluster
 	SecretOrchestratorCA     = "orchestrator/ca"
 	SecretOrchestratorClient = "orchestrator/client"
 	SecretOrchestratorToken  = "orchestrator/token"
@@ -20,6 +21,16 @@ const (
 
 // PeerSecret is the name of the trust in one peer.
 func PeerSecret(peer string) string { return "trust/peer/" + peer }
+
+// APISecret is the name of what the listener of a peer's API shows.
+func APISecret(peer string) string { return "api/" + peer }
+
+// CallerTrust is the secret of the authorities of callers' certificates.
+func CallerTrust(authorities string) *tlsv3.Secret {
+	return &tlsv3.Secret{Name: SecretCallers, Type: &tlsv3.Secret_ValidationContext{
+		ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: inline(authorities)},
+	}}
+}
 
 // Certificate is the secret of a certificate and its key.
 func Certificate(name string, certificate, key []byte) *tlsv3.Secret {

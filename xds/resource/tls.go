@@ -38,6 +38,29 @@ func acceptPeer(peer Peer) *corev3.TransportSocket {
 	})
 }
 
+// fromClients is TLS of a peer's API for plain clients. A certificate is asked for, and who has none may have another
+// credential. Sessions are not resumed: a resumed one would not be checked against the authorities known by then.
+func fromClients(g Gateway, peer Peer) *corev3.TransportSocket {
+	tls := &tlsv3.DownstreamTlsContext{
+		CommonTlsContext: &tlsv3.CommonTlsContext{
+			TlsParams: &tlsv3.TlsParameters{
+				TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+			},
+			AlpnProtocols:                  []string{"h2", "http/1.1"},
+			TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds(APISecret(peer.Name))},
+		},
+		SessionTicketKeysType:            &tlsv3.DownstreamTlsContext_DisableStatelessSessionResumption{DisableStatelessSessionResumption: true},
+		DisableStatefulSessionResumption: true,
+	}
+	if g.Callers.Authorities != "" {
+		tls.RequireClientCertificate = no()
+		tls.CommonTlsContext.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
+			ValidationContextSdsSecretConfig: sds(SecretCallers),
+		}
+	}
+	return transportSocket(tls)
+}
+
 // toPeer is the dialling side of the peer link.
 func toPeer(g Gateway, peer Peer) *corev3.TransportSocket {
 	return transportSocket(&tlsv3.UpstreamTlsContext{

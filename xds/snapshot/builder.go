@@ -147,7 +147,7 @@ func (b *Builder) part(g Gateway, s Service, was *part) (*part, error) {
 
 // clone keeps a service's state whatever becomes of the slices that it came in.
 func clone(s Service) Service {
-	s.Peers, s.Ports = slices.Clone(s.Peers), slices.Clone(s.Ports)
+	s.Peers, s.ByCaller, s.Ports = slices.Clone(s.Peers), slices.Clone(s.ByCaller), slices.Clone(s.Ports)
 	for i := range s.Ports {
 		s.Ports[i].Endpoints = slices.Clone(s.Ports[i].Endpoints)
 	}
@@ -157,6 +157,7 @@ func clone(s Service) Service {
 // shape tells whether two states of a service differ in nothing but endpoints.
 func shape(a, b Service) bool {
 	return a.Name == b.Name && a.Namespace == b.Namespace && slices.Equal(a.Peers, b.Peers) &&
+		slices.Equal(a.ByCaller, b.ByCaller) &&
 		slices.EqualFunc(a.Ports, b.Ports, func(p, q neutral.ServicePort) bool {
 			return p.Name == q.Name && p.Number == q.Number && p.Protocol == q.Protocol && p.App == q.App
 		})

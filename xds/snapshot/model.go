@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -25,6 +26,8 @@ type (
 	Rate = resource.Rate
 	// Tracing sends Envoy's spans to a collector.
 	Tracing = resource.Tracing
+	// Callers are this cluster's own.
+	Callers = resource.Callers
 	// Identity is what this gateway shows to its peers.
 	Identity = resource.Identity
 	// Peer is another cluster's gateway.
@@ -104,6 +107,9 @@ func (m Model) gateway() error {
 	if !printable(g.AccessLog) || g.AccessLog != "" && !strings.HasPrefix(g.AccessLog, "/") {
 		errs = append(errs, fmt.Errorf("access log %q is not an absolute path", g.AccessLog))
 	}
+	if a := g.Callers.Authorities; a != "" && !isPEM([]byte(a), "CERTIFICATE") {
+		errs = append(errs, errors.New("the authorities of callers are not PEM certificates"))
+	}
 	if p := g.Tracing.Percent; !(p >= 0 && p <= 100) {
 		errs = append(errs, fmt.Errorf("tracing of %v percent", p))
 	}
@@ -155,6 +161,16 @@ func (m Model) peers() error {
 			if err := resource.CheckAddress(p.API); err != nil {
 				fail("API listener: %w", err)
 			}
+			if i := p.APIIdentity; len(i.Certificate) > 0 && (!isPEM(i.Certificate, "CERTIFICATE") || !isPEM(i.Key, "PRIVATE KEY")) {
+				fail("the API listener's certificate and its key are not PEM")
+			} else if len(i.Certificate) == 0 && !strings.HasPrefix(p.API, "/") {
+				fail("the API listener has no certificate: what callers show would be read on its way")
+			}
+			for _, name := range p.APINames {
+				if resource.CheckAddress(net.JoinHostPort(name, "1")) != nil || strings.ContainsAny(name, "*/") {
+					fail("API listener: %q is no name", name)
+				}
+			}
 		}
 	}
 	return errors.Join(errs...)
@@ -193,7 +209,7 @@ func (m Model) usable() ([]Service, []error) {
 	last := ""
 	for _, s := range sorted {
 		switch {
-		case !slices.ContainsFunc(s.Peers, func(id string) bool { return known[id] }):
+		case !slices.ContainsFunc(slices.Concat(s.Peers, s.ByCaller), func(id string) bool { return known[id] }):
 			continue // nobody who may query it can come in
 		case !isServiceName(s.Name) || !isServiceName(s.Namespace):
 			errs = append(errs, fmt.Errorf("service %q cannot be part of a host name", s.ID()))

@@ -90,13 +90,26 @@ func (d *draft) edges(m Model) {
 	if len(m.Peers) > 0 || g.Joining {
 		d.add(resourcev3.SecretType, resource.Certificate(resource.SecretIdentity, m.Identity.Certificate, m.Identity.Key))
 	}
+	callers := g.Edge != ""
+	authorities := false
 	for _, p := range m.Peers {
 		d.add(resourcev3.ClusterType, resource.PeerCluster(g, p))
 		d.add(resourcev3.SecretType, resource.Trust(p))
 		if p.API != "" {
 			d.add(resourcev3.ListenerType, resource.PeerAPIListener(g, p))
 			d.add(resourcev3.RouteType, resource.PeerAPIRoutes(g, p))
+			callers = true
+			if i := p.APIIdentity; len(i.Certificate) > 0 {
+				d.add(resourcev3.SecretType, resource.Certificate(resource.APISecret(p.Name), i.Certificate, i.Key))
+				authorities = g.Callers.Authorities != ""
+			}
 		}
+	}
+	if authorities {
+		d.add(resourcev3.SecretType, resource.CallerTrust(g.Callers.Authorities))
+	}
+	if callers || len(m.Peers) > 0 && g.Peer != "" {
+		d.add(resourcev3.ClusterType, resource.LocalCluster(g, names.ExtProc, names.ExtProcSocket))
 	}
 	for _, a := range m.Accesses {
 		d.add(resourcev3.ListenerType, resource.ContainerListener(g, a))
@@ -123,7 +136,6 @@ func (d *draft) target(m Model, peers []Peer) {
 		d.add(resourcev3.SecretType, s)
 	}
 	d.add(resourcev3.ClusterType,
-		resource.LocalCluster(g, names.ExtProc, names.ExtProcSocket),
 		resource.LocalCluster(g, names.Bridge, names.BridgeSocket),
 		resource.LocalCluster(g, names.Peering, names.PeeringSocket),
 		resource.LocalCluster(g, names.ALS, names.ALSSocket),

@@ -38,6 +38,14 @@ func service(name string, peers ...string) Service {
 
 // model has one of everything.
 func model() Model {
+	m := plainModel()
+	m.Gateway.Callers.Authorities = string(certificate)
+	m.Peers[1].API, m.Peers[1].APINames = "0.0.0.0:16443", []string{"gateway.example", "10.0.0.1"}
+	m.Peers[1].APIIdentity = Identity{Certificate: certificate, Key: key}
+	return m
+}
+
+func plainModel() Model {
 	return Model{
 		Gateway: Gateway{
 			Cluster: "east", ID: "spiffe://east.test/cluster/east", Peer: "0.0.0.0:15443", Edge: "127.0.0.1:15080",
@@ -258,6 +266,10 @@ func TestInvalid(t *testing.T) {
 		`address "/x" is not host:port`:     func(m *Model) { m.Peers[1].Addresses = []string{"/x"} },
 		"API listener":                      func(m *Model) { m.Peers[1].API = "x" },
 		"both listen on":                    func(m *Model) { m.Peers[1].API = m.Gateway.Edge },
+		"would be read on its way":          func(m *Model) { m.Peers[1].APIIdentity = Identity{} },
+		"certificate and its key are not":   func(m *Model) { m.Peers[1].APIIdentity.Key = nil },
+		`"*" is no name`:                    func(m *Model) { m.Peers[1].APINames = []string{"*"} },
+		"the authorities of callers":        func(m *Model) { m.Gateway.Callers.Authorities = "x" },
 		"edge's socket and":                 func(m *Model) { m.Accesses[1].Listen = "/run/isthmus/edge.sock" },
 		"the name is taken or not usable":   func(m *Model) { m.Accesses[1].Name = "db" },
 		`there is no peer "nobody"`:         func(m *Model) { m.Accesses[1].Peer = "nobody" },

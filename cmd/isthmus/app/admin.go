@@ -18,6 +18,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
 )
 
 // admin is the admin interface: JSON over HTTP on loopback.
@@ -99,6 +100,11 @@ func (a *admin) openAccess(w http.ResponseWriter, r *http.Request) {
 	}
 	if !a.gateway.knows(access.Peer) {
 		a.refuse(w, fault.New(fault.NotFound, "no peer is named %q; isthmus peers shows them", access.Peer))
+		return
+	}
+	if !a.gateway.set.Load().Gateway.Spec.Callers.Open(manifest.CallersOfAccesses) {
+		a.refuse(w, fault.New(fault.Denied, "who connects to an access shows no credential, and spec.callers.unauthenticated of the "+
+			"Gateway document has no accesses"))
 		return
 	}
 	if what := a.gateway.listens(access.Listen); what != "" {

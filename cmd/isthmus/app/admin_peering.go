@@ -39,6 +39,9 @@ func (a *admin) peering(mux *http.ServeMux) {
 		peer, err := a.gateway.join(r.Context(), q)
 		a.outcome(w)(PeerState{Name: peer}, err)
 	})
+	mux.HandleFunc("GET /peers/{name}/api", func(w http.ResponseWriter, r *http.Request) {
+		a.outcome(w)(a.gateway.api(r.PathValue("name")))
+	})
 	mux.HandleFunc("POST /peers/{name}/suspend", func(w http.ResponseWriter, r *http.Request) {
 		a.outcome(w)(struct{}{}, a.gateway.suspend(r.Context(), r.PathValue("name"), true))
 	})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy"
@@ -54,6 +55,10 @@ func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
 		if v.bundles, err = trust.OpenPeers(home, self).List(); err != nil {
 			fmt.Fprintf(w, "warning: %v\n", err)
 		}
+		present := func() *trust.Authority { return authority }
+		if v.apis, err = newAPICertificates(present, set.Gateway.Spec.Suffix).identities(set, time.Now()); err != nil {
+			return err
+		}
 	case errors.Is(err, os.ErrNotExist):
 		fmt.Fprintf(w, "warning: %s has no certificate authority; isthmus trust init makes it\n", trustDir(set))
 	case errors.Is(err, errInSecret):
@@ -61,6 +66,13 @@ func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
 	default:
 		return err
 	}
+	callers := set.Gateway.Spec.Callers
+	known, err := caller.New(caller.Config{Tokens: callers.Tokens.File, ClientCA: callers.ClientCA})
+	if err != nil {
+		return err
+	}
+	authorities, _ := known.Authorities()
+	v.authorities = string(authorities.PEM)
 	model, untrusted := v.compile()
 	for _, warning := range set.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning.Error())
@@ -74,6 +86,7 @@ func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
 	fmt.Fprintf(w, "cluster       %s (%s)\nidentity      %s\n", self.Cluster, set.Gateway.Spec.Orchestrator.Type, self)
 	fmt.Fprintf(w, "for peers     %s\nfor callers   %s\nfor admins    %s\n", set.Gateway.Spec.Listeners.Peer,
 		set.Gateway.Spec.Listeners.HTTP, set.Gateway.Spec.Listeners.Admin)
+	fmt.Fprintf(w, "callers       %s\n", callersText(callers))
 	for _, p := range set.Peers {
 		id := peering.Identity{TrustDomain: p.Spec.TrustDomain, Cluster: p.Metadata.Name}
 		fmt.Fprintf(w, "peer          %s %s at %v%s\n", p.Metadata.Name, id, p.Spec.Addresses, suspended(p))
@@ -94,6 +107,30 @@ func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
 		}
 	}
 	return nil
+}
+
+// callersText tells how callers are known, and where they need not be.
+func callersText(c manifest.Callers) string {
+	ways := []string{"users of the Unix sockets"}
+	for _, way := range []struct {
+		there bool
+		text  string
+	}{{c.Tokens.File != "", "tokens of " + c.Tokens.File}, {c.ClientCA != "", "certificates by " + c.ClientCA}, {c.TokenReview != nil, "tokens of the cluster"}} {
+		if way.there {
+			ways = append(ways, way.text)
+		}
+	}
+	text := strings.Join(ways, ", ")
+	if len(c.Unauthenticated) > 0 {
+		text += "; anybody for "
+		for i, place := range c.Unauthenticated {
+			if i > 0 {
+				text += ", "
+			}
+			text += string(place)
+		}
+	}
+	return text
 }
 
 func subjects(from []manifest.Subject) string {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
@@ -27,6 +28,9 @@ type view struct {
 	orchestrator neutral.Orchestrator
 	ready        func(peer string) bool
 	joining      bool // an invitation is open
+
+	authorities string                       // of callers' certificates, PEM; "" for none
+	apis        map[string]snapshot.Identity // what the listeners of peers' APIs show, by peer
 }
 
 // compile turns what the gateway knows into the model of Envoy's configuration. Peers without a trusted bundle are
@@ -43,6 +47,10 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		Upstream: v.upstream,
 	}
 	model.Gateway.Joining = v.joining
+	model.Gateway.Callers = snapshot.Callers{
+		Authorities: v.authorities,
+		Services:    spec.Callers.Open(manifest.CallersOfServices), Accesses: spec.Callers.Open(manifest.CallersOfAccesses),
+	}
 	if spec.Tracing.OTLP != "" {
 		model.Gateway.Tracing = snapshot.Tracing{Collector: spec.Tracing.OTLP, Percent: 100}
 	}
@@ -68,22 +76,29 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		}
 		peer := snapshot.Peer{Name: name, Addresses: p.Spec.Addresses, ID: id, TrustDomain: p.Spec.TrustDomain,
 			Bundle: bundle.CertificatesPEM, Ready: v.ready(name)}
-		if p.Spec.API.Listen.IsValid() && v.orchestrator != neutral.Docker { // docker clients have their front
-			peer.API = p.Spec.API.Listen.String()
+		// Docker's clients have their front. Without a certificate there is no listener: credentials come by it.
+		if identity := v.apis[name]; len(identity.Certificate) > 0 && v.orchestrator != neutral.Docker {
+			peer.API, peer.APINames, peer.APIIdentity = p.Spec.API.Listen.String(), p.Spec.API.Names, identity
 		}
 		model.Peers = append(model.Peers, peer)
 	}
 	for _, s := range v.services {
 		service := snapshot.Service{Service: s}
-		for _, peer := range v.engine.Queries(s, v.set.PeerNames()).Always {
+		queriers := v.engine.Queries(s, v.set.PeerNames())
+		for _, peer := range queriers.Always {
 			if id := ids[peer]; id != "" {
 				service.Peers = append(service.Peers, id)
+			}
+		}
+		for _, peer := range queriers.ByCaller {
+			if id := ids[peer]; id != "" {
+				service.ByCaller = append(service.ByCaller, id)
 			}
 		}
 		model.Services = append(model.Services, service)
 	}
 	for _, a := range v.accesses {
-		if ids[a.Peer] == "" {
+		if ids[a.Peer] == "" || !spec.Callers.Open(manifest.CallersOfAccesses) {
 			continue
 		}
 		model.Accesses = append(model.Accesses, snapshot.Access{
@@ -120,17 +135,27 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 	defer patience.Stop()
 	poll := time.NewTicker(recompile)
 	defer poll.Stop()
-	var warned string
+	var warned, uncertified string
 	patient := true
 	var builder snapshot.Builder
 	for {
 		snap, catalogueChanged := g.catalogue.Changed()
 		if pair := g.certificate(); (snap.Synced || !patient) && len(pair.CertificatePEM) > 0 {
 			bundles := *g.trustedBundles.Load()
+			set := g.set.Load()
+			authorities, _ := g.callers.Load().Authorities()
+			apis, err := g.certificates.identities(set, time.Now())
+			if text := fmt.Sprint(err); text != uncertified {
+				uncertified = text
+				if err != nil {
+					g.log.Error("the certificate of a peer's API cannot be had; the one before stays, or nobody listens", "err", err)
+				}
+			}
 			model, untrusted := view{
-				set: g.set.Load(), engine: g.engine.Load(), self: g.self, pair: pair, bundles: bundles,
+				set: set, engine: g.engine.Load(), self: g.self, pair: pair, bundles: bundles,
 				services: snap.Services, accesses: g.accesses.list(), upstream: g.target.Upstream(),
 				orchestrator: g.dialect.Orchestrator(), ready: g.inSession, joining: g.invitations.AnyOpen(),
+				authorities: string(authorities.PEM), apis: apis,
 			}.compile()
 			if text := fingerprint(untrusted); text != warned {
 				warned = text

@@ -4,10 +4,12 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
+	"github.com/isthmus-mesh/isthmus/xds/snapshot"
 )
 
 const peerNorth = `apiVersion: isthmus.io/v1alpha1
@@ -28,7 +30,8 @@ func testView(t *testing.T, orchestrator neutral.Orchestrator, trusted []string,
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := view{set: set, engine: engine, self: self, orchestrator: orchestrator, ready: func(peer string) bool { return peer == "east" }}
+	apis := map[string]snapshot.Identity{"east": {Certificate: []byte("certificate"), Key: []byte("key")}}
+	v := view{set: set, apis: apis, engine: engine, self: self, orchestrator: orchestrator, ready: func(peer string) bool { return peer == "east" }}
 	for _, peer := range trusted {
 		v.bundles = append(v.bundles, trust.PeerBundle{Peer: peer, Bundle: trust.Bundle{
 			Identity:        peering.Identity{TrustDomain: peer + ".isthmus.internal", Cluster: peer},
@@ -99,6 +102,11 @@ spec:
 	v.services = append(v.services, neutral.Service{Namespace: "other", Name: "web"})
 	model, _ := v.compile()
 	east := []string{"spiffe://east.isthmus.internal/cluster/east"}
+	for i, s := range model.Services {
+		if byCaller := i == 3; byCaller != slices.Equal(s.ByCaller, east) || !byCaller && len(s.ByCaller) > 0 {
+			t.Errorf("%s is decided by the caller for %v", s.ID(), s.ByCaller)
+		}
+	}
 	for i, want := range [][]string{
 		east, // web: to east by name
 		east, // open: to everybody, of whom south is suspended and north not trusted
@@ -122,6 +130,11 @@ func TestCompileAccesses(t *testing.T) {
 		{Name: "15433", Listen: "127.0.0.1:15433", Peer: "north", Target: "db.shop", Port: 5432},
 		{Name: "15434", Listen: "127.0.0.1:15434", Peer: "forgotten", Target: "db.shop", Port: 5432},
 	}
+	v.set.Gateway.Spec.Callers.Unauthenticated = nil
+	if model, _ := v.compile(); len(model.Accesses) != 0 {
+		t.Errorf("accesses are open to callers without a credential, and no document says so: %+v", model.Accesses)
+	}
+	v.set.Gateway.Spec.Callers.Unauthenticated = []manifest.CallerPlace{manifest.CallersOfAccesses}
 	model, _ := v.compile()
 	if len(model.Accesses) != 1 {
 		t.Fatalf("accesses are %+v", model.Accesses)

@@ -312,7 +312,8 @@ func (o *explainObserver) Ended(_ context.Context, _ *modules.Request, record mo
 // query judges a service query: policy and catalogue are compiled to routes, so only the name comes from the module.
 func (r *explainRun) query(ctx context.Context, req *modules.Request) {
 	module := orchestration.New(orchestration.Config{Cluster: r.cluster(), Suffix: r.suffix(),
-		Catalogue: orchestration.NewCatalogue(), Policy: func() modules.Policy { return r }})
+		Catalogue: orchestration.NewCatalogue(), Policy: func() modules.Policy { return r },
+		ByCaller: func(string, neutral.Service) bool { return false }})
 	verdict, err := module.Decide(ctx, req)
 	record := verdict.Record
 	if record.Object.Name == "" {

@@ -2,18 +2,21 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"strings"
 	"sync"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/front"
+	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // fronts are the docker edges of a gateway whose cluster is of Docker: one Unix socket a peer, and a TCP port where
-// the peer's document asks for one.
+// the peer's document asks for one, with TLS.
 type fronts struct {
 	gateway *gateway
 	running map[string]*runningFront // by listen address
@@ -89,9 +92,15 @@ func (f *fronts) start(ctx context.Context, address, peer string) error {
 	if err != nil {
 		return err
 	}
+	if network != "unix" {
+		listener = tls.NewListener(listener, f.gateway.apiTLS(peer))
+	}
 	server := front.New(front.Config{
 		Peer: peer, Authority: names.APIHost(peer, f.gateway.started.Gateway.Spec.Suffix),
 		Edge: f.gateway.socket(names.EdgeSocket), Log: f.gateway.log.With("part", "front"),
+		Admit: func(ctx context.Context, c caller.Credentials) (string, error) {
+			return f.gateway.callers.Load().Admit(ctx, modules.ContainerOperation, c)
+		},
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	f.running[address] = &runningFront{cancel: cancel}

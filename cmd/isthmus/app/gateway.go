@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -90,6 +91,7 @@ type gateway struct {
 	started     *manifest.Set // what this process started with: its directories and orchestrator stay
 	set         atomic.Pointer[manifest.Set]
 	engine      atomic.Pointer[policy.Engine]
+	callers     atomic.Pointer[caller.Authenticator]
 	rejected    atomic.Pointer[string] // the error of the documents as they are now; nil when they are in force
 	self        peering.Identity
 	authority   atomic.Pointer[trust.Authority] // nil until the admin has supplied it
@@ -122,6 +124,7 @@ type gateway struct {
 	reread      chan struct{} // a wish to read the documents again
 
 	trustedBundles atomic.Pointer[[]trust.PeerBundle] // as they were read last
+	certificates   *apiCertificates                   // of the TCP listeners of peers' APIs
 
 	pairMu sync.Mutex
 	pair   trust.Pair
@@ -166,6 +169,7 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	g.bundles = trust.OpenPeers(g.home, g.self)
 	g.trustedBundles.Store(new([]trust.PeerBundle))
 	g.readBundles()
+	g.certificates = newAPICertificates(g.authority.Load, spec.Suffix)
 	if err := g.connect(ctx, set); err != nil {
 		return nil, err
 	}
@@ -239,6 +243,12 @@ func (g *gateway) adopt(set *manifest.Set) error {
 	if err != nil {
 		return err
 	}
+	callers := g.callers.Load()
+	if before := g.set.Load(); before == nil || !reflect.DeepEqual(before.Gateway.Spec.Callers, set.Gateway.Spec.Callers) {
+		if callers, err = newCallers(set.Gateway.Spec, g.target, g.log.With("part", "callers")); err != nil {
+			return err
+		}
+	}
 	var peers []stream.Peer
 	for _, p := range set.Peers {
 		if p.Spec.Suspended {
@@ -254,10 +264,14 @@ func (g *gateway) adopt(set *manifest.Set) error {
 		return err
 	}
 	g.engine.Store(engine)
+	g.callers.Store(callers)
 	g.set.Store(set)
 	g.rejected.Store(nil)
 	for _, warning := range set.Warnings {
 		g.log.Warn("documents", "warning", warning.Error())
+	}
+	if n := len(g.accesses.list()); n > 0 && !set.Gateway.Spec.Callers.Open(manifest.CallersOfAccesses) {
+		g.log.Warn("accesses are open, and nobody may use them: spec.callers.unauthenticated has no accesses", "accesses", n)
 	}
 	g.fronts.changed()
 	g.touch()
@@ -323,6 +337,11 @@ func (g *gateway) touch() {
 func (g *gateway) socket(name string) string { return g.started.Gateway.Spec.RunDir + "/" + name }
 
 func (g *gateway) policy() modules.Policy { return judge{g.engine.Load()} }
+
+// byCaller tells whether it depends on the caller whether a peer may query a service.
+func (g *gateway) byCaller(peer string, service neutral.Service) bool {
+	return len(g.engine.Load().Queries(service, []string{peer}).ByCaller) > 0
+}
 
 // peer finds the peer behind a SPIFFE identity.
 func (g *gateway) peer(spiffe string) modules.Peer {

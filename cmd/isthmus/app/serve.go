@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/modules/durable"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
@@ -153,9 +154,9 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 			audited(proxy.New(proxy.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
 				Pods: set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes, Locator: g.target, Policy: g.policy})),
 			audited(orchestration.New(orchestration.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
-				Catalogue: g.catalogue, Policy: g.policy})),
+				Catalogue: g.catalogue, Policy: g.policy, ByCaller: g.byCaller})),
 		},
-		Fallback: audited(fallback), Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
+		Fallback: audited(fallback), Edge: caller.Admission{Callers: g.callers.Load, Native: g.refuseNative}, Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
 	})
 	if err := g.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_panics_total",
 		Help: "Requests that were refused, or ended, because of a bug that the log tells of."},

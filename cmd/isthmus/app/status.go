@@ -56,9 +56,13 @@ func (g *gateway) entries() []CatalogueEntry {
 	set, engine := g.set.Load(), g.engine.Load()
 	entries := []CatalogueEntry{}
 	for _, s := range g.catalogue.Snapshot().Services {
+		queriers := engine.Queries(s, set.PeerNames())
 		entry := CatalogueEntry{
 			Service: names.ServiceHost(s.Name, s.Namespace, set.Gateway.Metadata.Name, set.Gateway.Spec.Suffix),
-			Peers:   slices.Clone(engine.Queries(s, set.PeerNames()).Always),
+			Peers:   slices.Clone(queriers.Always),
+		}
+		for _, peer := range queriers.ByCaller {
+			entry.Peers = append(entry.Peers, peer+" (some callers)")
 		}
 		for _, p := range s.Ports {
 			entry.Ports = append(entry.Ports, fmt.Sprintf("%d/%s", p.Number, p.App))

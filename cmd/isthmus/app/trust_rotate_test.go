@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ func told(t *testing.T, g *gateway, peer string, condition peering.Condition, c 
 func stateOf(t *testing.T, g *gateway) TrustState {
 	t.Helper()
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest("GET", "/trust", nil)
+	r := httptest.NewRequest(http.MethodGet, "/trust", nil)
 	r.Host = "127.0.0.1"
 	(&admin{gateway: g, registry: g.registry, log: g.log}).handler().ServeHTTP(w, r)
 	var state TrustState

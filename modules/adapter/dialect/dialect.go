@@ -110,6 +110,12 @@ type SecretWatcher interface {
 	WatchSecret(ctx context.Context, namespace, name string, changed func(data map[string][]byte)) error
 }
 
+// TokenReviewer is a cluster whose orchestrator knows whose its bearer tokens are. The name is empty for a token that is
+// not good; an error says that it could not be asked. No audiences are the orchestrator's own.
+type TokenReviewer interface {
+	ReviewToken(ctx context.Context, token string, audiences []string) (name string, err error)
+}
+
 // Connector opens an orchestrator.
 type Connector interface {
 	Connect(ctx context.Context, config Config) (Cluster, error)

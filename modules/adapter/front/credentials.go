@@ -5,15 +5,14 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/modules/caller"
 )
 
-// Credentials are those of the process that opened a client's connection, as the kernel knows them.
-type Credentials struct{ UID, GID uint32 }
+type ownerKey struct{}
 
-type credentialsKey struct{}
-
-// withCredentials remembers who is on the other end of a connection.
-func withCredentials(ctx context.Context, conn net.Conn) context.Context {
+// withOwner remembers which user runs the process that opened a connection, as the kernel knows it.
+func withOwner(ctx context.Context, conn net.Conn) context.Context {
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {
 		return ctx
@@ -23,15 +22,16 @@ func withCredentials(ctx context.Context, conn net.Conn) context.Context {
 		return ctx
 	}
 	var credentials *unix.Ucred
-	if err := raw.Control(func(fd uintptr) {
+	if controlErr := raw.Control(func(fd uintptr) {
 		credentials, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil || credentials == nil {
+	}); controlErr != nil || err != nil {
 		return ctx
 	}
-	return context.WithValue(ctx, credentialsKey{}, Credentials{UID: credentials.Uid, GID: credentials.Gid})
+	return context.WithValue(ctx, ownerKey{}, caller.Owner(credentials.Uid))
 }
 
-func credentialsOf(ctx context.Context) (Credentials, bool) {
-	c, ok := ctx.Value(credentialsKey{}).(Credentials)
-	return c, ok
+// ownerOf is that user's name as a caller; "" for connections of no Unix socket.
+func ownerOf(ctx context.Context) string {
+	owner, _ := ctx.Value(ownerKey{}).(string)
+	return owner
 }

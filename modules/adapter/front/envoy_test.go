@@ -17,6 +17,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/hijack"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/hijack/hijacktest"
+	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -75,6 +76,9 @@ func farGateway(t *testing.T, upstream neutral.Upstream) http.Handler {
 // serveFront starts an edge in front of an Envoy's socket. stop ends it and waits.
 func serveFront(t *testing.T, config Config) (socket string, stop func()) {
 	t.Helper()
+	if config.Admit == nil {
+		config.Admit = func(context.Context, caller.Credentials) (string, error) { return "", nil }
+	}
 	config.Peer, config.Authority = "east", "api.east.isthmus.internal"
 	socket = filepath.Join(hijacktest.SocketDir(t), "east.sock")
 	listener, err := Listen(t.Context(), socket)

@@ -1,5 +1,5 @@
-// Package front is the docker edge of a gateway: it serves unmodified docker clients of one peer on a Unix socket and
-// forwards their requests over HTTP/2 to this gateway's own Envoy.
+// Package front is the docker edge of a gateway: it serves unmodified docker clients of one peer on a Unix socket, or on
+// a port with TLS, tells who they are, and forwards their requests over HTTP/2 to this gateway's own Envoy.
 //
 // It stands between the two because Envoy's HTTP/1.1 has no half-close and turns an upgrade's POST into a GET: what
 // docker hijacks (attach, exec) would hang or lose output. The front keeps both ends of such a connection and gives
@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules/caller"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
@@ -29,8 +31,8 @@ type Config struct {
 	Log       *slog.Logger
 	// Drain bounds how long requests that run may go on once Serve's context ended; 0 is 10 s.
 	Drain time.Duration
-	// Caller names a local user for policy and audit on the far side; "" or a nil Caller names nobody.
-	Caller func(Credentials) string
+	// Admit names the client for policy and audit on the far side, "" for nobody, or refuses it.
+	Admit func(context.Context, caller.Credentials) (string, error)
 }
 
 const (
@@ -67,7 +69,7 @@ func New(config Config) *Server {
 		ReadHeaderTimeout: headerDeadline,
 		IdleTimeout:       idleDeadline,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ConnContext:       withCredentials,
+		ConnContext:       withOwner,
 		ErrorLog:          slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
 	}
 	return s
@@ -149,7 +151,19 @@ func (s *Server) release() {
 
 // serve is one request of a docker client.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	s.claim(r)
+	if r.Header.Get("Origin") != "" { // which browsers always tell, and docker's clients never do
+		refuse(w, http.StatusForbidden, "web pages may not use a peer's API: the request has an Origin header")
+		return
+	}
+	if err := s.claim(r); err != nil {
+		f := fault.Of(err)
+		s.config.Log.Warn("a client was refused", "remote", r.RemoteAddr, "err", err)
+		if f.Kind == fault.Unauthenticated {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="isthmus"`)
+		}
+		refuse(w, f.Kind.Status(), f.Message)
+		return
+	}
 	switch classify(r) {
 	case kindUnserved:
 		refuse(w, http.StatusNotImplemented, "the upgrade to "+r.Header.Get("Upgrade")+" on "+r.URL.Path+
@@ -161,19 +175,21 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// claim removes what only gateways may say, and says who the client is.
-func (s *Server) claim(r *http.Request) {
+// claim removes what only gateways may say, and what the client showed to this one, and says who the client is.
+func (s *Server) claim(r *http.Request) error {
 	for key := range r.Header {
 		if strings.HasPrefix(strings.ToLower(key), names.HeaderPrefix) {
 			delete(r.Header, key)
 		}
 	}
-	if s.config.Caller == nil {
-		return
+	shown := caller.Credentials{Token: caller.Bearer(r.Header.Get("Authorization")), Owner: ownerOf(r.Context())}
+	if r.TLS != nil {
+		shown.Certificates = r.TLS.PeerCertificates
 	}
-	if credentials, ok := credentialsOf(r.Context()); ok {
-		if caller := s.config.Caller(credentials); caller != "" {
-			r.Header.Set(names.HeaderCaller, caller)
-		}
+	r.Header.Del("Authorization")
+	name, err := s.config.Admit(r.Context(), shown)
+	if err == nil && name != "" {
+		r.Header.Set(names.HeaderCaller, name)
 	}
+	return err
 }

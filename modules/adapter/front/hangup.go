@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"syscall"
 	"time"
@@ -18,6 +19,9 @@ func watch(ctx context.Context, conn net.Conn, halfClosed <-chan struct{}, cance
 	case <-ctx.Done():
 		return
 	case <-halfClosed:
+	}
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
 	}
 	socket, ok := conn.(syscall.Conn)
 	if !ok {

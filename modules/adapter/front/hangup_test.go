@@ -2,12 +2,9 @@ package front
 
 import (
 	"net"
-	"os"
 	"testing"
 	"time"
 )
-
-func currentUID() int { return os.Getuid() }
 
 func hungUpConn(conn *net.UnixConn) bool {
 	raw, err := conn.SyscallConn()

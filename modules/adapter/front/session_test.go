@@ -2,15 +2,18 @@ package front
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/hijack/hijacktest"
+	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
@@ -85,7 +88,7 @@ func TestSessionCarriesItsRequest(t *testing.T) {
 		w.Header().Set("X-Isthmus-Secret", "gateways only")
 		w.WriteHeader(http.StatusOK)
 	}))
-	socket, _ := serveFront(t, Config{Edge: edge, Caller: func(c Credentials) string { return fmt.Sprintf("uid-%d", c.UID) }})
+	socket, _ := serveFront(t, Config{Edge: edge, Admit: func(_ context.Context, c caller.Credentials) (string, error) { return c.Owner, nil }})
 	head := strings.Replace(execStart(`{"Tty":false}`), "Host: docker\r\n",
 		"Host: docker\r\nX-Isthmus-Peer: forged\r\nX-Isthmus-Caller: root\r\nx-isthmus-session-body: 99\r\nUser-Agent: test\r\n", 1)
 	c := dial(t, socket, head)
@@ -101,7 +104,7 @@ func TestSessionCarriesItsRequest(t *testing.T) {
 		t.Errorf("asked %s %s%s over HTTP/%d", r.Method, r.Host, r.URL, r.ProtoMajor)
 	}
 	want := map[string]string{names.HeaderSession: "tcp", names.HeaderSessionBody: "13", names.HeaderPeer: "", "User-Agent": "test",
-		names.HeaderCaller: fmt.Sprintf("uid-%d", currentUID()), "Upgrade": "", "Connection": ""}
+		names.HeaderCaller: caller.Owner(uint32(os.Getuid())), "Upgrade": "", "Connection": ""}
 	for key, value := range want {
 		if r.Header.Get(key) != value {
 			t.Errorf("header %s is %q, want %q", key, r.Header.Get(key), value)

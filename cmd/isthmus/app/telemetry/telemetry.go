@@ -42,6 +42,7 @@ type Telemetry struct {
 	durations *prometheus.HistogramVec
 	losses    *prometheus.CounterVec
 	limited   *prometheus.CounterVec
+	callers   *prometheus.CounterVec
 	tracer    trace.Tracer
 	provider  *sdktrace.TracerProvider
 	context   propagation.TextMapPropagator
@@ -64,9 +65,12 @@ func New(ctx context.Context, config Config) (*Telemetry, error) {
 			Help: "Fields that a translation changed or could not carry, as told to callers."}, []string{"from", "to"}),
 		limited: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_limited_total",
 			Help: "Operations that were refused because a limit of their peer was reached, by the limit."}, []string{"peer", "limit"}),
+		callers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_callers_total",
+			Help: "Requests of this cluster's own callers whose credential was looked at, by class and outcome (allow or a fault's kind)."},
+			[]string{"class", "outcome"}),
 		context: propagation.TraceContext{},
 	}
-	for _, c := range []prometheus.Collector{t.requests, t.decisions, t.durations, t.losses, t.limited} {
+	for _, c := range []prometheus.Collector{t.requests, t.decisions, t.durations, t.losses, t.limited, t.callers} {
 		if err := config.Registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -109,6 +113,11 @@ func (t *Telemetry) Limited(peer, limit string) { t.limited.WithLabelValues(peer
 
 // Decided counts a decision and ends its span.
 func (t *Telemetry) Decided(ctx context.Context, req *modules.Request, record modules.Record, outcome string, _ int) {
+	if req.To != "" { // what is asked is the peer's to decide, and to count
+		t.callers.WithLabelValues(string(req.Class), outcome).Inc()
+		t.end(ctx, record, outcome)
+		return
+	}
 	executor := record.Upstream
 	if executor == "" {
 		executor = "none"

@@ -62,6 +62,8 @@ func TestMetrics(t *testing.T) {
 	decide(listed, "allow")
 	decide(listed, "allow")
 	decide(modules.Record{Verb: neutral.Create}, Outcome(fault.New(fault.Denied, "no permission")))
+	caller := &modules.Request{Class: modules.ContainerOperation, To: "west", Start: time.Now()}
+	observer.Decided(observer.Begin(t.Context(), caller), caller, modules.Record{}, "unauthenticated", 401)
 	bridge := observer.Bridge()
 	req := request()
 	ctx, err := bridge.Begin(t.Context(), req)
@@ -71,6 +73,9 @@ func TestMetrics(t *testing.T) {
 	bridge.Ended(ctx, req, listed, nil)
 
 	const want = `
+# HELP isthmus_callers_total Requests of this cluster's own callers whose credential was looked at, by class and outcome (allow or a fault's kind).
+# TYPE isthmus_callers_total counter
+isthmus_callers_total{class="container-operation",outcome="unauthenticated"} 1
 # HELP isthmus_requests_total Requests that the gateway decided about, by class, verb, dialects and outcome (allow or a fault's kind).
 # TYPE isthmus_requests_total counter
 isthmus_requests_total{class="container-operation",executor="none",from="docker",outcome="denied",to="kubernetes",verb="create"} 1
@@ -79,7 +84,7 @@ isthmus_requests_total{class="container-operation",executor="orchestrator",from=
 # TYPE isthmus_translation_losses_total counter
 isthmus_translation_losses_total{from="docker",to="kubernetes"} 3
 `
-	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "isthmus_requests_total", "isthmus_translation_losses_total"); err != nil {
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "isthmus_callers_total", "isthmus_requests_total", "isthmus_translation_losses_total"); err != nil {
 		t.Error(err)
 	}
 	families, err := registry.Gather()

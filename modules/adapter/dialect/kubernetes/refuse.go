@@ -28,6 +28,8 @@ var reasons = map[fault.Kind]metav1.StatusReason{
 	fault.TooLarge:      metav1.StatusReasonRequestEntityTooLarge,
 	fault.Unprocessable: metav1.StatusReasonInvalid,
 	fault.Exhausted:     metav1.StatusReasonTooManyRequests,
+
+	fault.Unauthenticated: metav1.StatusReasonUnauthorized,
 }
 
 // Refuse renders err as the API's Status, for plain requests and for upgrades alike: clients read it from the answer

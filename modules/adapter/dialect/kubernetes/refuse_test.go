@@ -37,6 +37,7 @@ func TestRefuse(t *testing.T) {
 		{"too large", pod, fault.New(fault.TooLarge, "big"), 413, "big", apierrors.IsRequestEntityTooLargeError},
 		{"unprocessable", pod, &fault.Error{Kind: fault.Unprocessable, Message: "no", Field: "spec.replicas"}, 422, "no", apierrors.IsInvalid},
 		{"exhausted", pod, fault.New(fault.Exhausted, "later"), 429, "later", apierrors.IsTooManyRequests},
+		{"unauthenticated", pod, fault.New(fault.Unauthenticated, "who?"), 401, "who?", apierrors.IsUnauthorized},
 		{"internal", pod, secret, 500, "internal error of the gateway", apierrors.IsInternalError},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,0 +1,115 @@
+package extproc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	grpcmetadata "google.golang.org/grpc/metadata"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/xds/names"
+)
+
+func TestClassifyEdge(t *testing.T) {
+	t.Parallel()
+	z := NewZone("west", "isthmus.internal")
+	for _, c := range []struct {
+		edge, authority string
+		class           modules.Class
+		peer            string
+	}{
+		{"api/east", "localhost:16443", modules.ContainerOperation, "east"},
+		{"api/east", "web.shop.svc.north.isthmus.internal", modules.ContainerOperation, "east"},
+		{"edge", "web.shop.svc.east.isthmus.internal", modules.ServiceQuery, "east"},
+		{"edge", "Web.shop.SVC.East.isthmus.internal:80", modules.ServiceQuery, "east"},
+		{"edge", "db.shop.ctr.east.isthmus.internal:5432", modules.ContainerAccess, "east"},
+		{"edge", "api.east.isthmus.internal", modules.ContainerOperation, "east"},
+		{"edge", "shop.east.isthmus.internal", modules.Unknown, "east"},
+		{"edge", "east.isthmus.internal", modules.Unknown, ""},
+		{"edge", "svc.east.isthmus.internal", modules.Unknown, "east"},
+		{"edge", "web.shop.svc.east.example", modules.Unknown, ""},
+		{"edge", "", modules.Unknown, ""},
+	} {
+		if class, peer := z.ClassifyEdge(c.edge, c.authority); class != c.class || peer != c.peer {
+			t.Errorf("%s %q is %s of %q", c.edge, c.authority, class, peer)
+		}
+	}
+}
+
+// TestEdge holds that requests of this cluster's own callers go to the edge's module alone, known by what Envoy says of
+// its stream and by nothing that is in the request.
+func TestEdge(t *testing.T) {
+	t.Parallel()
+	seen := make(chan *modules.Request, 1)
+	var refusal error
+	edge := decided{decide: func(_ context.Context, r *modules.Request) (modules.Verdict, error) {
+		seen <- r
+		return modules.Verdict{Route: &modules.Route{Upstream: names.PeerCluster(r.To), Set: http.Header{names.HeaderCaller: {"ci"}},
+			Remove: []string{"authorization"}}}, refusal
+	}}
+	peer := decided{class: modules.ContainerOperation, decide: func(context.Context, *modules.Request) (modules.Verdict, error) {
+		return modules.Verdict{}, fault.New(fault.Denied, "by the peer link")
+	}}
+	s := New(Config{Zone: NewZone("east", "isthmus.internal"), Modules: []modules.Module{peer}, Fallback: peer, Edge: edge,
+		Peer: func(string) modules.Peer { return modules.Peer{Name: "west"} }, Deadline: time.Second, Log: slog.New(slog.DiscardHandler)})
+	ask := func(edge string, m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
+		ctx := t.Context()
+		if edge != "" {
+			ctx = grpcmetadata.NewIncomingContext(ctx, grpcmetadata.Pairs(names.MetadataEdge, edge))
+		}
+		return (&stream{server: s, ctx: ctx, edge: edgeOf(ctx)}).step(m)
+	}
+	m := ask("api/west", requestHeaders(true, names.HeaderCaller, "forged", "authorization", "Bearer x"))
+	r := <-seen
+	if r.To != "west" || r.Class != modules.ContainerOperation || r.Peer.Name != "" || r.Caller != "" || r.Header.Get("authorization") != "Bearer x" {
+		t.Errorf("asked about %+v", r)
+	}
+	mutation := m.GetRequestHeaders().GetResponse().GetHeaderMutation()
+	set := map[string]string{}
+	for _, h := range mutation.GetSetHeaders() {
+		set[h.GetHeader().GetKey()] = string(h.GetHeader().GetRawValue())
+	}
+	if set[names.HeaderCaller] != "ci" || set[names.HeaderRoute] != "peer/west" || len(mutation.GetRemoveHeaders()) != 1 ||
+		!m.GetRequestHeaders().GetResponse().GetClearRouteCache() {
+		t.Errorf("said %v", m)
+	}
+	refusal = fault.New(fault.Unauthenticated, "who are you?")
+	if code := ask("edge", requestHeaders(true)).GetImmediateResponse().GetStatus().GetCode(); code != 401 {
+		t.Errorf("refused with %d", code)
+	}
+	<-seen
+	// The word of a peer for what only Envoy says.
+	if code := ask("", requestHeaders(true, names.MetadataEdge, "api/west", "x-isthmus-edge", "edge")).GetImmediateResponse().GetStatus().GetCode(); code != 403 {
+		t.Errorf("answered %d", code)
+	}
+}
+
+// TestMisnamedCaller refuses a caller that a peer names in a way that no line of a log can hold, before anybody decides.
+func TestMisnamedCaller(t *testing.T) {
+	t.Parallel()
+	client := serve(t, func(_ context.Context, r *modules.Request) (modules.Verdict, error) {
+		if r.Caller != "ci" && r.Caller != "" {
+			return modules.Verdict{}, errors.New("decided about " + r.Caller)
+		}
+		return modules.Verdict{Answer: &modules.Answer{Status: 200}}, nil
+	})
+	for _, c := range []struct {
+		callers []string
+		code    int32
+	}{{nil, 200}, {[]string{"ci"}, 200}, {[]string{"ci", "ops"}, 400}, {[]string{""}, 400}, {[]string{"a\tb"}, 400}, {[]string{"\xff"}, 400}} {
+		var pairs []string
+		for _, name := range c.callers {
+			pairs = append(pairs, names.HeaderCaller, name)
+		}
+		answer := talk(t, client, requestHeaders(true, pairs...))[0]
+		if code := answer.GetImmediateResponse().GetStatus().GetCode(); int32(code) != c.code {
+			t.Errorf("%q: %d", c.callers, code)
+		}
+	}
+}
