@@ -144,11 +144,19 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
-	leave, err := b.module.enter(req.Peer.Name, req.Caller, a.op.Action.Stream() || a.same)
+	session := r.Header.Get(names.HeaderSession) != ""
+	if session && a.read() {
+		return b.refuse(w, req, fault.New(fault.Invalid, "this request is no session"))
+	}
+	leave, err := b.module.enter(req.Peer.Name, req.Caller, a.op.Action.Stream() || a.same && (session || a.reading == nil ||
+		a.reading.Sequence))
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
 	defer leave()
+	if a.same && !session && a.reading != nil {
+		return b.relay(ctx, w, r, req, a, record)
+	}
 	if a.same {
 		b.module.impersonate(req, r.Header)
 		if err := hijack.Serve(w, r.WithContext(ctx), b.module.config.Target.Upstream()); err != nil {
@@ -214,6 +222,11 @@ func (b *Bridge) body(w http.ResponseWriter, r *http.Request, action neutral.Act
 	if action.Stream() && !action.Body() && action != neutral.ExecStart {
 		return nil, nil
 	}
+	return b.whole(w, r)
+}
+
+// whole reads a body to its end.
+func (b *Bridge) whole(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, b.config.BodyLimit))
 	if err != nil {
 		var tooLarge *http.MaxBytesError

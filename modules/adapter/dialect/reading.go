@@ -1,0 +1,37 @@
+package dialect
+
+import (
+	"context"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// Reader is a cluster whose native answers the gateway reads on their way to a caller of the same type: they tell
+// addresses, and of objects that the caller may not see.
+type Reader interface {
+	// Reading says how the answer to an operation is read; nil where it crosses unread. An error is a fault for a caller
+	// whose answer could not be read. It is pure but for the functions that it gives.
+	Reading(op neutral.Operation, head Request) (*Reading, error)
+}
+
+// Reading is how one native answer is read.
+type Reading struct {
+	// Path is what is asked in the place of the caller's path; "" keeps it.
+	Path string
+	// Accept is the form that is asked for; "" keeps the caller's.
+	Accept string
+	// Rules say what its fields hold.
+	Rules *mask.Rules
+	// Lists are the keys of lists whose elements are objects of their own; "" is an answer that is such a list itself.
+	Lists map[string]bool
+	// Sequence is an answer of one value after the other, each to be passed on when it is there.
+	Sequence bool
+	// Filter makes what judges the elements of one answer; nil where nothing of it is judged by itself.
+	Filter func(ctx context.Context) Filter
+	// Always says that the elements are judged even where the request as a whole is allowed.
+	Always bool
+}
+
+// Filter gives an element of an answer as it may be seen, nil for not at all. see judges an object of it.
+type Filter func(element []byte, see func(neutral.Object) bool) ([]byte, error)
