@@ -8,10 +8,20 @@ import (
 
 // Text replaces the addresses and the passwords of URLs that stand in free text. What has nothing to hide is given back
 // as it is.
-func (m *Mask) Text(text []byte) []byte {
+func (m *Mask) Text(text []byte) []byte { return rewrite(text, m, true) }
+
+// substitution is what takes the place of addresses that a text holds; false leaves one as it is.
+type substitution interface {
+	Address(netip.Addr) (netip.Addr, bool)
+	mac([6]byte) ([6]byte, bool)
+}
+
+// rewrite replaces what is found in text. passwords says that those of URLs are hidden.
+func rewrite(text []byte, by substitution, passwords bool) []byte {
 	if !suspicious(text) {
 		return text
 	}
+	m := finder{by, passwords}
 	var out []byte
 	done := 0 // of text, in out
 	for i := 0; i < len(text); {
@@ -51,12 +61,21 @@ func suspicious(text []byte) bool {
 
 var scheme = []byte("://")
 
+// finder finds addresses in text.
+type finder struct {
+	by        substitution
+	passwords bool
+}
+
 // at looks what begins at i. A length without a replacement is passed over as a whole.
-func (m *Mask) at(text []byte, i int) (length int, replacement []byte) {
+func (m finder) at(text []byte, i int) (length int, replacement []byte) {
 	c := text[i]
 	switch {
 	case c == ':' && bytes.HasPrefix(text[i:], scheme):
-		return userinfo(text, i)
+		if m.passwords {
+			return userinfo(text, i)
+		}
+		return len(scheme), nil
 	case !isHex(c) && c != ':':
 		return 0, nil
 	}
@@ -129,26 +148,26 @@ func continues(text []byte) bool {
 	return i < n && (i == 0 || text[i-1] == '.' || !isWord(text[i-1]) || text[i-1] == 'v')
 }
 
-func (m *Mask) address(text []byte, n int) (int, []byte) {
+func (m finder) address(text []byte, n int) (int, []byte) {
 	parsed, err := netip.ParseAddr(string(text))
 	if err != nil {
 		return n, nil
 	}
-	standIn, hidden := m.Address(parsed)
+	standIn, hidden := m.by.Address(parsed)
 	if !hidden {
 		return n, nil
 	}
 	return n, standIn.AppendTo(nil)
 }
 
-func (m *Mask) hardware(text []byte) (int, []byte) {
+func (m finder) hardware(text []byte) (int, []byte) {
 	var raw [6]byte
 	for i := range raw {
 		if _, err := hex.Decode(raw[i:i+1], text[3*i:3*i+2]); err != nil {
 			return len(text), nil
 		}
 	}
-	standIn, hidden := m.mac(raw)
+	standIn, hidden := m.by.mac(raw)
 	if !hidden {
 		return len(text), nil
 	}
