@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -62,12 +63,14 @@ func envoyBinary(t *testing.T) string {
 type gateway struct {
 	name, dir    string
 	orchestrator neutral.Orchestrator
-	peer, admin  string       // addresses
-	link         *relay.Link  // between this gateway's Envoy and the peer's
-	calls        *relay.Calls // between isthmus and this gateway's Envoy
-	envoy        string
-	process      *exec.Cmd
-	ended        chan struct{}
+
+	peer, edge, admin string       // addresses
+	link              *relay.Link  // between this gateway's Envoy and the peer's
+	calls             *relay.Calls // between isthmus and this gateway's Envoy
+
+	envoy   string // the binary
+	process *exec.Cmd
+	ended   chan struct{}
 }
 
 // newGateway makes the folder of a gateway, which goes with root; nothing runs yet.
@@ -77,7 +80,9 @@ func newGateway(t, root *testing.T, name string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{name: name, dir: dir, orchestrator: neutral.Docker, peer: freeAddress(t), admin: freeAddress(t), envoy: envoyBinary(t)}
+	host := newHost()
+	g := &gateway{name: name, dir: dir, orchestrator: neutral.Docker, envoy: envoyBinary(t),
+		peer: freeAddress(t, host), edge: freeAddress(t, host), admin: freeAddress(t, host)}
 	root.Cleanup(func() { _ = os.RemoveAll(dir) })
 	engine, err := net.Listen("unix", filepath.Join(dir, "engine.sock"))
 	if err != nil {
@@ -113,7 +118,7 @@ spec:
   orchestrator: %s
   listeners: {peer: %q, http: %q, admin: %q}
   envoy: {concurrency: 1}
-`, g.name, g.dir, g.dir, orchestrator, g.peer, freeAddress(t), g.admin))
+`, g.name, g.dir, g.dir, orchestrator, g.peer, g.edge, g.admin))
 }
 
 // knows makes other a peer, by way of this gateway's link, or a passive one that cannot be dialled.
@@ -213,13 +218,26 @@ func (g *gateway) envoyProcess() (int, error) {
 	return process.PID, nil
 }
 
-// interpose puts a relay between isthmus and Envoy.
-func (g *gateway) interpose() (err error) {
+// interpose puts a relay between isthmus and Envoy, as soon as Envoy is there.
+func (g *gateway) interpose(t *testing.T) {
+	t.Helper()
 	if g.calls != nil {
 		_ = g.calls.Close()
 	}
-	g.calls, err = relay.Interpose(filepath.Join(g.dir, "run", names.EdgeSocket))
-	return err
+	path := filepath.Join(g.dir, "run", names.EdgeSocket)
+	if _, err := within(patience, func() error {
+		conn, err := net.Dial("unix", path) // what is left of the relay or the Envoy before does not answer
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if g.calls, err = relay.Interpose(path); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // asks is a client of the admin interface.
@@ -274,10 +292,20 @@ func fakeEngine(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// freeAddress is a loopback address on which nothing listens now.
-func freeAddress(t *testing.T) string {
+// hosts counts the loopback hosts that were given out.
+var hosts atomic.Uint32
+
+// newHost is an address of the loopback network for one gateway: what it leaves free for a moment nobody takes, as
+// others would on 127.0.0.1.
+func newHost() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, hosts.Add(1)%254+1)
+}
+
+// freeAddress is an address of a host on which nothing listens now.
+func freeAddress(t *testing.T, host string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,30 +56,30 @@ func sides(group, what, holds string, turn int, run func(*scene)) []fault {
 	return []fault{{group: group, what: what, asking: one, holds: holds, run: run}, {group: group, what: what, asking: "both", holds: holds, run: run}}
 }
 
-// interval is while a fault holds.
-type interval struct {
-	open sync.WaitGroup
-	once sync.Once
-	over chan struct{}
-}
-
 // hold lets the first call of a method of everybody who asks meet a fault, and holds what is stated until the fault
 // has returned for one of them.
 func (s *scene) hold(method string, f relay.Fault) {
 	s.t.Helper()
-	i := &interval{over: make(chan struct{})}
+	s.holdUntil(method, func(c *relay.Call, _ func()) relay.Answer { return f(c) })
+}
+
+// holdUntil is hold for a fault that is over before it returns.
+func (s *scene) holdUntil(method string, f func(c *relay.Call, over func()) relay.Answer) {
+	s.t.Helper()
+	over := make(chan struct{})
+	end := sync.OnceFunc(func() { close(over) })
 	s.treat(func(*gateway) relay.Fault {
 		return once(method, func(c *relay.Call) relay.Answer {
-			defer i.once.Do(func() { close(i.over) })
-			return f(c)
+			defer end()
+			return f(c, end)
 		})
 	})
 	s.begin(s.t)
 	if s.fault.holds != "" {
-		s.stated(i.over)
+		s.stated(over)
 	}
 	select {
-	case <-i.over:
+	case <-over:
 	case <-time.After(patience):
 		s.t.Fatal("the fault met nothing")
 	}
@@ -104,8 +104,9 @@ func answerLost(s *scene, method string) {
 const delay = 3 * time.Second
 
 func delayed(s *scene, method string) {
-	s.hold(method, func(c *relay.Call) relay.Answer {
+	s.holdUntil(method, func(c *relay.Call, over func()) relay.Answer {
 		time.Sleep(delay)
+		over()
 		return relay.Pass(c)
 	})
 }
@@ -148,7 +149,7 @@ func (s *scene) answered(arrived <-chan relay.Answer) {
 	s.t.Helper()
 	select {
 	case a := <-arrived:
-		if a.Status == 0 {
+		if a.Broken {
 			s.t.Error("nothing came of a straggler")
 		}
 	case <-time.After(patience):

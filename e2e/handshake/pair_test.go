@@ -42,9 +42,7 @@ func newPair(t, root *testing.T, passive bool) *pair {
 		t.Fatal(err)
 	}
 	for _, g := range p.both() {
-		if err := g.interpose(); err != nil {
-			t.Fatal(err)
-		}
+		g.interpose(t)
 	}
 	p.begin(t)
 	if _, err := within(patience, p.joined); err != nil { // by way of the relays

@@ -40,6 +40,8 @@ type Answer struct {
 	Message []byte
 	// Whole is how many bytes of the framed message arrive before the stream is cut; 0 for all, and no cut.
 	Whole int
+	// Broken is an answer that breaks off before it begins.
+	Broken bool
 }
 
 // Fault decides what becomes of a call. It runs beside other calls, and may pass its call any number of times, also
@@ -62,7 +64,6 @@ type Calls struct {
 	transport *http.Transport
 	proxy     *httputil.ReverseProxy
 	fault     atomic.Pointer[Fault]
-	behind    string
 }
 
 // Interpose takes the place of the Unix socket at path, on which a server listens already. Who has a connection to it
@@ -76,7 +77,8 @@ func Interpose(path string) (*Calls, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.Rename(behind, path))
 	}
-	c := &Calls{behind: behind}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false) // by then another one may be there
+	c := &Calls{}
 	c.transport = &http.Transport{Protocols: new(http.Protocols), DisableCompression: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", behind)
@@ -125,30 +127,33 @@ func (c *Calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault = *f
 	}
 	answer := fault(&Call{Context: r.Context(), Method: method, Request: request, calls: c, header: r.Header, host: r.Host})
-	if answer.Status == 0 {
+	switch {
+	case answer.Broken:
+		panic(http.ErrAbortHandler)
+	case answer.Status == 0:
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
 	}
 	answer.write(w)
 }
 
-// Pass brings a request to the peer and its answer back; the zero Answer when the call broke off.
+// Pass brings a request to the peer and its answer back; a broken one when the call broke off.
 func (c *Call) Pass(ctx context.Context, request []byte) Answer {
 	url := "http://" + c.host + "/" + peeringv1.PeeringService_ServiceDesc.ServiceName + "/" + c.Method
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(string(frame(request))))
 	if err != nil {
-		return Answer{}
+		return Answer{Broken: true}
 	}
 	r.Header = c.header.Clone()
 	r.Header.Set("Te", "trailers")
 	response, err := c.calls.transport.RoundTrip(r)
 	if err != nil {
-		return Answer{}
+		return Answer{Broken: true}
 	}
 	defer func() { _ = response.Body.Close() }()
 	message, err := unframe(response.Body)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return Answer{}
+		return Answer{Broken: true}
 	}
 	return Answer{Status: response.StatusCode, Header: response.Header, Trailer: response.Trailer, Message: message}
 }

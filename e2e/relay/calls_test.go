@@ -92,6 +92,7 @@ func TestCallsMeetFaults(t *testing.T) {
 	}{
 		{"silence", func(*Call) Answer { return Answer{} }, codes.DeadlineExceeded, 0},
 		{"refusal", func(*Call) Answer { return Refusal() }, codes.Unavailable, 0},
+		{"broken", func(*Call) Answer { return Answer{Broken: true} }, codes.Internal, 0},
 		{"twice", func(c *Call) Answer { Pass(c); return Pass(c) }, codes.OK, 2},
 		{"answer lost", func(c *Call) Answer { Pass(c); return Answer{} }, codes.DeadlineExceeded, 1},
 		{"answer cut", func(c *Call) Answer { a := Pass(c); a.Whole = 6; return a }, codes.Internal, 1},

@@ -152,7 +152,7 @@ func (c *connection) reset() {
 		for _, end := range c.ends {
 			if tcp, ok := end.(*net.TCPConn); ok {
 				_ = tcp.SetLinger(0) // fails for an end that is gone
-				tcp.Close()
+				_ = tcp.Close()
 			}
 		}
 	})
