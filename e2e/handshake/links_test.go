@@ -126,7 +126,7 @@ func silenceFaults() []fault {
 	}
 	unheard := func(s *scene) {
 		for _, g := range s.both() {
-			g.calls.Set(func(c *relay.Call) relay.Answer { return silence(c) })
+			g.calls.Set(silence)
 		}
 	}
 	frozen := func(s *scene) { s.east.freeze() }
@@ -159,7 +159,7 @@ func silenceFaults() []fault {
 	return append(all,
 		fault{group: "silence", what: "west's heartbeats are lost, east's pass, for 35 s", asking: "both", holds: "both stay ready", slow: true, run: func(s *scene) {
 			s.session()
-			s.west.calls.Set(func(c *relay.Call) relay.Answer { return silence(c) })
+			s.west.calls.Set(silence)
 			s.stated(after(35 * time.Second))
 			s.calm(s.t)
 			s.recovers()
