@@ -77,7 +77,7 @@ func (s *Server) Process(envoy extprocv3.ExternalProcessor_ProcessServer) error 
 		message, err := envoy.Recv()
 		if err != nil {
 			// Envoy has closed its side: the request is over or its client is gone, so nothing waits for a decision.
-			return nil //nolint:nilerr // an ended stream is how every request ends
+			return nil // an ended stream is how every request ends
 		}
 		response := st.step(message)
 		if err := envoy.Send(response); err != nil {

@@ -184,7 +184,7 @@ func (s *site) kill() {
 
 // get reads one of the admin interface's answers.
 func (s *site) get(path string, into any) error {
-	resp, err := http.Get("http://" + s.admin + path) //nolint:noctx // of a server of this test
+	resp, err := http.Get("http://" + s.admin + path)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (a *accesses) open(ctx context.Context, access AccessState) (AccessState, e
 					other.Name, other.Target, other.Port, other.Peer, other.Name)
 			}
 		}
-		next := append(all, access)
+		next := append(slices.Clone(all), access)
 		slices.SortFunc(next, func(x, y AccessState) int { return strings.Compare(x.Name, y.Name) })
 		return next, nil
 	})

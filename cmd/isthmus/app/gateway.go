@@ -73,7 +73,7 @@ func gatewayCommand() *cobra.Command {
 		if options.check {
 			return checkDocuments(cmd.Context(), cmd.OutOrStdout(), set)
 		}
-		log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: &options.logLevel}))
+		log := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: &options.logLevel}))
 		log = log.With("cluster", set.Gateway.Metadata.Name)
 		g, err := newGateway(cmd.Context(), set, options, log)
 		if err != nil {

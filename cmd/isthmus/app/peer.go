@@ -147,7 +147,7 @@ func peerShowCommand(admin *string) *cobra.Command {
 					seen = p.LastSeen.Local().Format(time.DateTime)
 				}
 				for _, line := range [][2]string{
-					{"name", p.Name}, {"state", p.State}, {"step", p.Step}, {"identity", p.Identity}, {"authority", p.Fingerprint},
+					{"name", p.Name}, {"state", p.State}, {"step", p.Step}, {"session", p.Session}, {"identity", p.Identity}, {"authority", p.Fingerprint},
 					{"declared in", p.Declared}, {"orchestrator", strings.TrimSpace(p.Orchestrator + " " + p.Version)},
 					{"isthmus", p.Software}, {"last seen", seen}, {"last error", p.LastError},
 				} {

@@ -14,6 +14,7 @@ type PeerState struct {
 	Name         string    `json:"name"`
 	State        string    `json:"state"`
 	Step         string    `json:"step"`
+	Session      string    `json:"session,omitempty"` // the same at both peers
 	Orchestrator string    `json:"orchestrator,omitempty"`
 	Version      string    `json:"version,omitempty"`
 	Software     string    `json:"software,omitempty"`

@@ -38,7 +38,7 @@ func (g *gateway) peerStates() []PeerState {
 		state := PeerState{Name: p.Metadata.Name, State: "suspended", Declared: p.Position().File, Fingerprint: trusted[p.Metadata.Name]}
 		if status, ok := g.tracker.Peer(p.Metadata.Name); ok && !p.Spec.Suspended {
 			state.State, state.Step = string(status.Condition), fmt.Sprint(status.Step)
-			state.LastSeen = status.LastSeen
+			state.LastSeen, state.Session = status.LastSeen, status.Session
 			if status.Condition != peering.Ready { // an error that was overcome is no news
 				state.LastError = status.LastError
 			}

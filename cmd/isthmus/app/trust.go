@@ -159,7 +159,7 @@ func trustImportCommand(config *[]string) *cobra.Command {
 }
 
 // openPeers opens the bundles of a gateway; done closes what they are kept in.
-func openPeers(config []string) (peers *trust.Peers, done func() error, err error) {
+func openPeers(config []string) (peers *trust.Peers, done func(), err error) {
 	set, err := manifest.Load(config...)
 	if err != nil {
 		return nil, nil, err
@@ -172,7 +172,7 @@ func openPeers(config []string) (peers *trust.Peers, done func() error, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return trust.OpenPeers(home, self), home.Close, nil
+	return trust.OpenPeers(home, self), func() { _ = home.Close() }, nil
 }
 
 // configFlag is the flag of every command that reads documents.

@@ -52,7 +52,7 @@ func (l *logged) String() string {
 // Start starts a server that is not running and waits until it serves.
 func (s *Server) Start(t *testing.T) {
 	t.Helper()
-	s.cmd = exec.Command(s.argv[0], s.argv[1:]...)
+	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), s.argv[0], s.argv[1:]...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

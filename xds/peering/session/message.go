@@ -1,6 +1,14 @@
 package session
 
-import "github.com/isthmus-mesh/isthmus/xds/peering"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/xds/peering"
+)
 
 // Epoch is one side's half of a session: a start of its process, and which of the sessions that it offered since. An
 // epoch belongs to at most one session, so a message for another session is told apart however late it comes.
@@ -11,6 +19,17 @@ type Epoch struct {
 
 // Pair is a session: both sides' epochs. The zero Pair is none.
 type Pair struct{ Mine, Theirs Epoch }
+
+// ID is the same on both sides of a session, and another one for each session; "" for none.
+func (p Pair) ID() string {
+	if p == (Pair{}) {
+		return ""
+	}
+	ends := []string{fmt.Sprint(p.Mine.Boot, "/", p.Mine.Number), fmt.Sprint(p.Theirs.Boot, "/", p.Theirs.Number)}
+	slices.Sort(ends)
+	sum := sha256.Sum256([]byte(strings.Join(ends, " ")))
+	return hex.EncodeToString(sum[:6])
+}
 
 // Outcome is what came of a call.
 type Outcome int

@@ -539,3 +539,18 @@ func TestTimingValidate(t *testing.T) {
 		}
 	}
 }
+
+func TestPairID(t *testing.T) {
+	t.Parallel()
+	a, b := Epoch{Boot: "a", Number: 1}, Epoch{Boot: "b", Number: 2}
+	id := Pair{Mine: a, Theirs: b}.ID()
+	if id == "" || id != (Pair{Mine: b, Theirs: a}).ID() {
+		t.Errorf("the two sides of one session call it %q and %q", id, Pair{Mine: b, Theirs: a}.ID())
+	}
+	if other := (Pair{Mine: Epoch{Boot: "a", Number: 2}, Theirs: b}).ID(); other == id {
+		t.Errorf("two sessions are both called %q", id)
+	}
+	if none := (Pair{}).ID(); none != "" {
+		t.Errorf("no session is called %q", none)
+	}
+}

@@ -251,6 +251,7 @@ func (d *driver) publish() {
 	d.entry.Update(tracker.Status{
 		Condition:     s.Condition(),
 		Step:          s.Step,
+		Session:       s.Pair.ID(),
 		Configuration: s.Peer,
 		Remembered:    s.Remembered,
 		Protocol:      s.Protocol,

@@ -18,6 +18,8 @@ type Status struct {
 	Since     time.Time         `json:"since"` // when the condition began
 	// Step is the last of the ten steps that was taken; 0 before the first.
 	Step int `json:"step"`
+	// Session tells sessions apart; it is the same at both peers, and "" outside of one.
+	Session string `json:"session,omitempty"`
 	// Configuration is what the peer said last; nil while it has never said anything. It outlives a restart of this
 	// gateway, and then Remembered is true until the peer has said it again.
 	Configuration *peering.Configuration  `json:"configuration,omitempty"`
