@@ -78,6 +78,7 @@ type admission struct {
 	reading *dialect.Reading
 	show    bool // the policy that allows it shows addresses
 	filter  bool // which objects of a list or a watch are seen is judged one by one
+	judge   bool // what it would make is judged before it is done
 }
 
 func (a admission) record() modules.Record {
@@ -147,7 +148,10 @@ func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Ob
 			next := object
 			next.Labels, next.Container = nil, nil
 			if !policy.Foresee(subject(req), verb, next).Allowed {
-				return a, unread("changing", a.op.Object.Kind)
+				if !m.forecastable(a) {
+					return a, unread("changing", a.op.Object.Kind)
+				}
+				a.judge = true
 			}
 		}
 		judgement := policy.Judge(subject(req), verb, object)
@@ -209,13 +213,21 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 			"handed on unread cannot be filtered", a.op.Verb, a.op.Object.Kind)
 	}
 	if a.op.Verb == neutral.Create {
-		return a, unread("creating", a.op.Object.Kind)
+		if !m.forecastable(a) {
+			return a, unread("creating", a.op.Object.Kind)
+		}
+		a.judge = true
+		return a, nil
 	}
 	if a.op.Beyond {
 		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
 			"on another one as well", a.op.Verb, a.op.Object.Kind)
 	}
 	object, err := m.config.Target.Lookup(dialect.WithActor(ctx, actor(req)), a.op)
+	if fault.Is(err, fault.NotFound) && slices.Contains(a.op.Also, neutral.Create) && m.forecastable(a) {
+		a.judge = true // it may create what is not there
+		return a, nil
+	}
 	if err != nil {
 		return a, err
 	}

@@ -35,7 +35,13 @@ func (m *Module) reading(a admission) (*dialect.Reading, error) {
 
 // read tells whether an answer passes through the gateway: something of it is hidden, or left out.
 func (a admission) read() bool {
-	return a.reading != nil && (!a.show || a.filter || a.reading.Always)
+	return a.reading != nil && (!a.show || a.filter || a.judge || a.reading.Always)
+}
+
+// forecastable tells whether policy can be asked about what a request would make.
+func (m *Module) forecastable(a admission) bool {
+	forecaster, ok := m.config.Target.(dialect.Forecaster)
+	return ok && a.same && a.reading != nil && forecaster.Forecastable(a.op)
 }
 
 // reading is one answer on its way to a same-type caller.

@@ -391,7 +391,7 @@ func TestReadingDocker(t *testing.T) {
 		"/tasks":           {`"s"`, standIn("10.0.1.3") + "/24"},
 		"/events":          {`"a"`},
 	} {
-				status, text := s.ask("GET", path, "", nil)
+		status, text := s.ask("GET", path, "", nil)
 		for _, want := range wants {
 			if status != http.StatusOK || !strings.Contains(text, want) {
 				t.Errorf("%s: %d %s", path, status, text)

@@ -3,6 +3,7 @@ package adapter
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter/hijack"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
 // relay hands a same-type request on to the orchestrator as it is, and reads the answer on its way back.
@@ -24,11 +26,7 @@ func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
-	out, err := b.module.forward(ctx, req, a, body)
-	if err != nil {
-		return b.refuse(w, req, err)
-	}
-	answer, err := b.module.config.Target.Transport().RoundTrip(out)
+	answer, err := b.module.handOver(ctx, req, &a, body, record)
 	if err != nil {
 		return b.refuse(w, req, unavailable(err))
 	}
@@ -106,34 +104,139 @@ func (l *late) Write(p []byte) (int, error) {
 	return l.ResponseWriter.Write(p)
 }
 
-// forward is the native request: the caller's own, in the gateway's name and in a form whose answer can be read.
-func (m *Module) forward(ctx context.Context, req *modules.Request, a admission, body []byte) (*http.Request, error) {
-	path := req.Path
-	if a.reading.Path != "" {
-		path = a.reading.Path
+// conflicts bounds how often a write is judged anew because its object was changed meanwhile.
+const conflicts = 5
+
+// handOver gives the orchestrator a request, as far as the caller wrote it, and gives its answer.
+func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admission, body []byte, record *modules.Record) (*http.Response, error) {
+	request := a.head
+	request.Header, request.Body = hijack.EndToEnd(req.Header), body
+	m.impersonate(req, request.Header)
+	// What comes back is read here, as it is: neither packed nor a part, and not what the caller has read before.
+	for _, key := range []string{"If-None-Match", "If-Modified-Since", "Range", "Content-Length"} {
+		request.Header.Del(key)
 	}
-	target, err := (dialect.Request{Path: path}).URL()
+	request.Header.Set("Accept-Encoding", "identity")
+	if a.reading.Accept != "" {
+		request.Header.Set("Accept", a.reading.Accept)
+	}
+	if a.reading.Path != "" {
+		request.Path = a.reading.Path
+	}
+	request, err := m.restored(ctx, a, request)
+	if err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		wanted, again := request, false
+		if a.judge {
+			forecast, err := m.config.Target.(dialect.Forecaster).Forecast(ctx, a.op, request)
+			switch {
+			case err != nil:
+				return nil, err
+			case forecast.Refused != nil:
+				return native(*forecast.Refused), nil
+			}
+			if err := m.judge(req, a, forecast.Objects, record); err != nil {
+				return nil, err
+			}
+			wanted, again = forecast.Request, forecast.Pinned && try < conflicts
+		}
+		answer, err := m.send(ctx, wanted)
+		if err != nil || answer.StatusCode != http.StatusConflict || !again {
+			return answer, err
+		}
+		if err := answer.Body.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// judge asks policy about what a request would make.
+func (m *Module) judge(req *modules.Request, a *admission, objects []neutral.Object, record *modules.Record) error {
+	policy := m.config.Policy()
+	a.show = true
+	for _, object := range objects {
+		for _, verb := range a.verbs() {
+			judgement := policy.Judge(subject(req), verb, object)
+			if !judgement.Allowed {
+				return judgement.Err()
+			}
+			record.Rule, record.Object = judgement.Rule, object
+			a.show = a.show && judgement.ShowAddresses
+		}
+	}
+	if len(objects) == 0 {
+		return unread("writing", a.op.Object.Kind)
+	}
+	return nil
+}
+
+// restored is a request in which what stands for something that the caller was not shown is that again.
+func (m *Module) restored(ctx context.Context, a *admission, request dialect.Request) (dialect.Request, error) {
+	if a.show || len(request.Body) == 0 || !m.config.Mask.Suspect(request.Body) {
+		return request, nil
+	}
+	body, kind, ok := a.reading.Body(request)
+	if !ok {
+		return request, fault.New(fault.Invalid, "the request writes what stands for a hidden address or value, in a form in which "+
+			"the gateway cannot put the original in its place; write it as JSON")
+	}
+	var object []byte
+	if a.reading.Live != "" {
+		answer, err := m.send(ctx, dialect.Request{Method: http.MethodGet, Path: a.reading.Live, Header: http.Header{"Accept": {"application/json"}}})
+		if err != nil {
+			return request, err
+		}
+		defer func() { _ = answer.Body.Close() }()
+		if answer.StatusCode == http.StatusOK {
+			if object, err = io.ReadAll(io.LimitReader(answer.Body, pieceLimit)); err != nil {
+				return request, fault.Wrap(fault.Unavailable, err, "the object as it is could not be read")
+			}
+			if key := a.reading.LiveKey; key != "" {
+				members := map[string]json.RawMessage{}
+				if err := json.Unmarshal(object, &members); err != nil {
+					return request, fault.Wrap(fault.Unavailable, err, "the object as it is could not be read")
+				}
+				object = members[key]
+			}
+		}
+	}
+	restored, err := m.config.Mask.Restore(a.reading.Rules, body, object)
+	var unknown *mask.UnknownError
+	switch {
+	case errors.As(err, &unknown):
+		return request, fault.Wrap(fault.Invalid, err, "%v", err)
+	case err != nil:
+		return request, fault.Wrap(fault.Invalid, err, "the request's body could not be read")
+	}
+	request.Body = restored
+	if kind != "" {
+		request.Header.Set("Content-Type", kind)
+	}
+	return request, nil
+}
+
+// native is an answer that was read whole.
+func native(r dialect.Response) *http.Response {
+	return &http.Response{StatusCode: r.Status, Header: r.Header, Body: io.NopCloser(bytes.NewReader(r.Body))}
+}
+
+// send asks the orchestrator.
+func (m *Module) send(ctx context.Context, request dialect.Request) (*http.Response, error) {
+	target, err := request.URL()
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "the request's path cannot be parsed")
 	}
 	target.Scheme, target.Host = "http", m.config.Target.Upstream().Host
 	var content io.Reader = http.NoBody
-	if len(body) > 0 {
-		content = bytes.NewReader(body)
+	if len(request.Body) > 0 {
+		content = bytes.NewReader(request.Body)
 	}
-	out, err := http.NewRequestWithContext(ctx, req.Method, target.String(), content)
+	out, err := http.NewRequestWithContext(ctx, request.Method, target.String(), content)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "the request cannot be handed on")
 	}
-	out.Header = hijack.EndToEnd(req.Header)
-	m.impersonate(req, out.Header)
-	// What comes back is read here, as it is: neither packed nor a part, and not what the caller has read before.
-	for _, key := range []string{"If-None-Match", "If-Modified-Since", "Range", "Content-Length"} {
-		out.Header.Del(key)
-	}
-	out.Header.Set("Accept-Encoding", "identity")
-	if a.reading.Accept != "" {
-		out.Header.Set("Accept", a.reading.Accept)
-	}
-	return out, nil
+	out.Header = request.Header
+	return m.config.Target.Transport().RoundTrip(out)
 }

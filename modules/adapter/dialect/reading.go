@@ -29,9 +29,36 @@ type Reading struct {
 	Sequence bool
 	// Filter makes what judges the elements of one answer; nil where nothing of it is judged by itself.
 	Filter func(ctx context.Context) Filter
+	// Body gives a request's body as JSON and, where that is another form than its own, the media type of what may take
+	// its place; false where it cannot be read.
+	Body func(Request) (body []byte, mediaType string, ok bool)
+	// Live is the path of the object that a write is about, as it is, and LiveKey the member of it that the write replaces;
+	// "" where the request writes nothing that was there.
+	Live, LiveKey string
 	// Always says that the elements are judged even where the request as a whole is allowed.
 	Always bool
 }
 
 // Filter gives an element of an answer as it may be seen, nil for not at all. see judges an object of it.
 type Filter func(element []byte, see func(neutral.Object) bool) ([]byte, error)
+
+// Forecaster is a cluster that tells what a native create or update would make, without making it: policies can hold it
+// to their conditions.
+type Forecaster interface {
+	// Forecastable tells whether Forecast knows requests of this kind.
+	Forecastable(op neutral.Operation) bool
+	// Forecast asks about a whole request. The operation's object is the one that is there, if there is one.
+	Forecast(ctx context.Context, op neutral.Operation, req Request) (Forecast, error)
+}
+
+// Forecast is what a request would make.
+type Forecast struct {
+	// Objects are what policy is asked about: the object, once for each container that it would run.
+	Objects []neutral.Object
+	// Request is what must be sent: it makes what was judged, or nothing.
+	Request Request
+	// Pinned says that a conflict means that the object was changed meanwhile, and that asking again may do.
+	Pinned bool
+	// Refused is the orchestrator's own answer where it would not do it at all.
+	Refused *Response
+}

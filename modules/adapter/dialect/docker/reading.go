@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"encoding/json"
+	"net/url"
 	"strings"
 
 	"github.com/moby/moby/api/types/swarm"
@@ -45,7 +46,10 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "the request's path cannot be parsed")
 	}
-	reading := &dialect.Reading{Rules: rules}
+	reading := &dialect.Reading{Rules: rules, Body: func(req dialect.Request) ([]byte, string, bool) { return req.Body, "", json.Valid(req.Body) }}
+	if live, ok := strings.CutSuffix(target.Path, "/update"); ok && op.Action != neutral.ContainerUpdate { // of a spec that is replaced whole
+		reading.Live, reading.LiveKey = (&url.URL{Path: live}).EscapedPath(), "Spec"
+	}
 	switch op.Action {
 	case neutral.ImageExport: // save is an image, push tells how it goes
 		if !strings.HasSuffix(target.Path, "/push") {

@@ -49,8 +49,11 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	if err != nil {
 		return nil, err
 	}
-	reading := &dialect.Reading{Accept: accept, Rules: rules}
+	reading := &dialect.Reading{Accept: accept, Rules: rules, Body: bodyOf}
 	verb := op.Extra[extraVerb]
+	if verb == string(verbUpdate) || verb == string(verbPatch) {
+		reading.Live, _, _ = strings.Cut(head.Path, "?")
+	}
 	reading.Sequence = verb == string(verbWatch)
 	if verb != string(verbList) && verb != string(verbWatch) {
 		return reading, nil
