@@ -213,8 +213,16 @@ func TestReadingRequest(t *testing.T) {
 func TestReadingWatch(t *testing.T) {
 	t.Parallel()
 	events := make(chan string)
+	listed := 0
 	s := newSameType(t, neutral.Kubernetes, front, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Query().Get("watch") == "" {
+			if listed++; r.URL.RawQuery != "labelSelector=a&resourceVersion=7&resourceVersionMatch=Exact" {
+				t.Errorf("%s is asked", r.URL)
+			}
+			_, _ = io.WriteString(w, `{"items":[{"metadata":{"name":"c","uid":"u-c","labels":{"tier":"front"}}},{"metadata":{"name":"b","uid":"u-b"}}]}`)
+			return
+		}
 		for {
 			_ = http.NewResponseController(w).Flush()
 			select {
@@ -225,7 +233,7 @@ func TestReadingWatch(t *testing.T) {
 			}
 		}
 	})
-	response := s.send("GET", "/api/v1/pods?watch=1", "", nil)
+	response := s.send("GET", "/api/v1/namespaces/x/pods?watch=1&resourceVersion=7&labelSelector=a&allowWatchBookmarks=true", "", nil)
 	lines := make(chan string)
 	go func() {
 		for scanner := bufio.NewScanner(response.Body); scanner.Scan(); {
@@ -243,6 +251,8 @@ func TestReadingWatch(t *testing.T) {
 		{event("MODIFIED", "a", "back"), `{"object":{"kind":"Pod","metadata":{"name":"a","uid":"u-a"}},"type":"DELETED"}`},
 		{event("MODIFIED", "a", "back"), ""},
 		{event("DELETED", "b", "back"), ""},
+		{event("MODIFIED", "c", "back"), `{"object":{"kind":"Pod","metadata":{"name":"c","uid":"u-c"}},"type":"DELETED"}`},
+		{event("DELETED", "c", "back"), ""},
 		{event("MODIFIED", "b", "front"), "=="},
 		{event("DELETED", "b", "front"), "=="},
 		{`{"type":"ERROR","object":{"kind":"Status","message":"etcd at 10.0.0.9","code":410}}`, "=="},
@@ -264,8 +274,8 @@ func TestReadingWatch(t *testing.T) {
 			t.Fatalf("%s is not told", want)
 		}
 	}
-	if err := response.Body.Close(); err != nil {
-		t.Error(err)
+	if err := response.Body.Close(); err != nil || listed != 1 {
+		t.Errorf("%d lists, %v", listed, err)
 	}
 	select {
 	case end := <-s.ended:
@@ -303,12 +313,12 @@ func TestReadingFails(t *testing.T) {
 		status int
 		text   string
 	}{
-		"an error names an address": {func(w http.ResponseWriter, r *http.Request) {
+		"an error names an address": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusInternalServerError)
 			_, _ = io.WriteString(w, `{"kind":"Status","message":"dial tcp 10.0.0.1:10250: refused","code":500}`)
 		}, 500, standIn("dial tcp 10.0.0.1:10250")},
-		"a text": {func(w http.ResponseWriter, r *http.Request) {
+		"a text": {func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "no backend 10.0.0.1", http.StatusBadGateway)
 		}, 502,
 			standIn("no backend 10.0.0.1")},

@@ -36,7 +36,7 @@ func TestRestore(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || !equal(t, string(got), strings.ReplaceAll(c.want, `\n"}`, `\n"}`)) {
+		if err != nil || !equal(t, string(got), c.want) {
 			t.Errorf("%s: %v\n got %s\nwant %s", name, err, got, c.want)
 		}
 	}

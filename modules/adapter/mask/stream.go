@@ -141,12 +141,11 @@ func (r *Reader) list(d *json.Decoder, a *allowance, out *bufio.Writer, elements
 			return begun(err)
 		}
 		a.left = r.Most
-		kept, err := []byte(nil), error(nil)
-		if elements {
-			kept, err = r.Element(raw)
-		} else {
-			kept, err = r.Member("", raw)
+		read := r.Element
+		if !elements {
+			read = func(raw []byte) ([]byte, error) { return r.Member("", raw) }
 		}
+		kept, err := read(raw)
 		if err != nil {
 			return err
 		}

@@ -176,14 +176,14 @@ func objectsOf(op neutral.Operation, raw []byte) ([]neutral.Object, error) {
 	object.Container = nil
 	var meta metav1.ObjectMeta
 	var spec *corev1.PodSpec
-	switch {
-	case object.Kind == neutral.KindContainer:
+	switch object.Kind {
+	case neutral.KindContainer:
 		var pod corev1.Pod
 		if err := json.Unmarshal(raw, &pod); err != nil {
 			return nil, unreadableObject(err)
 		}
 		meta, spec = pod.ObjectMeta, &pod.Spec
-	case object.Kind == neutral.KindWorkload:
+	case neutral.KindWorkload:
 		var workload unstructured.Unstructured
 		if err := json.Unmarshal(raw, &workload.Object); err != nil {
 			return nil, unreadableObject(err)

@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"mime"
@@ -60,9 +59,9 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	}
 	reading.Lists = lists
 	reading.Path = withObjects(head.Path, accept, op.Object.Kind)
-	reading.Filter = func(context.Context) dialect.Filter {
+	reading.Filter = func(ctx context.Context) dialect.Filter {
 		if reading.Sequence {
-			return (&watched{op: op}).see
+			return (&watched{op: op, began: func(see func(neutral.Object) bool) map[string]bool { return c.known(ctx, op, head.Path, see) }}).see
 		}
 		return func(element []byte, see func(neutral.Object) bool) ([]byte, error) { return seen(op, element, see) }
 	}
@@ -168,178 +167,4 @@ func objectOf(op neutral.Operation, raw []byte) (neutral.Object, error) {
 
 func unreadableObject(err error) error {
 	return fault.Wrap(fault.Unavailable, err, "an object in the orchestrator's answer could not be read")
-}
-
-// watched filters a watch. An object that changed so that it may not be seen any more is gone for the caller, as it is
-// for one who watches by a selector.
-type watched struct {
-	op      neutral.Operation
-	shown   map[string]bool // of what was told, by UID
-	columns json.RawMessage // of a table whose first event was left out
-}
-
-func (w *watched) see(element []byte, see func(neutral.Object) bool) ([]byte, error) {
-	var event struct {
-		Type   string          `json:"type"`
-		Object json.RawMessage `json:"object"`
-	}
-	if err := json.Unmarshal(element, &event); err != nil {
-		return nil, unreadableObject(err)
-	}
-	switch event.Type {
-	case "ADDED", "MODIFIED", "DELETED":
-	default:
-		return element, nil // a bookmark, or an error, and no object
-	}
-	var table struct {
-		Kind    string            `json:"kind"`
-		Columns json.RawMessage   `json:"columnDefinitions"`
-		Rows    []json.RawMessage `json:"rows"`
-	}
-	if err := json.Unmarshal(event.Object, &table); err != nil {
-		return nil, unreadableObject(err)
-	}
-	object := event.Object
-	if isTable := table.Kind == "Table"; isTable {
-		if len(table.Rows) != 1 {
-			return nil, fault.New(fault.Unavailable, "an event in the orchestrator's answer has %d objects", len(table.Rows))
-		}
-		object = table.Rows[0]
-		if hasElements(table.Columns) {
-			w.columns = table.Columns
-		}
-	}
-	judged, err := objectOf(w.op, object)
-	if err != nil {
-		return nil, err
-	}
-	uid, err := uidOf(object)
-	if err != nil {
-		return nil, err
-	}
-	if w.shown == nil {
-		w.shown = map[string]bool{}
-	}
-	visible := see(judged)
-	switch {
-	case !visible && !w.shown[uid]:
-		return nil, nil
-	case !visible:
-		delete(w.shown, uid)
-		if element, err = gone(element); err != nil {
-			return nil, err
-		}
-	case event.Type == "DELETED":
-		delete(w.shown, uid)
-	default:
-		w.shown[uid] = true
-	}
-	if table.Kind == "Table" && !hasElements(table.Columns) && w.columns != nil {
-		element, err = withColumns(element, w.columns)
-	}
-	if table.Kind == "Table" {
-		w.columns = nil // told
-	}
-	return element, err
-}
-
-func hasElements(list json.RawMessage) bool {
-	list = bytes.TrimSpace(list)
-	return len(list) > 2 && list[0] == '['
-}
-
-func uidOf(raw []byte) (string, error) {
-	var found judged
-	err := json.Unmarshal(raw, &found)
-	if err == nil && found.Metadata.UID == "" && len(found.Object) > 0 {
-		err = json.Unmarshal(found.Object, &found)
-	}
-	if err != nil {
-		return "", unreadableObject(err)
-	}
-	return string(found.Metadata.UID), nil
-}
-
-// gone is the event that an object which was seen may not be seen any more: it tells of the object as it is now no more
-// than which one it is.
-func gone(event []byte) ([]byte, error) {
-	return changed(event, func(e map[string]json.RawMessage) (err error) {
-		e["type"] = json.RawMessage(`"DELETED"`)
-		e["object"], err = changed(e["object"], func(object map[string]json.RawMessage) error {
-			if _, ok := object["rows"]; !ok {
-				return identify(object)
-			}
-			var rows []map[string]json.RawMessage
-			if err := json.Unmarshal(object["rows"], &rows); err != nil {
-				return err
-			}
-			for _, row := range rows {
-				if err := blank(row); err != nil {
-					return err
-				}
-			}
-			object["rows"], err = json.Marshal(rows)
-			return err
-		})
-		return err
-	})
-}
-
-// blank leaves of a table's row the name and what identifies its object.
-func blank(row map[string]json.RawMessage) (err error) {
-	var cells []json.RawMessage
-	if err := json.Unmarshal(row["cells"], &cells); err != nil {
-		return err
-	}
-	for i := 1; i < len(cells); i++ {
-		cells[i] = json.RawMessage(`""`)
-	}
-	if row["cells"], err = json.Marshal(cells); err != nil {
-		return err
-	}
-	delete(row, "conditions")
-	row["object"], err = changed(row["object"], identify)
-	return err
-}
-
-// identify leaves of an object what identifies it.
-func identify(object map[string]json.RawMessage) error {
-	for key := range object {
-		if key != "apiVersion" && key != "kind" && key != "metadata" {
-			delete(object, key)
-		}
-	}
-	var err error
-	object["metadata"], err = changed(object["metadata"], func(metadata map[string]json.RawMessage) error {
-		for key := range metadata {
-			if key != "name" && key != "namespace" && key != "uid" && key != "resourceVersion" && key != "creationTimestamp" {
-				delete(metadata, key)
-			}
-		}
-		return nil
-	})
-	return err
-}
-
-// withColumns is an event of a table that says its columns, which the API says in the first event alone.
-func withColumns(event []byte, columns json.RawMessage) ([]byte, error) {
-	return changed(event, func(e map[string]json.RawMessage) (err error) {
-		e["object"], err = changed(e["object"], func(table map[string]json.RawMessage) error {
-			table["columnDefinitions"] = columns
-			return nil
-		})
-		return err
-	})
-}
-
-func changed(raw []byte, change func(map[string]json.RawMessage) error) ([]byte, error) {
-	members := map[string]json.RawMessage{}
-	err := json.Unmarshal(raw, &members)
-	if err == nil {
-		err = change(members)
-	}
-	if err != nil {
-		return nil, unreadableObject(err)
-	}
-	return json.Marshal(members)
 }
