@@ -336,7 +336,11 @@ func (m *Module) handOn(req *modules.Request, a admission, record modules.Record
 		return toBridge(record)
 	}
 	record.Upstream = names.Orchestrator
-	return modules.Verdict{Record: record, Route: m.native(req)}
+	route := m.native(req)
+	if hide := m.hides(a); hide != "" {
+		route.Set.Set(names.HeaderHide, hide)
+	}
+	return modules.Verdict{Record: record, Route: route}
 }
 
 // native is the route to the orchestrator: the gateway's own credential, never the caller's, and in the peer's name where

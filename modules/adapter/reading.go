@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 const (
@@ -36,6 +37,18 @@ func (m *Module) reading(a admission) (*dialect.Reading, error) {
 // read tells whether an answer passes through the gateway: something of it is hidden, or left out.
 func (a admission) read() bool {
 	return a.reading != nil && (!a.show || a.filter || a.judge || a.reading.Always)
+}
+
+// hides tells which failures of the orchestrator must not cross when an answer is not read.
+func (m *Module) hides(a admission) string {
+	reader, ok := m.config.Target.(dialect.Reader)
+	switch {
+	case !ok || m.config.Mask == nil || a.show || a.op.Action == neutral.SystemPing:
+		return ""
+	case reader.Foreign(a.op):
+		return names.HideUnreachable
+	}
+	return names.HideFailures
 }
 
 // forecastable tells whether policy can be asked about what a request would make.

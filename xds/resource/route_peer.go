@@ -135,7 +135,11 @@ func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
 		translated.Name = routeTranslated
 		translated.GetRoute().Timeout = duration(translatedTimeout)
 		translated.TypedPerFilterConfig = perFilter{filterProof: provenOnly()}
-		routes = append(routes, translated,
+		failures := forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator), headerIs(names.HeaderHide, names.HideFailures)), toOrchestrator())
+		failures.TypedPerFilterConfig = perFilter{filterProof: withoutFailures("500", "501", "502", "503", "504")}
+		unreachable := forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator), headerIs(names.HeaderHide, names.HideUnreachable)), toOrchestrator())
+		unreachable.TypedPerFilterConfig = perFilter{filterProof: withoutFailures("502", "503", "504")}
+		routes = append(routes, translated, failures, unreachable,
 			forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator)), toOrchestrator()))
 	}
 	routes = append(routes,

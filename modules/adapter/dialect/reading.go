@@ -13,6 +13,8 @@ type Reader interface {
 	// Reading says how the answer to an operation is read; nil where it crosses unread. An error is a fault for a caller
 	// whose answer could not be read. It is pure but for the functions that it gives.
 	Reading(op neutral.Operation, head Request) (*Reading, error)
+	// Foreign tells whether the answer to an operation is somebody else's, before whom the orchestrator stands.
+	Foreign(op neutral.Operation) bool
 }
 
 // Reading is how one native answer is read.

@@ -81,6 +81,9 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	return reading, nil
 }
 
+// Foreign is nothing: an engine answers itself.
+func (c *Cluster) Foreign(neutral.Operation) bool { return false }
+
 // seenEvent gives an event to one who may watch what it is about.
 func seenEvent(element []byte, see func(neutral.Object) bool) ([]byte, error) {
 	var event struct {

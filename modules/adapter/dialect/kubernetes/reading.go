@@ -68,6 +68,9 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	return reading, nil
 }
 
+// Foreign are answers of what a Pod, a Service or a node serves itself.
+func (c *Cluster) Foreign(op neutral.Operation) bool { return op.Extra[extraSubresource] == "proxy" }
+
 // readable leaves of the forms that a caller takes those in JSON, in their order.
 func readable(accept []string) (string, error) {
 	var kept []string
