@@ -159,10 +159,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	}
 	if a.same {
 		b.module.impersonate(req, r.Header)
-		if err := hijack.Serve(w, r.WithContext(ctx), b.module.config.Target.Upstream()); err != nil {
-			return b.refuse(w, req, unavailable(err))
-		}
-		return nil
+		return b.hijack(ctx, w, r, req, a.show)
 	}
 	inbound, ok := a.dialect.(dialect.Inbound)
 	if !ok {
@@ -223,6 +220,22 @@ func (b *Bridge) body(w http.ResponseWriter, r *http.Request, action neutral.Act
 		return nil, nil
 	}
 	return b.whole(w, r)
+}
+
+// hijack carries a same-type session.
+func (b *Bridge) hijack(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request, show bool) error {
+	upstream := b.module.config.Target.Upstream()
+	if show || b.module.config.Mask == nil {
+		if err := hijack.Serve(w, r.WithContext(ctx), upstream); err != nil {
+			return b.refuse(w, req, unavailable(err))
+		}
+		return nil
+	}
+	held := &failure{ResponseWriter: w, mask: b.module.config.Mask}
+	if err := hijack.Serve(held, r.WithContext(ctx), upstream); err != nil {
+		return b.refuse(w, req, unavailable(err))
+	}
+	return held.tell()
 }
 
 // whole reads a body to its end.

@@ -365,7 +365,14 @@ func TestUnread(t *testing.T) {
 			method, path, _ := strings.Cut(request, " ")
 			verdict, err := s.module.Decide(t.Context(), &modules.Request{Class: modules.ContainerOperation, Peer: s.peer, Method: method, Path: path, Header: http.Header{}})
 			if err != nil || verdict.Route == nil || verdict.Route.Upstream != names.Orchestrator {
-				t.Errorf("%s: %+v, %v", request, verdict, err)
+				t.Fatalf("%s: %+v, %v", request, verdict, err)
+			}
+			hide := map[bool]string{true: names.HideUnreachable, false: names.HideFailures}[strings.Contains(path, "/proxy")]
+			if path == "/healthz" || path == "/_ping" {
+				hide = ""
+			}
+			if got := verdict.Route.Set.Get(names.HeaderHide); got != hide {
+				t.Errorf("%s: failures are hidden as %q", request, got)
 			}
 		}
 	}

@@ -204,3 +204,25 @@ func TestConditionsOnDocker(t *testing.T) {
 		})
 	}
 }
+
+// A session that an engine refuses shows no address either; one that it takes is carried as it is.
+func TestSessionRefused(t *testing.T) {
+	t.Parallel()
+	s := newSameType(t, neutral.Docker, fakePolicy{}, func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "good") {
+			w.Header().Set("Content-Type", "application/vnd.docker.raw-stream")
+			_, _ = io.WriteString(w, "it says 10.0.0.1")
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(w, `{"message":"container 10.0.0.1 is not running"}`)
+	})
+	session := http.Header{"X-Isthmus-Session": {"tcp"}, "X-Isthmus-Session-Body": {"0"}}
+	if status, text := s.ask("POST", "/v1.44/containers/bad/attach", "", session); status != http.StatusConflict || text != standIn(`{"message":"container 10.0.0.1 is not running"}`) {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text := s.ask("POST", "/v1.44/containers/good/attach", "", session); status != http.StatusOK || text != "it says 10.0.0.1" {
+		t.Errorf("%d %s", status, text)
+	}
+}

@@ -28,7 +28,7 @@ func (m *Mask) Value(rules *Rules, value []byte) []byte { return m.Member(rules,
 // Member is Value of a value that stands under a key.
 func (m *Mask) Member(rules *Rules, key string, value []byte) []byte {
 	w := walk{mask: m, rules: rules, source: value}
-	w.value(field{key: key, credential: rules.Credentials[key]})
+	w.value(field{key: []byte(key), credential: rules.Credentials[key]})
 	if w.copied == 0 {
 		return value
 	}
@@ -47,7 +47,7 @@ type walk struct {
 
 // field is where a value stands.
 type field struct {
-	key, list  string
+	key, list  []byte
 	credential bool
 }
 
@@ -90,7 +90,7 @@ func (w *walk) list(f field) {
 	w.at++
 	for w.next(']') {
 		inner := field{list: f.key, credential: f.credential}
-		if f.key == "" {
+		if len(f.key) == 0 {
 			inner.list = f.list
 		}
 		w.value(inner)
@@ -112,17 +112,22 @@ func (w *walk) next(end byte) bool {
 }
 
 func (w *walk) object(f field) {
-	secret := f.key == "" && w.rules.Environments[f.list] && IsCredential(w.member("name"))
+	secret := len(f.key) == 0 && w.rules.Environments[string(f.list)] && IsCredential(w.member("name"))
 	w.at++
 	for w.next('}') {
 		from := w.at
-		key := w.string()
-		if hidden := w.mask.String(key); hidden != key {
-			w.replace(from, quoted(hidden))
+		key := w.literal()
+		if bytes.IndexByte(key, '\\') >= 0 {
+			key = []byte(unescaped(key))
+		}
+		if suspicious(key) {
+			if hidden := w.mask.Text(key); !bytes.Equal(hidden, key) {
+				w.replace(from, quoted(string(hidden)))
+			}
 		}
 		w.space()
 		w.at++ // the colon
-		w.value(field{key: key, list: f.list, credential: f.credential || w.rules.Credentials[key] || secret && key == "value"})
+		w.value(field{key: key, list: f.list, credential: f.credential || w.rules.Credentials[string(key)] || secret && string(key) == "value"})
 	}
 }
 
@@ -214,8 +219,8 @@ func quoted(s string) []byte {
 func (w *walk) text(f field) {
 	from := w.at
 	literal := w.literal()
-	if !f.credential && !w.rules.Environments[f.list] && w.rules.Names[f.key] == "" && !suspicious(literal) &&
-		(len(literal) == 0 || bytes.IndexByte([]byte("{[ \\"), literal[0]) < 0) {
+	if !f.credential && !w.rules.Environments[string(f.list)] && w.rules.Names[string(f.key)] == "" && !suspicious(literal) &&
+		(len(literal) == 0 || strings.IndexByte("{[ \\", literal[0]) < 0) {
 		return
 	}
 	text := unescaped(literal)
@@ -226,22 +231,23 @@ func (w *walk) text(f field) {
 
 // hide is a text without what is to be hidden.
 func (w *walk) hide(f field, text string) string {
+	element := len(f.key) == 0 // of a list itself
 	switch {
 	case f.credential && text != "":
 		return Hidden
-	case w.rules.Kept[f.key], strings.HasSuffix(strings.ToLower(f.key), "version"):
+	case w.rules.Kept[string(f.key)], isVersion(f.key):
 		return text
-	case w.rules.Images[f.key], f.key == "" && w.rules.Images[f.list]:
+	case w.rules.Images[string(f.key)], element && w.rules.Images[string(f.list)]:
 		registry, rest, ok := strings.Cut(text, "/")
 		if !ok {
 			return text
 		}
 		return w.mask.String(registry) + "/" + rest
-	case f.key == "" && w.rules.Environments[f.list]:
+	case element && w.rules.Environments[string(f.list)]:
 		if name, value, ok := strings.Cut(text, "="); ok && value != "" && IsCredential(name) {
 			return name + "=" + Hidden
 		}
-	case w.rules.Names[f.key] != "" && w.rules.Names[f.key] == f.list && strings.Contains(text, "."):
+	case strings.Contains(text, ".") && len(f.list) > 0 && w.rules.Names[string(f.key)] == string(f.list):
 		if _, err := netip.ParseAddr(text); err != nil {
 			return w.mask.Name(text)
 		}
@@ -250,6 +256,12 @@ func (w *walk) hide(f field, text string) string {
 		return string(w.mask.Value(w.rules, []byte(text)))
 	}
 	return w.mask.String(text)
+}
+
+// isVersion tells whether a field holds a version, which may have four parts.
+func isVersion(key []byte) bool {
+	const version = "version"
+	return len(key) >= len(version) && strings.EqualFold(string(key[len(key)-len(version):]), version)
 }
 
 // embeds tells whether a text is a JSON document itself, as what kubectl last applied is.
