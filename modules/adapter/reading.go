@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -21,7 +22,7 @@ const (
 	// pieceLimit bounds what of an answer is in memory at a time: one object of a list, one event, or what stands beside
 	// a list. An object of Kubernetes is at most 1.5 MiB, and what docker inspects is smaller.
 	pieceLimit = 8 << 20
-	// textLimit bounds an answer that is plain text, which errors are.
+	// textLimit bounds a line of an answer that is plain text, and an error.
 	textLimit = 1 << 20
 )
 
@@ -171,17 +172,42 @@ func (l *looked) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// copyText copies text line by line.
 func (r *reading) copyText(w io.Writer, body io.Reader) error {
-	text, err := io.ReadAll(io.LimitReader(body, textLimit+1))
-	switch {
-	case err != nil:
-		return err
-	case len(text) > textLimit:
-		return mask.ErrTooLarge
+	lines := bufio.NewReader(body)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			line, err = wholeLine(line, lines)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if !r.a.show {
+			line = r.module.config.Mask.Text(line)
+		}
+		if len(line) > 0 {
+			if _, err := w.Write(line); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
 	}
-	if !r.a.show {
-		text = r.module.config.Mask.Text(text)
+}
+
+// wholeLine reads on to the end of a line that has begun.
+func wholeLine(begun []byte, lines *bufio.Reader) ([]byte, error) {
+	line := bytes.Clone(begun)
+	for {
+		more, err := lines.ReadSlice('\n')
+		line = append(line, more...)
+		switch {
+		case len(line) > textLimit:
+			return nil, mask.ErrTooLarge
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return line, err
+		}
 	}
-	_, err = w.Write(text)
-	return err
 }

@@ -322,11 +322,13 @@ func TestReadingFails(t *testing.T) {
 			http.Error(w, "no backend 10.0.0.1", http.StatusBadGateway)
 		}, 502,
 			standIn("no backend 10.0.0.1")},
-		"nothing":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }, 200, ""},
-		"no content":   {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, 204, ""},
-		"another form": {answers("application/vnd.kubernetes.protobuf", "k8s\x0010.0.0.1"), 503, "a form that the gateway does not read"},
-		"no JSON":      {answers("application/json", `{"ip":"10.0.0.1`), 503, "could not be read"},
-		"too large":    {answers("application/json", large), 413, "more than 8388608 bytes"},
+		"a long text":     {answers("text/plain", strings.Repeat("x ", 4000)+"10.0.0.1\n10.0.0.1"), 200, standIn("10.0.0.1\n10.0.0.1")},
+		"too long a line": {answers("text/plain", strings.Repeat("x", 2<<20)), 413, "more than"},
+		"nothing":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }, 200, ""},
+		"no content":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, 204, ""},
+		"another form":    {answers("application/vnd.kubernetes.protobuf", "k8s\x0010.0.0.1"), 503, "a form that the gateway does not read"},
+		"no JSON":         {answers("application/json", `{"ip":"10.0.0.1`), 503, "could not be read"},
+		"too large":       {answers("application/json", large), 413, "more than 8388608 bytes"},
 		"packed unasked": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			answers("application/json", "{}")(w, r)
@@ -356,7 +358,7 @@ func TestUnread(t *testing.T) {
 	const pod = "/api/v1/namespaces/x/pods/a"
 	for of, requests := range map[neutral.Orchestrator][]string{
 		neutral.Kubernetes: {"GET " + pod + "/log?follow=true", "POST " + pod + "/exec?command=sh", "POST " + pod + "/attach", "POST " + pod + "/portforward",
-			"GET " + pod + "/proxy/x", "GET /openapi/v2", "GET /apis", "GET /apis/apps/v1", "GET /version", "GET /healthz"},
+			"GET " + pod + "/proxy/x", "GET /openapi/v2", "GET /apis/apps/v1", "GET /version", "GET /healthz"},
 		neutral.Docker: {"GET /containers/a/logs", "GET /containers/a/stats", "GET /containers/a/archive?path=/", "PUT /containers/a/archive?path=/",
 			"GET /containers/a/export", "POST /build", "GET /images/get?names=a", "POST /images/load", "POST /containers/a/wait", "GET /_ping"},
 	} {

@@ -66,6 +66,9 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 			return nil, nil
 		}
 		last := target.Path[strings.LastIndexByte(target.Path, '/')+1:]
+		if last == "create" { // of files
+			return nil, nil
+		}
 		reading.Sequence = last == "pull" || last == "push" || last == "upgrade"
 	default:
 		if unread[op.Action] {

@@ -35,10 +35,7 @@ var lists = map[string]bool{"items": true, "rows": true}
 // which resources there are: the rest is objects.
 func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.Reading, error) {
 	if op.Object.Kind == neutral.KindSystem {
-		// The old form of discovery has the API server's own address in it.
-		if op.Object.Resource != "/api" || strings.Contains(strings.Join(head.Header.Values("Accept"), ","), "APIGroupDiscoveryList") {
-			return nil, nil
-		}
+		return systemReading(op, head)
 	}
 	switch op.Extra[extraSubresource] {
 	case "log", "exec", "attach", "portforward", "proxy":
@@ -66,6 +63,20 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		return func(element []byte, see func(neutral.Object) bool) ([]byte, error) { return seen(op, element, see) }
 	}
 	return reading, nil
+}
+
+// systemReading is how what is no resource is read: the old form of discovery, which has the API server's own address in
+// it, and the inside of the API server.
+func systemReading(op neutral.Operation, head dialect.Request) (*dialect.Reading, error) {
+	switch {
+	case op.Verb == neutral.Raw:
+		return &dialect.Reading{Accept: "text/plain, " + mediaJSON + ";q=0.9", Rules: rules, Body: bodyOf}, nil
+	case op.Object.Resource != "/api" && op.Object.Resource != "/apis",
+		strings.Contains(strings.Join(head.Header.Values("Accept"), ","), "APIGroupDiscoveryList"):
+		return nil, nil
+	}
+	accept, err := readable(head.Header.Values("Accept"))
+	return &dialect.Reading{Accept: accept, Rules: rules}, err
 }
 
 // Foreign are answers of what a Pod, a Service or a node serves itself.
