@@ -275,7 +275,7 @@ func scrape(ts *testscript.TestScript, neg bool, args []string) {
 	check(ts, neg, ts.Exec("curl", "-sS", "http://"+running.Mesh.Gateway(args[0]).Admin+"/metrics"))
 }
 
-// process stop|continue CLUSTER NAME: holds a process of a cluster, or lets it go on.
+// process stop|continue CLUSTER NAME: holds a process of a cluster, or lets it go on. The end of the script does as well.
 func process(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: process stop|continue CLUSTER NAME")
@@ -287,6 +287,8 @@ func process(ts *testscript.TestScript, neg bool, args []string) {
 	signal := syscall.SIGSTOP
 	if args[0] == "continue" {
 		signal = syscall.SIGCONT
+	} else {
+		ts.Defer(func() { _ = p.Kill(syscall.SIGCONT) })
 	}
 	check(ts, neg, p.Kill(signal))
 }

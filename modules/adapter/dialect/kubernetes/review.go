@@ -16,7 +16,7 @@ var _ dialect.TokenReviewer = (*Cluster)(nil)
 // too old to look at audiences.
 // See https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/
 func (c *Cluster) ReviewToken(ctx context.Context, token string, audiences []string) (string, error) {
-	review, err := c.client.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
+	review, err := c.client.AuthenticationV1().TokenReviews().Create(asGateway(ctx), &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: audiences},
 	}, metav1.CreateOptions{})
 	if err != nil {
