@@ -347,7 +347,7 @@ func (m *Module) handOn(req *modules.Request, a admission, record modules.Record
 // the orchestrator knows one.
 func (m *Module) native(req *modules.Request) *modules.Route {
 	upstream := m.config.Target.Upstream() // its token changes over time
-	route := &modules.Route{Upstream: names.Orchestrator, Authority: upstream.Host, Set: http.Header{}}
+	route := &modules.Route{Upstream: names.OrchestratorRoute(m.config.Orchestrator), Authority: upstream.Host, Set: http.Header{}}
 	if upstream.Token != "" {
 		route.Set.Set("authorization", "Bearer "+upstream.Token)
 	} else {

@@ -168,7 +168,7 @@ func TestReadingList(t *testing.T) {
 	}
 	verdict, err := newSameType(t, neutral.Kubernetes, showing, answers("", "")).module.Decide(t.Context(), &modules.Request{
 		Class: modules.ContainerOperation, Peer: kubectl, Method: "GET", Path: "/api/v1/pods", Header: http.Header{}})
-	if err != nil || verdict.Route == nil || verdict.Route.Upstream != names.Orchestrator {
+	if err != nil || verdict.Route == nil || verdict.Route.Upstream == names.Bridge {
 		t.Errorf("what may be shown is read: %+v, %v", verdict, err)
 	}
 }
@@ -366,7 +366,7 @@ func TestUnread(t *testing.T) {
 		for _, request := range requests {
 			method, path, _ := strings.Cut(request, " ")
 			verdict, err := s.module.Decide(t.Context(), &modules.Request{Class: modules.ContainerOperation, Peer: s.peer, Method: method, Path: path, Header: http.Header{}})
-			if err != nil || verdict.Route == nil || verdict.Route.Upstream != names.Orchestrator {
+			if err != nil || verdict.Route == nil || verdict.Route.Upstream == names.Bridge {
 				t.Fatalf("%s: %+v, %v", request, verdict, err)
 			}
 			hide := map[bool]string{true: names.HideUnreachable, false: names.HideFailures}[strings.Contains(path, "/proxy")]
