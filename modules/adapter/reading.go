@@ -180,7 +180,8 @@ func (r *reading) copyText(w io.Writer, body io.Reader) error {
 		if errors.Is(err, bufio.ErrBufferFull) {
 			line, err = wholeLine(line, lines)
 		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		ended := errors.Is(err, io.EOF)
+		if err != nil && !ended {
 			return err
 		}
 		if !r.a.show {
@@ -191,7 +192,7 @@ func (r *reading) copyText(w io.Writer, body io.Reader) error {
 				return err
 			}
 		}
-		if err != nil {
+		if ended {
 			return nil
 		}
 	}

@@ -253,8 +253,11 @@ func withColumns(event []byte, columns json.RawMessage) ([]byte, error) {
 }
 
 func changed(raw []byte, change func(map[string]json.RawMessage) error) ([]byte, error) {
-	members := map[string]json.RawMessage{}
+	var members map[string]json.RawMessage
 	err := json.Unmarshal(raw, &members)
+	if err == nil && members == nil {
+		err = errors.New("it is null")
+	}
 	if err == nil {
 		err = change(members)
 	}
