@@ -258,7 +258,8 @@ func (g *gateway) adopt(set *manifest.Set) error {
 		if err != nil {
 			return err
 		}
-		peers = append(peers, stream.Peer{Name: p.Metadata.Name, Identity: id, Passive: len(p.Spec.Addresses) == 0})
+		peers = append(peers, stream.Peer{Name: p.Metadata.Name, Identity: id,
+			Passive: len(p.Spec.Addresses) == 0 && p.Spec.ReverseTunnel.Role != manifest.TunnelAccept})
 	}
 	if err := g.node.SetPeers(peers); err != nil {
 		return err

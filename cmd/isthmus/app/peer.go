@@ -85,8 +85,11 @@ func peerJoinCommand(admin *string) *cobra.Command {
 		Use: "join TOKEN", Short: "Become a peer of the gateway that made the token (TOKEN, or - for standard input)", Args: cobra.ExactArgs(1),
 		Long: "Becomes a peer of the gateway that made the token, and waits until both have shaken hands.\n\n" +
 			"With - the token is read from standard input: on a machine that others use, a word of the command line is seen by\n" +
-			"them. Where the other side can dial this one, say how with --address; else it can ask nothing of this cluster.",
+			"them. Where the other side can dial this one, say how with --address. Where nobody can, say --behind-nat: this gateway\n" +
+			"dials the other, and requests in both directions use what it dialled. With neither, the other side can ask nothing of\n" +
+			"this cluster.",
 	}
+	c.Flags().BoolVar(&q.BehindNAT, "behind-nat", false, "nobody can dial this gateway: leave reverse tunnels with the other, by which its requests come")
 	c.Flags().StringSliceVar(&q.Addresses, "address", nil, "host:port by which the other cluster reaches this gateway; may be given several times")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		begin := time.Now()
@@ -111,6 +114,9 @@ func peerJoinCommand(admin *string) *cobra.Command {
 			}
 			for _, p := range peers {
 				if peer = p; p.Name == name && p.State == "ready" {
+					if len(q.Addresses) == 0 && !q.BehindNAT {
+						fmt.Fprintf(cmd.ErrOrStderr(), "%s can ask nothing of this cluster: it has no address of this gateway (--address), and no tunnels (--behind-nat)\n", name)
+					}
 					fmt.Fprintf(cmd.OutOrStdout(), "%s is ready: %s %s (%s)\n", name, p.Orchestrator, p.Version, time.Since(begin).Round(100*time.Millisecond))
 					return nil
 				}
@@ -148,7 +154,7 @@ func peerShowCommand(admin *string) *cobra.Command {
 				}
 				for _, line := range [][2]string{
 					{"name", p.Name}, {"state", p.State}, {"step", p.Step}, {"session", p.Session}, {"identity", p.Identity}, {"authority", p.Fingerprint},
-					{"declared in", p.Declared}, {"orchestrator", strings.TrimSpace(p.Orchestrator + " " + p.Version)},
+					{"declared in", p.Declared}, {"link", p.Link}, {"orchestrator", strings.TrimSpace(p.Orchestrator + " " + p.Version)},
 					{"isthmus", p.Software}, {"last seen", seen}, {"last error", p.LastError},
 				} {
 					fmt.Fprintf(table, "%s\t%s\n", line[0], dash(line[1]))
