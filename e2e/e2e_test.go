@@ -293,12 +293,17 @@ func process(ts *testscript.TestScript, neg bool, args []string) {
 	check(ts, neg, p.Kill(signal))
 }
 
-// write GATEWAY NAME FILE: puts the file in the place of one of the gateway's documents.
+// write GATEWAY NAME FILE: puts the file in the place of one of the gateway's documents, which the end of the script
+// puts back.
 func write(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: write GATEWAY NAME FILE")
 	}
-	check(ts, neg, running.Mesh.Gateway(args[0]).Write(args[1], ts.ReadFile(args[2])))
+	g := running.Mesh.Gateway(args[0])
+	if before, err := os.ReadFile(filepath.Join(g.Config(), args[1])); err == nil {
+		ts.Defer(func() { _ = g.Write(args[1], string(before)) })
+	}
+	check(ts, neg, g.Write(args[1], ts.ReadFile(args[2])))
 }
 
 // restore GATEWAY NAME: puts the policies of the demo back.
