@@ -79,7 +79,7 @@ type Answer struct {
 
 // Route sends the request to one of Envoy's clusters.
 type Route struct {
-	Upstream    string // one of names' upstreams
+	Upstream    string // what names.HeaderRoute says
 	Destination string // address:port for names.Access
 	Method      string // "" keeps it
 	Path        string // "" keeps it

@@ -150,7 +150,7 @@ func newVictim(t *testing.T) *victim {
 	v.decider, _ = v.east.decides(func(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 		h := head(m.GetRequestHeaders().GetHeaders())
 		if h[":authority"] == apiHost && strings.HasPrefix(h[":path"], allowedPath) {
-			return routed(names.Orchestrator)(m)
+			return routed(toOrchestrator)(m)
 		}
 		return refused(typev3.StatusCode_Forbidden, `{"message":"no"}`)(m)
 	})

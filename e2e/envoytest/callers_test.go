@@ -120,7 +120,7 @@ func TestCallersOfAPI(t *testing.T) {
 	}))
 	west.start()
 	east.start()
-	decider, _ := east.decides(routed(names.Orchestrator))
+	decider, _ := east.decides(routed(toOrchestrator))
 	kill := west.admits(caller.Config{ClientCA: caFile})
 
 	with := func(name string) *tls.Config {

@@ -81,7 +81,7 @@ func TestDecidedUpstreams(t *testing.T) {
 			return routed(strings.Trim(path, "/"), names.HeaderDestination, container.String())(m)
 		})
 	})
-	for _, upstream := range []string{names.Orchestrator, names.Bridge, names.Access} {
+	for _, upstream := range []string{toOrchestrator, names.Bridge, names.Access} {
 		t.Run(upstream, func(t *testing.T) {
 			r := request(t, http.MethodPost, "http://"+east.host("api")+"/"+upstream, strings.NewReader("hello"))
 			r.Header.Set("authorization", "Bearer of-the-caller")
@@ -107,9 +107,16 @@ func TestDecidedUpstreams(t *testing.T) {
 					t.Error("a gateway's header left the gateway")
 				}
 			}
-			if upstream == names.Orchestrator && (!strings.Contains(body, "bearer s3cret") || !strings.Contains(body, "orchestrator.local")) {
+			if upstream == toOrchestrator && (!strings.Contains(body, "bearer s3cret") || !strings.Contains(body, "orchestrator.local")) {
 				t.Error("the orchestrator's own credential or host is missing")
 			}
+		})
+	}
+	// What was decided for an orchestrator of another type, as just before or after a restart with another one.
+	for _, upstream := range []string{names.OrchestratorRoute(neutral.Kubernetes), names.Orchestrator} {
+		t.Run("not "+upstream, func(t *testing.T) {
+			a := call(t, west.local(), request(t, http.MethodPost, "http://"+east.host("api")+"/"+upstream, strings.NewReader("hello")))
+			refusal(t, a, http.StatusServiceUnavailable, "no decision")
 		})
 	}
 }

@@ -60,7 +60,7 @@ func TestAPIListener(t *testing.T) {
 	}
 	west.start()
 	east.start()
-	east.decides(routed(names.Orchestrator))
+	east.decides(routed(toOrchestrator))
 	west.decides(routed(names.PeerCluster("east")))
 
 	c := clientTo(t, "unix", west.socket("api.sock"), false)
@@ -120,7 +120,7 @@ func TestForeignUpgrades(t *testing.T) {
 			line, _ := buf.ReadString('\n')
 			_, _ = io.WriteString(conn, strings.ToUpper(line))
 		}))
-		east.decides(routed(names.Orchestrator))
+		east.decides(routed(toOrchestrator))
 	})
 	for _, protocol := range []string{"SPDY/3.1", "tcp"} {
 		t.Run(protocol, func(t *testing.T) {

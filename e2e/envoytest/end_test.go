@@ -27,7 +27,11 @@ func (sender) Decide(_ context.Context, req *modules.Request) (modules.Verdict, 
 		record.Upstream = names.Orchestrator
 		return modules.Verdict{Exchange: passing{record}, Record: record}, nil
 	}
-	return modules.Verdict{Route: &modules.Route{Upstream: where}, Record: record}, nil
+	route := &modules.Route{Upstream: where}
+	if where == names.Orchestrator {
+		route.Upstream = toOrchestrator
+	}
+	return modules.Verdict{Route: route, Record: record}, nil
 }
 
 func (sender) Refuse(_ *modules.Request, err error) modules.Answer { return modules.Refusal(err) }
@@ -39,7 +43,7 @@ func (passing) NeedBody() bool           { return false }
 func (p passing) Record() modules.Record { return p.record }
 func (passing) End()                     {}
 func (passing) Request(context.Context, []byte) (modules.Rewrite, *modules.Verdict, error) {
-	return modules.Rewrite{Route: modules.Route{Upstream: names.Orchestrator, Method: http.MethodGet, Path: "/"}, NoBody: true}, nil, nil
+	return modules.Rewrite{Route: modules.Route{Upstream: toOrchestrator, Method: http.MethodGet, Path: "/"}, NoBody: true}, nil, nil
 }
 func (passing) Response(_ context.Context, native modules.Answer) (modules.Answer, error) {
 	return native, nil

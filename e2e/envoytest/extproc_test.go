@@ -169,7 +169,7 @@ func rewritten(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 	case *extprocv3.ProcessingRequest_RequestBody:
 		return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{
 			RequestBody: body(r.RequestBody.GetBody(), map[string]string{
-				names.HeaderRoute: names.Orchestrator, names.HeaderExchange: "1", ":path": "/native",
+				names.HeaderRoute: toOrchestrator, names.HeaderExchange: "1", ":path": "/native",
 			}),
 		}}
 	case *extprocv3.ProcessingRequest_ResponseHeaders:

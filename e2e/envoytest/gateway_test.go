@@ -57,6 +57,9 @@ type gateway struct {
 	stop       context.CancelFunc // of the control plane
 }
 
+// toOrchestrator is the decision that leads to the orchestrator of a gateway of these tests.
+var toOrchestrator = names.OrchestratorRoute(neutral.Docker)
+
 // id is a cluster's SPIFFE id in these tests.
 func id(cluster string) string { return "spiffe://" + cluster + ".test/cluster/" + cluster }
 
@@ -81,7 +84,7 @@ func newGateway(t *testing.T, cluster string) *gateway {
 	certificate, key := ca.issue(id(cluster))
 	return &gateway{t: t, authority: ca, model: snapshot.Model{
 		Gateway: snapshot.Gateway{
-			Cluster: cluster, ID: id(cluster), Peer: freeAddress(t), Edge: freeAddress(t), RunDir: dir,
+			Cluster: cluster, Orchestrator: neutral.Docker, ID: id(cluster), Peer: freeAddress(t), Edge: freeAddress(t), RunDir: dir,
 			AccessLog: filepath.Join(dir, "access.log"), Callers: snapshot.Callers{Services: true, Accesses: true},
 		},
 		Identity: snapshot.Identity{Certificate: certificate, Key: key},

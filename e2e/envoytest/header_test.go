@@ -26,7 +26,7 @@ func (several) Decide(_ context.Context, req *modules.Request) (modules.Verdict,
 	if req.Path == "/answer" {
 		return modules.Verdict{Answer: &modules.Answer{Status: http.StatusOK, Header: header}}, nil
 	}
-	return modules.Verdict{Route: &modules.Route{Upstream: names.Orchestrator, Set: header}}, nil
+	return modules.Verdict{Route: &modules.Route{Upstream: toOrchestrator, Set: header}}, nil
 }
 
 func (several) Refuse(_ *modules.Request, err error) modules.Answer { return modules.Refusal(err) }

@@ -58,7 +58,7 @@ func TestRequestLimit(t *testing.T) {
 	east.on(names.PeeringSocket, http.HandlerFunc(echo))
 	east.decides(func(m *extprocv3.ProcessingRequest) *extprocv3.ProcessingResponse {
 		decided.Add(1)
-		return routed(names.Orchestrator)(m)
+		return routed(toOrchestrator)(m)
 	})
 	for _, g := range []*gateway{west, north, east} {
 		g.start()

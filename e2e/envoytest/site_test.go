@@ -78,6 +78,7 @@ spec:
   runDir: %s/run
   orchestrator: {type: docker, docker: {endpoint: "unix://%s"}}
   listeners: {peer: %q, http: %q, admin: %q}
+  callers: {unauthenticated: [services]}
 `, name, dir, dir, engine, s.peer, s.edge, s.admin))
 	return s
 }

@@ -131,7 +131,7 @@ func TestSpoofedHeaders(t *testing.T) {
 	defer kill()
 	c := direct(t, east, west.authority.client(id("west")))
 	for _, authority := range []string{east.host("api"), east.host("secret", "shop", "svc"), "anything"} {
-		for _, upstream := range []string{names.Orchestrator, names.Bridge, names.Access, "service/shop/secret/80"} {
+		for _, upstream := range []string{names.Orchestrator, toOrchestrator, names.Bridge, names.Access, "service/shop/secret/80"} {
 			r := request(t, http.MethodPost, "https://"+authority+"/", strings.NewReader("x"))
 			r.Header[strings.ToLower(names.HeaderRoute)] = []string{upstream, upstream}
 			r.Header.Set(names.HeaderDestination, "127.0.0.1:1")

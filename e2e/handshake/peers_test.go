@@ -246,5 +246,22 @@ func lies() []fault {
 				s.recovers()
 			}})
 	}
-	return all
+	return append(all, fault{group: "lies", what: "west lies, and east never asks: its hello names another cluster", asking: "west", passive: true,
+		holds: "both say refused, and why", run: func(s *scene) {
+			s.says(func(m proto.Message) {
+				if m, ok := m.(*peeringv1.HelloRequest); ok {
+					m.Cluster = "prod"
+				}
+			}, nil)
+			s.begin(s.t)
+			for _, g := range s.both() {
+				if state := s.becomes(g, "refused", 0, patience); !strings.Contains(state.LastError, "the certificate proves") {
+					s.t.Errorf("%s: the reason is %q", g.name, state.LastError)
+				}
+			}
+			s.calm(s.t)
+			s.west.kill()
+			s.west.start(s.t)
+			s.recovers()
+		}})
 }

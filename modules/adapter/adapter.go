@@ -311,7 +311,7 @@ func (m *Module) handOn(req *modules.Request, record modules.Record) modules.Ver
 // the orchestrator knows one.
 func (m *Module) native(req *modules.Request) *modules.Route {
 	upstream := m.config.Target.Upstream() // its token changes over time
-	route := &modules.Route{Upstream: names.Orchestrator, Authority: upstream.Host, Set: http.Header{}}
+	route := &modules.Route{Upstream: names.OrchestratorRoute(m.config.Orchestrator), Authority: upstream.Host, Set: http.Header{}}
 	if upstream.Token != "" {
 		route.Set.Set("authorization", "Bearer "+upstream.Token)
 	} else {

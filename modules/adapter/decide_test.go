@@ -78,7 +78,7 @@ func TestSameType(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || verdict.Route == nil || verdict.Route.Upstream != names.Orchestrator || verdict.Record.Rule != c.rule {
+			if err != nil || verdict.Route == nil || verdict.Route.Upstream != names.OrchestratorRoute(neutral.Kubernetes) || verdict.Record.Rule != c.rule {
 				t.Fatalf("%+v, %v", verdict, err)
 			}
 			if verdict.Route.Method != "" || verdict.Route.Path != "" || verdict.Route.Authority != "the-api" {

@@ -38,6 +38,13 @@ const (
 	Access       = "access"       // ORIGINAL_DST by HeaderDestination
 )
 
+// OrchestratorRoute is what HeaderRoute says for the orchestrator. It names the type for which the decision was made: an
+// Envoy whose routes are of before or after a change of the type takes the request nowhere, least of all to an
+// orchestrator that would read it as something else.
+func OrchestratorRoute[T ~string](orchestrator T) string {
+	return Orchestrator + "/" + string(orchestrator)
+}
+
 // Clusters that no verdict chooses.
 const (
 	Peering = "peering" // isthmus' peering server, on a Unix socket

@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "rewrite the goldens")
 
 var (
 	gateway = Gateway{
-		Cluster: "east", ID: "spiffe://east.test/cluster/east", Peer: "0.0.0.0:15443", Edge: "127.0.0.1:15080",
+		Cluster: "east", Orchestrator: neutral.Kubernetes, ID: "spiffe://east.test/cluster/east", Peer: "0.0.0.0:15443", Edge: "127.0.0.1:15080",
 		RunDir: "/run/isthmus", AccessLog: "/var/log/isthmus/access.log",
 	}
 	west = Peer{

@@ -10,17 +10,20 @@ import (
 
 // Gateway is this cluster's gateway. Addresses are "host:port" or the absolute path of a Unix socket.
 type Gateway struct {
-	Cluster   string // this cluster's name
-	Suffix    string // "" is names.DefaultSuffix
-	ID        string // its SPIFFE id
-	Peer      string // listener for peers; "" for none
-	Edge      string // listener for callers of this cluster, plain HTTP; "" for none
-	RunDir    string // of the Unix sockets between Envoy and isthmus
-	AccessLog string // file; "" for none
-	Tracing   Tracing
-	Joining   bool // an invitation is open
-	Limits    []Limit
-	Callers   Callers
+	Cluster string // this cluster's name
+	Suffix  string // "" is names.DefaultSuffix
+	ID      string // its SPIFFE id
+	// Orchestrator is the type of what runs this cluster's containers. Requests that were decided for another one go
+	// nowhere.
+	Orchestrator neutral.Orchestrator
+	Peer         string // listener for peers; "" for none
+	Edge         string // listener for callers of this cluster, plain HTTP; "" for none
+	RunDir       string // of the Unix sockets between Envoy and isthmus
+	AccessLog    string // file; "" for none
+	Tracing      Tracing
+	Joining      bool // an invitation is open
+	Limits       []Limit
+	Callers      Callers
 }
 
 // Callers are this cluster's own.

@@ -121,7 +121,11 @@ func TestEveryRouteToServiceIsGuarded(t *testing.T) {
 			byPeer, byRoute := false, false
 			for _, h := range r.GetMatch().GetHeaders() {
 				byPeer = byPeer || h.GetName() == names.HeaderPeer && h.GetStringMatch().GetExact() != ""
-				byRoute = byRoute || h.GetName() == names.HeaderRoute && h.GetStringMatch().GetExact() == cluster
+				chosen := cluster
+				if cluster == names.Orchestrator {
+					chosen = names.OrchestratorRoute(gateway.Orchestrator)
+				}
+				byRoute = byRoute || h.GetName() == names.HeaderRoute && h.GetStringMatch().GetExact() == chosen
 			}
 			switch {
 			case strings.HasPrefix(cluster, "service/") && byPeer && byRoute && r.GetTypedPerFilterConfig()[filterExtProc] == nil:

@@ -17,7 +17,7 @@ func PeerRoutes(g Gateway, services []*routev3.VirtualHost, orchestrator neutral
 	hosts := make([]*routev3.VirtualHost, 0, len(services)+2)
 	hosts = append(hosts, peeringHost(g))
 	hosts = append(hosts, services...)
-	hosts = append(hosts, decidedHost(orchestrator))
+	hosts = append(hosts, decidedHost(g.Orchestrator, orchestrator))
 	return &routev3.RouteConfiguration{
 		Name: ListenerPeer, VirtualHosts: hosts,
 		// Clusters and routes come by the same stream in the right order; a name that is not there is a refusal.
@@ -120,7 +120,7 @@ const (
 const translatedTimeout = 30 * time.Second
 
 // decidedHost is every other name: external processing decides, and no request goes anywhere without its word.
-func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
+func decidedHost(of neutral.Orchestrator, orchestrator neutral.Upstream) *routev3.VirtualHost {
 	toOrchestrator := func() *routev3.RouteAction {
 		action := to(names.Orchestrator, 0)
 		if orchestrator.Host != "" {
@@ -130,13 +130,14 @@ func decidedHost(orchestrator neutral.Upstream) *routev3.VirtualHost {
 	}
 	var routes []*routev3.Route
 	if orchestrator.Socket != "" || orchestrator.Address != "" {
-		translated := forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator), headerPresent(names.HeaderExchange)),
+		chosen := headerIs(names.HeaderRoute, names.OrchestratorRoute(of))
+		translated := forward(anyPath(chosen, headerPresent(names.HeaderExchange)),
 			toOrchestrator())
 		translated.Name = routeTranslated
 		translated.GetRoute().Timeout = duration(translatedTimeout)
 		translated.TypedPerFilterConfig = perFilter{filterProof: provenOnly()}
 		routes = append(routes, translated,
-			forward(anyPath(headerIs(names.HeaderRoute, names.Orchestrator)), toOrchestrator()))
+			forward(anyPath(chosen), toOrchestrator()))
 	}
 	routes = append(routes,
 		forward(anyPath(headerIs(names.HeaderRoute, names.Bridge)), to(names.Bridge, 0)),

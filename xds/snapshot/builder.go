@@ -16,12 +16,13 @@ import (
 // Builder builds the snapshots of one gateway one after the other. It keeps what it made of services that do not
 // change, of which there may be thousands. The zero Builder is ready; its method is safe for concurrent use.
 type Builder struct {
-	mu       sync.Mutex
-	names    naming
-	services map[string]*part // by id
-	routes   Resource         // of the services as they are, with this upstream
-	upstream neutral.Upstream
-	limits   []Limit
+	mu           sync.Mutex
+	names        naming
+	services     map[string]*part // by id
+	routes       Resource         // of the services as they are, with this upstream
+	upstream     neutral.Upstream
+	orchestrator neutral.Orchestrator
+	limits       []Limit
 }
 
 // naming is what of the rest of a model is in a service's resources.
@@ -96,12 +97,12 @@ func (b *Builder) add(d *draft, m Model, services []Service) error {
 		hosts = append(hosts, p.hosts...)
 	}
 	if fresh || b.routes.Body == nil || b.upstream.Host != m.Upstream.Host || b.upstream.Socket != m.Upstream.Socket ||
-		b.upstream.Address != m.Upstream.Address {
+		b.upstream.Address != m.Upstream.Address || b.orchestrator != m.Gateway.Orchestrator {
 		r, err := encode(resourcev3.RouteType, resource.PeerRoutes(m.Gateway, hosts, m.Upstream))
 		if err != nil {
 			return err
 		}
-		b.routes, b.upstream = r, m.Upstream
+		b.routes, b.upstream, b.orchestrator = r, m.Upstream, m.Gateway.Orchestrator
 	}
 	d.put(resourcev3.RouteType, b.routes)
 	return nil

@@ -285,6 +285,8 @@ func (m Model) upstream() error {
 	switch {
 	case !printable(u.Host + u.ServerName + u.Token):
 		return errors.New("orchestrator: host, server name or token is not printable")
+	case (u.Socket != "" || u.Address != "") && m.Gateway.Orchestrator == "":
+		return errors.New("orchestrator: it has no type")
 	case u.Socket != "" && u.Address != "":
 		return errors.New("orchestrator: a socket and an address are given")
 	case u.Socket != "":

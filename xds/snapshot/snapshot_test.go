@@ -48,7 +48,7 @@ func model() Model {
 func plainModel() Model {
 	return Model{
 		Gateway: Gateway{
-			Cluster: "east", ID: "spiffe://east.test/cluster/east", Peer: "0.0.0.0:15443", Edge: "127.0.0.1:15080",
+			Cluster: "east", Orchestrator: neutral.Kubernetes, ID: "spiffe://east.test/cluster/east", Peer: "0.0.0.0:15443", Edge: "127.0.0.1:15080",
 			RunDir: "/run/isthmus", AccessLog: "/var/log/access.log", Tracing: Tracing{Collector: "127.0.0.1:4317", Percent: 1},
 		},
 		Identity: Identity{Certificate: certificate, Key: key},
@@ -215,6 +215,9 @@ func TestWhatChanges(t *testing.T) {
 		{"the orchestrator's host", func(m *Model) {
 			m.Upstream.Host = "other.example"
 		}, []string{"RouteConfiguration peer"}},
+		{"the orchestrator's type", func(m *Model) {
+			m.Gateway.Orchestrator = neutral.Docker
+		}, []string{"RouteConfiguration peer"}},
 		{"the suffix", func(m *Model) {
 			m.Gateway.Suffix = "mesh.example"
 			m.Peers, m.Accesses = m.Peers[:1], m.Accesses[:1]
@@ -275,6 +278,7 @@ func TestInvalid(t *testing.T) {
 		`there is no peer "nobody"`:         func(m *Model) { m.Accesses[1].Peer = "nobody" },
 		"is not name:port":                  func(m *Model) { m.Accesses[1].Authority = "x" },
 		"a header's value is not printable": func(m *Model) { m.Accesses[1].Caller = "a\r\nx-isthmus-route: b" },
+		"orchestrator: it has no type":      func(m *Model) { m.Gateway.Orchestrator = "" },
 		"a socket and an address":           func(m *Model) { m.Upstream.Socket = "/x" },
 		"the CA is not PEM":                 func(m *Model) { m.Upstream.CA = []byte("x") },
 		"the client certificate":            func(m *Model) { m.Upstream.Key = nil },

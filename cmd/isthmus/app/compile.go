@@ -39,7 +39,7 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 	spec := v.set.Gateway.Spec
 	model = snapshot.Model{
 		Gateway: snapshot.Gateway{
-			Cluster: v.set.Gateway.Metadata.Name, Suffix: spec.Suffix, ID: v.self.String(),
+			Cluster: v.set.Gateway.Metadata.Name, Suffix: spec.Suffix, ID: v.self.String(), Orchestrator: v.orchestrator,
 			Peer: spec.Listeners.Peer.String(), Edge: spec.Listeners.HTTP.String(), RunDir: spec.RunDir,
 			AccessLog: accessLog(spec),
 		},

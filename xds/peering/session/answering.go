@@ -8,8 +8,12 @@ func (m *machine) helloReceived(e HelloReceived) {
 	answer := HelloAnswer{Sequence: e.Hello.Sequence, Outcome: Accepted, From: m.mine(),
 		Cluster: m.Local.Identity.Cluster, Protocol: m.Local.Protocol}
 	if kind, why := m.greetable(e.Hello.Cluster, e.Hello.Protocol); why != "" {
-		m.fail(kind, "%s", why)
 		answer.Outcome, answer.Reason = Refused, why
+		if m.Phase == Joined { // of the session it says nothing: this hello may be of an earlier boot, and come very late
+			m.fail(kind, "%s", why)
+		} else {
+			m.refuse(kind, why)
+		}
 	}
 	m.do(AnswerHello{Call: e.Call, Answer: answer})
 	m.took(5)

@@ -20,7 +20,7 @@ func FuzzWalk(f *testing.F) {
 		m := newModel(t)
 		m.stray = len(choices)%2 == 1
 		m.rules[1].Passive = len(choices)%3 == 0
-		w := m.start(budget{ticks: 40, drops: 12, twins: 8, restarts: 3, changes: 4, goodbyes: 2})
+		w := m.start(budget{ticks: 40, drops: 12, twins: 8, fails: 6, restarts: 3, guises: 2, changes: 4, goodbyes: 2})
 		var path string
 		for _, c := range choices[:min(len(choices), 120)] {
 			moves := m.moves(w)

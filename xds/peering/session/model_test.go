@@ -14,8 +14,9 @@ import (
 
 // The model is both sides and the network between them. Every interleaving of what can happen is walked to a depth:
 // each message in flight may arrive in any order, arrive twice or be lost; each side's clock may reach what it waits
-// for; sides may be restarted, also as another type, change their type, or say goodbye. In each state that is reached
-// nothing unsafe may hold, and from each of them a network that is good again must bring both sides into one session.
+// for; calls may fail at once, before they arrive or after; sides may be restarted, also as another type or in a guise,
+// change their type, or say goodbye. In each state that is reached nothing unsafe may hold, and from each of them a
+// network that is good again, and an admin who mends what is wrong, must bring both sides into one session.
 
 // world is one state of the model. It is copied by value but for net.
 type world struct {
@@ -45,7 +46,7 @@ type packet struct {
 }
 
 // budget is how often each thing that is not an arrival may happen, from here on.
-type budget struct{ ticks, drops, twins, restarts, changes, goodbyes int }
+type budget struct{ ticks, drops, twins, fails, restarts, guises, changes, goodbyes int }
 
 var (
 	modelEpoch  = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -101,11 +102,15 @@ func (m model) join(w world) world {
 
 // boot starts a side, or starts it again: it remembers what the peer said, and nothing else.
 func (m model) boot(w world, i int, o neutral.Orchestrator) world {
+	return m.bootAs(w, i, modelConfiguration(i, o))
+}
+
+func (m model) bootAs(w world, i int, c peering.Configuration) world {
 	s := &w.sides[i]
 	remembered := s.state.Peer
 	s.boots++
 	s.newest = ""
-	s.state = New(fmt.Sprintf("%s-%d", modelNames[i], s.boots), modelConfiguration(i, o), remembered)
+	s.state = New(fmt.Sprintf("%s-%d", modelNames[i], s.boots), c, remembered)
 	s.note()
 	return m.step(w, i, Started{})
 }
@@ -236,6 +241,9 @@ func (m model) safe(w world, path func() string) {
 		if s.Phase != Joined {
 			continue
 		}
+		if _, speak := s.Local.Protocol.Negotiate(s.Peer.Protocol); !speak || s.Peer.Identity != m.rules[i].Peer {
+			m.t.Fatalf("%s is joined with %+v\n%s", modelNames[i], s.Peer, path())
+		}
 		said, known := other.said[saidKey(s.Pair.Theirs.Boot, s.Peer.Revision)]
 		if !known || said != s.Peer.Orchestrator.Type || s.Remembered {
 			m.t.Fatalf("%s is joined with %+v and holds %s of revision %d, which said %q\n%s", modelNames[i], s.Pair,
@@ -249,89 +257,15 @@ func (m model) safe(w world, path func() string) {
 	}
 }
 
-// move is one thing that can happen.
-type move struct {
-	name string
-	next func() world
-}
-
-func (m model) moves(w world) []move {
-	var moves []move
-	seen := map[string]bool{}
-	for n, p := range w.net {
-		if seen[p.key] { // which of two equal packets moves makes no difference
-			continue
-		}
-		seen[p.key] = true
-		without := func() world {
-			next := w
-			next.net = append(append([]packet{}, w.net[:n]...), w.net[n+1:]...)
-			return next
-		}
-		moves = append(moves, move{fmt.Sprintf("%T reaches %s", p.event, modelNames[p.to]), func() world {
-			return m.arrive(without(), p)
-		}})
-		if w.left.twins > 0 {
-			moves = append(moves, move{fmt.Sprintf("%T reaches %s, a twin stays", p.event, modelNames[p.to]), func() world {
-				next := w
-				next.left.twins--
-				return m.arrive(next, p)
-			}})
-		}
-		if w.left.drops > 0 {
-			moves = append(moves, move{fmt.Sprintf("%T is lost", p.event), func() world {
-				next := without()
-				next.left.drops--
-				return next
-			}})
-		}
-	}
-	for i := range w.sides {
-		s := w.sides[i]
-		if w.left.ticks > 0 && !s.state.Wake(m.rules[i]).IsZero() {
-			moves = append(moves, move{modelNames[i] + " ticks", func() world {
-				next := w
-				next.left.ticks--
-				next.sides[i].now = s.state.Wake(m.rules[i]).Sub(modelEpoch)
-				return m.step(next, i, Tick{})
-			}})
-		}
-		if w.left.restarts > 0 {
-			for _, o := range modelTypes {
-				moves = append(moves, move{fmt.Sprintf("%s restarts as %s", modelNames[i], o), func() world {
-					next := w
-					next.left.restarts--
-					return m.boot(next, i, o)
-				}})
-			}
-		}
-		if w.left.changes > 0 {
-			o := neutral.Rancher
-			if s.state.Local.Orchestrator.Type == o {
-				o = modelTypes[i]
-			}
-			moves = append(moves, move{fmt.Sprintf("%s becomes %s", modelNames[i], o), func() world {
-				next := w
-				next.left.changes--
-				return m.step(next, i, LocalChanged{Configuration: modelConfiguration(i, o)})
-			}})
-		}
-		if w.left.goodbyes > 0 && s.state.Phase == Joined {
-			moves = append(moves, move{modelNames[i] + " says goodbye and restarts", func() world {
-				next := w
-				next.left.goodbyes--
-				next = m.step(next, i, Stopping{Reason: "upgrade"})
-				return m.boot(next, i, s.state.Local.Orchestrator.Type)
-			}})
-		}
-	}
-	return moves
-}
-
 // recovers runs a good network from w: everything arrives in order, and time passes. Both sides must be in one session,
 // hold what the other now says, within a time that the timing promises, and stay so.
 func (m model) recovers(w world, path func() string) {
 	m.fairly = true
+	for i := range w.sides {
+		if s := w.sides[i].state; mistaken(i, s.Local) {
+			w = m.boot(w, i, s.Local.Orchestrator.Type)
+		}
+	}
 	// The slowest way: a silent session until it is down, and then one pause at its longest, each for both sides.
 	limit := 2 * (modelTiming.Down + modelTiming.BackoffMax + modelTiming.Answer)
 	// What was lost before shows until a call's deadline has passed and its repetition arrived.
@@ -362,7 +296,7 @@ func (m model) recovers(w world, path func() string) {
 func (m model) settled(w world) bool {
 	a, b := w.sides[0].state, w.sides[1].state
 	return a.Condition() == peering.Ready && b.Condition() == peering.Ready &&
-		a.Pair.Mine == b.Pair.Theirs && b.Pair.Mine == a.Pair.Theirs &&
+		a.Pair.Mine == b.Pair.Theirs && b.Pair.Mine == a.Pair.Theirs && a.Protocol == b.Protocol &&
 		a.Peer.Same(b.Local) && b.Peer.Same(a.Local)
 }
 
@@ -448,9 +382,12 @@ func (m model) key(w world) string {
 		number(int64(x.Phase))
 		text(x.Boot)
 		text(string(x.Local.Orchestrator.Type))
+		text(x.Local.Identity.Cluster)
+		text(x.Local.Protocol.Current.String())
 		number(int64(x.Local.Revision))
 		if x.Peer != nil {
 			text(string(x.Peer.Orchestrator.Type))
+			text(x.Peer.Protocol.Current.String())
 			number(int64(x.Peer.Revision))
 		}
 		epoch(x.Pair.Mine)

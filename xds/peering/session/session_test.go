@@ -554,3 +554,28 @@ func TestPairID(t *testing.T) {
 		t.Errorf("no session is called %q", none)
 	}
 }
+
+// TestLyingHello holds that a hello that lies is a refusal, also where this side never asks, and that it ends no session.
+func TestLyingHello(t *testing.T) {
+	t.Parallel()
+	lie := HelloReceived{3, Hello{From: peerEpoch, Sequence: 1, Cluster: "north", Protocol: peering.Protocol}}
+	for _, passive := range []bool{false, true} {
+		b := newBench(t)
+		b.rules.Passive = passive
+		b.step(Started{})
+		actions := b.step(lie)
+		if a := one[AnswerHello](t, actions); a.Answer.Outcome != Refused || !strings.Contains(a.Answer.Reason, "north") {
+			t.Errorf("answer %+v", a)
+		}
+		if f := one[Failure](t, actions); f.Kind != FailedIdentity || b.state.Condition() != peering.Refused || b.state.Refusal != f.Detail {
+			t.Errorf("%+v, %s, %q", f, b.state.Condition(), b.state.Refusal)
+		}
+		b.step(ConfigureReceived{4, b.configure()})
+		if b.state.Condition() != peering.Ready {
+			t.Errorf("the truth after it: %s", b.state.Condition())
+		}
+		if b.step(lie); b.state.Condition() != peering.Ready {
+			t.Errorf("in session: %s", b.state.Condition())
+		}
+	}
+}
