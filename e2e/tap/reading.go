@@ -54,7 +54,7 @@ func (r *reading) follow(in io.Reader) error {
 	if !r.answers {
 		preface := make([]byte, len(http2.ClientPreface))
 		if _, err := io.ReadFull(in, preface); err != nil {
-			return nil //nolint:nilerr // it ended before it began
+			return nil // it ended before it began
 		}
 		if string(preface) != http2.ClientPreface {
 			return fmt.Errorf("a connection begins with %q, not as HTTP/2", preface)

@@ -139,7 +139,7 @@ func (t *Tap) carry(from, to Gateway, raw net.Conn, dial func(context.Context) (
 		MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
 	})
 	if err := near.HandshakeContext(ctx); err != nil {
-		return nil //nolint:nilerr // nothing crossed: whoever dialled did not want this peer, or is gone
+		return nil // nothing crossed: whoever dialled did not want this peer, or is gone
 	}
 	shown, err = certificate(from)
 	if err != nil {
@@ -147,7 +147,7 @@ func (t *Tap) carry(from, to Gateway, raw net.Conn, dial func(context.Context) (
 	}
 	conn, err := dial(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // nobody listens: who dialled sees its connection end
+		return nil // nobody listens: who dialled sees its connection end
 	}
 	defer func() { _ = conn.Close() }()
 	if !t.hold(conn) {
@@ -159,7 +159,7 @@ func (t *Tap) carry(from, to Gateway, raw net.Conn, dial func(context.Context) (
 		MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, // the address is the test's own
 	})
 	if err := far.HandshakeContext(ctx); err != nil {
-		return nil //nolint:nilerr // the peer refuses who dials, or is gone
+		return nil // the peer refuses who dials, or is gone
 	}
 	t.count(Counts{Connections: 1})
 	requests := &requests{of: map[uint32]string{}}

@@ -48,10 +48,13 @@ func link(t *testing.T, west, east Gateway, serve http.HandlerFunc) (*Tap, *http
 	tap.Between(west, east, listener, func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", server.Listener.Addr().String())
 	})
-	transport := &http2.Transport{DisableCompression: true, DialTLSContext: func(ctx context.Context, network, _ string, config *tls.Config) (net.Conn, error) {
-		config.InsecureSkipVerify, config.Certificates = true, []tls.Certificate{show(t, west)}
-		return (&tls.Dialer{Config: config}).DialContext(ctx, network, listener.Addr().String())
-	}}
+	transport := &http.Transport{
+		DisableCompression: true, ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{show(t, west)}},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, listener.Addr().String())
+		},
+	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return tap, &http.Client{Transport: transport, Timeout: 10 * time.Second}
 }
