@@ -183,7 +183,11 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 				}
 				g.xds.Set(built)
 				g.departures.see(model.Peers)
-				g.compiled.Store(&compilation{version: built.Version, trusts: fingerprints(bundles)})
+				routable := map[string]bool{}
+				for _, p := range model.Peers {
+					routable[p.Name] = p.Ready
+				}
+				g.compiled.Store(&compilation{version: built.Version, trusts: fingerprints(bundles), routable: routable})
 			}
 			if err := g.node.SetLocal(g.configuration()); err != nil {
 				g.log.Error("peers could not be told of a change", "err", err)

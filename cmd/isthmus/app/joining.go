@@ -244,6 +244,33 @@ func (g *gateway) suspend(ctx context.Context, name string, suspended bool) erro
 	return nil
 }
 
+// APIRequest says where a joined peer's API is offered to this cluster's callers; "" for nowhere.
+type APIRequest struct {
+	Listen string `json:"listen"`
+}
+
+// offer opens or closes the listener of a joined peer's API.
+func (g *gateway) offer(ctx context.Context, name string, q APIRequest) error {
+	p, err := g.own(name)
+	if err != nil {
+		return err
+	}
+	p.Spec.API.Listen = netip.AddrPort{}
+	if q.Listen != "" {
+		if p.Spec.API.Listen, err = netip.ParseAddrPort(q.Listen); err != nil {
+			return fault.New(fault.Invalid, "--listen %q is not ip:port", q.Listen)
+		}
+	}
+	if err := g.joined.check(p, g.set.Load().Paths()); err != nil {
+		return fault.New(fault.Invalid, "peer %s keeps its API where it is: %v", name, err)
+	}
+	if err := g.joined.put(ctx, p); err != nil {
+		return err
+	}
+	g.readAgain()
+	return nil
+}
+
 // part ends the trust in a peer, and forgets it. Its certificates are refused first of all, and what it has under way is
 // cut.
 func (g *gateway) part(ctx context.Context, name string) error {

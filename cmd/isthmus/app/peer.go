@@ -25,7 +25,7 @@ func peerCommand() *cobra.Command {
 			"you would a password.",
 	}
 	admin := adminFlag(c)
-	c.AddCommand(peerInviteCommand(admin), peerInvitationsCommand(admin), peerJoinCommand(admin), peerShowCommand(admin),
+	c.AddCommand(peerInviteCommand(admin), peerInvitationsCommand(admin), peerJoinCommand(admin), peerShowCommand(admin), peerAPICommand(admin),
 		peerActionCommand(admin, "revoke INVITATION", "Void an invitation; who used it already stays a peer", http.MethodDelete, "/invitations/%s", "revoked"),
 		peerActionCommand(admin, "suspend PEER", "Let nothing of a peer pass, in either direction", http.MethodPost, "/peers/%s/suspend", "suspended"),
 		peerActionCommand(admin, "resume PEER", "End a suspension", http.MethodPost, "/peers/%s/resume", "resumed"),
@@ -164,6 +164,33 @@ func peerShowCommand(admin *string) *cobra.Command {
 			return fmt.Errorf("no peer is named %q; isthmus peers shows them", args[0])
 		},
 	}
+}
+
+func peerAPICommand(admin *string) *cobra.Command {
+	var q APIRequest
+	c := &cobra.Command{
+		Use: "api PEER --listen IP:PORT", Short: "Offer the API of a peer that joined to this cluster's callers", Args: cobra.ExactArgs(1),
+		Long: "Offers the orchestrator API of a peer that joined by invitation at an address, with TLS; --listen \"\" ends that. A\n" +
+			"Docker cluster has it at the Unix socket <runDir>/PEER.sock anyway. isthmus kubeconfig PEER tells clients of it; who\n" +
+			"may come is said by spec.callers of the Gateway document.",
+		Example: "  isthmus peer api east --listen 127.0.0.1:16443\n  isthmus kubeconfig east > east.kubeconfig",
+	}
+	c.Flags().StringVar(&q.Listen, "listen", "", "ip:port to listen on (required)")
+	if err := c.MarkFlagRequired("listen"); err != nil {
+		panic(err) // the flag stands above
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := ask(cmd.Context(), *admin, http.MethodPut, "/peers/"+url.PathEscape(args[0])+"/api", q, nil); err != nil {
+			return err
+		}
+		where := "only at its Unix socket, where this cluster is Docker's"
+		if q.Listen != "" {
+			where = "at https://" + q.Listen
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "the API of %s is offered %s\n", args[0], where)
+		return nil
+	}
+	return c
 }
 
 // peerActionCommand is one that names one thing and changes it.
