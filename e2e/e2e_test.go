@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/isthmus-mesh/isthmus/e2e/demo"
+	"github.com/isthmus-mesh/isthmus/e2e/mesh"
 	"github.com/isthmus-mesh/isthmus/e2e/testbed"
 )
 
@@ -38,17 +39,26 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(root)
 	binary, err := binary()
 	if err == nil {
-		running, err = demo.Up(ctx, root, binary, collectorAddress, log)
+		running, err = demo.Up(ctx, root, mesh.Options{Binary: binary, Collector: collectorAddress, Log: log, Through: wire.through})
+	}
+	if err == nil {
+		err = wire.forbid(running)
 	}
 	code := 1
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "the clusters did not come up:", err)
 	} else {
-		code = m.Run()
+		done := make(chan int, 1)
+		go func() { done <- m.Run() }()
+		select {
+		case code = <-done:
+		case <-ctx.Done(): // the clusters end, and with them the tests
+		}
 	}
 	if code != 0 {
 		keep(root, log)
 	}
+	wire.tap.Close()
 	end, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := demo.Down(end, root, log); err != nil {
@@ -177,6 +187,8 @@ func setup(env *testscript.Env) error {
 		"LINK_NORTH":        running.Bed.Link("north", "east").Address("north"),
 		"LINK_EAST_NORTH":   running.Bed.Link("north", "east").Address("east"),
 		"KUBECONFIG_EAST":   running.Bed.Kubernetes("east").Kubeconfig, // in east's own network
+		"LINK_WEST_EAST":    running.Bed.Link("west", "east").Address("west"),
+		"EAST_NORTH":        gateway("east").Kubeconfig("north"),
 		"LINK_EAST":         running.Bed.Link("west", "east").Address("east"),
 		"HOME":              env.WorkDir,
 		// Names of one run of one script.
@@ -293,12 +305,17 @@ func process(ts *testscript.TestScript, neg bool, args []string) {
 	check(ts, neg, p.Kill(signal))
 }
 
-// write GATEWAY NAME FILE: puts the file in the place of one of the gateway's documents.
+// write GATEWAY NAME FILE: puts the file in the place of one of the gateway's documents, which the end of the script
+// puts back.
 func write(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 {
 		ts.Fatalf("usage: write GATEWAY NAME FILE")
 	}
-	check(ts, neg, running.Mesh.Gateway(args[0]).Write(args[1], ts.ReadFile(args[2])))
+	g := running.Mesh.Gateway(args[0])
+	if before, err := os.ReadFile(filepath.Join(g.Config(), args[1])); err == nil {
+		ts.Defer(func() { _ = g.Write(args[1], string(before)) })
+	}
+	check(ts, neg, g.Write(args[1], ts.ReadFile(args[2])))
 }
 
 // restore GATEWAY NAME: puts the policies of the demo back.

@@ -96,18 +96,18 @@ type Demo struct {
 	Access  string // host:port on this machine that leads to a container of east
 }
 
-// Up starts everything under root and writes root/env. The gateways send traces to collector, an address in their own
-// namespaces; "" for nowhere.
-func Up(ctx context.Context, root, binary, collector string, log *slog.Logger) (*Demo, error) {
-	bed, err := testbed.Up(ctx, Clusters(root, log))
+// Up starts everything under root and writes root/env. Bed, policies and rights of the mesh are the demo's own.
+func Up(ctx context.Context, root string, options mesh.Options) (*Demo, error) {
+	bed, err := testbed.Up(ctx, Clusters(root, options.Log))
 	if err != nil {
 		return nil, err
 	}
 	d := &Demo{Bed: bed}
-	if d.Mesh, err = mesh.Up(ctx, mesh.Options{Bed: bed, Binary: binary, Log: log, Policies: Policies, Rights: Rights, Collector: collector}); err != nil {
+	options.Bed, options.Policies, options.Rights = bed, Policies, Rights
+	if d.Mesh, err = mesh.Up(ctx, options); err != nil {
 		return d, err
 	}
-	return d, d.example(ctx, log)
+	return d, d.example(ctx, options.Log)
 }
 
 // example is a service and a container to try things on.

@@ -234,6 +234,21 @@ func TestEdgeHeaders(t *testing.T) {
 	}
 }
 
+// TestEdgeTellsType holds that a container operation says which orchestrator its cluster runs, whatever the client said.
+func TestEdgeTellsType(t *testing.T) {
+	t.Parallel()
+	west, east := pair(t, func(east *gateway) {
+		east.on(names.BridgeSocket, http.HandlerFunc(echo))
+		east.decides(routed(names.Bridge))
+	})
+	r := request(t, http.MethodGet, "http://"+east.host("api")+"/", nil)
+	r.Header.Set(names.HeaderOrchestrator, "said")
+	a := call(t, west.local(), r)
+	if body := strings.ToLower(a.body); !strings.Contains(body, names.HeaderOrchestrator+": docker") || strings.Contains(body, "said") {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+}
+
 // TestSecondAddress reaches a peer whose first address is dead.
 func TestSecondAddress(t *testing.T) {
 	t.Parallel()

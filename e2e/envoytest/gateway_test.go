@@ -52,6 +52,7 @@ type gateway struct {
 	t          *testing.T
 	model      snapshot.Model
 	authority  *authority
+	workers    int // of Envoy
 	server     *server.Server
 	supervisor *envoy.Supervisor
 	stop       context.CancelFunc // of the control plane
@@ -82,7 +83,7 @@ func newGateway(t *testing.T, cluster string) *gateway {
 	})
 	ca := newAuthority(t, cluster+".test")
 	certificate, key := ca.issue(id(cluster))
-	return &gateway{t: t, authority: ca, model: snapshot.Model{
+	return &gateway{t: t, authority: ca, workers: 1, model: snapshot.Model{
 		Gateway: snapshot.Gateway{
 			Cluster: cluster, Orchestrator: neutral.Docker, ID: id(cluster), Peer: freeAddress(t), Edge: freeAddress(t), RunDir: dir,
 			AccessLog: filepath.Join(dir, "access.log"), Callers: snapshot.Callers{Services: true, Accesses: true},
@@ -112,7 +113,7 @@ func (g *gateway) start() {
 	g.set()
 	s, err := envoy.New(envoy.Config{
 		Options: envoy.Options{
-			Node: g.model.Gateway.Cluster, Cluster: g.model.Gateway.Cluster, RunDir: g.model.Gateway.RunDir, Concurrency: 1,
+			Node: g.model.Gateway.Cluster, Cluster: g.model.Gateway.Cluster, RunDir: g.model.Gateway.RunDir, Concurrency: g.workers,
 			LogLevel: os.Getenv("ISTHMUS_ENVOY_LOG"),
 		},
 		Binary: binary(g.t), Drain: 100 * time.Millisecond, Log: logger(g.t),

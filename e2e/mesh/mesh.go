@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,6 +35,9 @@ type Options struct {
 	Rights map[string]string
 	// Collector is where the gateways send traces, host:port within their namespaces; "" for nowhere.
 	Collector string
+	// Through gives the address, in the namespace of the cluster from, at which its gateway dials that of the cluster to,
+	// which is at target; nil for target itself.
+	Through func(ctx context.Context, bed *testbed.Bed, from, to, target string) (string, error)
 }
 
 // Mesh is a bed with a running gateway for each cluster.
@@ -151,9 +156,15 @@ func (g *Gateway) prepare(ctx context.Context) error {
 		return err
 	}
 	for i, peer := range g.peers {
-		address := g.mesh.options.Bed.Link(g.Name, peer).Address(peer)
-		doc := fmt.Sprintf("apiVersion: isthmus.io/v1alpha1\nkind: Peer\nmetadata: {name: %s}\nspec:\n  addresses: [\"%s:%d\"]\n",
-			peer, address, g.mesh.options.Bed.PeerPort)
+		bed := g.mesh.options.Bed
+		address := net.JoinHostPort(bed.Link(g.Name, peer).Address(peer), strconv.Itoa(bed.PeerPort))
+		if through := g.mesh.options.Through; through != nil {
+			var err error
+			if address, err = through(ctx, bed, g.Name, peer, address); err != nil {
+				return err
+			}
+		}
+		doc := fmt.Sprintf("apiVersion: isthmus.io/v1alpha1\nkind: Peer\nmetadata: {name: %s}\nspec:\n  addresses: [%q]\n", peer, address)
 		doc += fmt.Sprintf("  api: {listen: \"127.0.0.1:%d\"}\n", apiPort+i)
 		if err := g.Write("peer-"+peer+".yaml", doc); err != nil {
 			return err

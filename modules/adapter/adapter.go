@@ -91,6 +91,10 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 	if req.Peer.Name == "" {
 		return a, fault.New(fault.Denied, "no permission: the caller's gateway is not a peer of %s", m.config.Cluster)
 	}
+	if said := orchestratorOf(req); said != req.Peer.Orchestrator && req.Peer.Orchestrator != "" {
+		return a, fault.New(fault.Unavailable, "%s has become a cluster of another orchestrator, and its gateway has not shaken "+
+			"hands with that of %s since; try again shortly", req.Peer.Name, m.config.Cluster)
+	}
 	d, ok := m.dialects[req.Peer.Orchestrator]
 	if !ok {
 		if !req.Peer.Ready {
@@ -249,6 +253,15 @@ func (m *Module) place(object *neutral.Object) {
 	}
 }
 
+// orchestratorOf is the type of the caller's cluster: what its Envoy says with the request, else what the handshake said.
+// Between a change of the type and the next handshake they differ.
+func orchestratorOf(req *modules.Request) neutral.Orchestrator {
+	if said := req.Header.Get(names.HeaderOrchestrator); said != "" {
+		return neutral.Orchestrator(said)
+	}
+	return req.Peer.Orchestrator
+}
+
 func subject(req *modules.Request) modules.Subject {
 	return modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}
 }
@@ -397,7 +410,7 @@ func (m *Module) target() dialect.Target {
 
 // Refuse renders a fault in the caller's dialect.
 func (m *Module) Refuse(req *modules.Request, err error) modules.Answer {
-	if d, ok := m.dialects[req.Peer.Orchestrator]; ok {
+	if d, ok := m.dialects[orchestratorOf(req)]; ok {
 		return *answer(d.Refuse(dialect.Request{Method: req.Method, Path: req.Path, Header: req.Header}, err))
 	}
 	return modules.Refusal(err)

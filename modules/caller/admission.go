@@ -15,6 +15,8 @@ type Admission struct {
 	Callers func() *Authenticator
 	// Native renders a refusal for clients of an orchestrator's API, who are of this cluster's type.
 	Native func(*modules.Request, error) modules.Answer
+	// Settle waits while a handshake with a peer has just begun; nil waits for nothing.
+	Settle func(ctx context.Context, peer string)
 }
 
 var _ modules.Module = Admission{}
@@ -46,6 +48,9 @@ func (a Admission) Decide(ctx context.Context, req *modules.Request) (modules.Ve
 	// From here on the request is that caller's, also in the logs.
 	if req.Caller, err = a.Callers().Admit(ctx, req.Class, credentials); err != nil {
 		return verdict, err
+	}
+	if a.Settle != nil && req.Class == modules.ContainerOperation {
+		a.Settle(ctx, req.To)
 	}
 	if req.Caller != "" {
 		route.Set.Set(names.HeaderCaller, req.Caller)

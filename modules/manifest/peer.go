@@ -12,11 +12,31 @@ type Peer struct {
 
 // PeerSpec is a Peer's body.
 type PeerSpec struct {
-	Addresses   []string `yaml:"addresses" format:"dial" doc:"host:port of the peer's gateway. Left out, the peer dials us."`
-	TrustDomain string   `yaml:"trustDomain" format:"domain" derived:"<name>.<suffix of the Gateway>" doc:"The SPIFFE trust domain of the peer's certificate."`
-	API         PeerAPI  `yaml:"api" doc:"A local listener that stands for the peer's orchestrator API."`
-	Limits      Limits   `yaml:"limits" doc:"What the peer may ask of this cluster at a time. 0 is no limit."`
-	Suspended   bool     `yaml:"suspended" default:"false" doc:"Nothing of a suspended peer passes, in either direction."`
+	Addresses     []string      `yaml:"addresses" format:"dial" doc:"host:port of the peer's gateway. Left out, the peer dials us."`
+	ReverseTunnel ReverseTunnel `yaml:"reverseTunnel" doc:"For a link on which one side alone can be dialled: it leaves connections with the other, by which requests come back."`
+	TrustDomain   string        `yaml:"trustDomain" format:"domain" derived:"<name>.<suffix of the Gateway>" doc:"The SPIFFE trust domain of the peer's certificate."`
+	API           PeerAPI       `yaml:"api" doc:"A local listener that stands for the peer's orchestrator API."`
+	Limits        Limits        `yaml:"limits" doc:"What the peer may ask of this cluster at a time. 0 is no limit."`
+	Suspended     bool          `yaml:"suspended" default:"false" doc:"Nothing of a suspended peer passes, in either direction."`
+}
+
+// TunnelRole is what this gateway does for a link's reverse tunnels.
+type TunnelRole string
+
+// The roles.
+const (
+	TunnelNone   TunnelRole = "none"
+	TunnelDial   TunnelRole = "dial"
+	TunnelAccept TunnelRole = "accept"
+)
+
+// DefaultTunnels is how many tunnels are kept where a document says no number.
+const DefaultTunnels = 16
+
+// ReverseTunnel is how requests reach a gateway that nobody can dial.
+type ReverseTunnel struct {
+	Role        TunnelRole `yaml:"role" values:"none|dial|accept" default:"none" doc:"dial: the peer cannot dial this gateway, which dials spec.addresses and leaves tunnels there. accept: the peer leaves tunnels here, and has no addresses. The two documents of a link say one each."`
+	Connections int        `yaml:"connections" default:"16" min:"1" max:"1024" doc:"How many tunnels the side that dials keeps with each address: at least as many as the other's Envoy has workers, and one for each 127 requests at once."`
 }
 
 // Limits bound a peer, so that neither it nor one of its callers takes what is there for all.

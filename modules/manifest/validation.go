@@ -28,6 +28,7 @@ func validate(set *Set, sources []Source, issues *Issues) {
 	}
 	validateNames(set, issues)
 	validateTrust(set, issues)
+	validateTunnels(set, issues)
 	validateListeners(set, issues)
 	validateSockets(set, issues)
 	validateSubjects(set)
@@ -160,6 +161,19 @@ func validateTrust(set *Set, issues *Issues) {
 			continue
 		}
 		owners[p.Spec.TrustDomain] = "peer " + p.Metadata.Name
+	}
+}
+
+// validateTunnels holds what a peer's tunnels are against whether it can be dialled.
+func validateTunnels(set *Set, issues *Issues) {
+	for _, p := range set.Peers {
+		switch role := p.Spec.ReverseTunnel.Role; {
+		case role == TunnelDial && len(p.Spec.Addresses) == 0:
+			issues.add(p.At("spec.reverseTunnel.role"), "spec.reverseTunnel.role", "tunnels are dialled, and there are no spec.addresses")
+		case role == TunnelAccept && len(p.Spec.Addresses) > 0:
+			issues.add(p.At("spec.reverseTunnel.role"), "spec.reverseTunnel.role", "requests go by the tunnels that the peer leaves, "+
+				"and not to spec.addresses: leave one of the two out")
+		}
 	}
 }
 

@@ -1,10 +1,12 @@
 package envoy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -13,6 +15,8 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	diallingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/reverse_tunnel/downstream_socket_interface/v3"
+	acceptingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/reverse_tunnel/upstream_socket_interface/v3"
 	downstreamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	fixedheapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
@@ -81,7 +85,13 @@ func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
+	extensions, err := tunnelExtensions()
+	if err != nil {
+		return nil, err
+	}
 	return &bootstrapv3.Bootstrap{
+		BootstrapExtensions: extensions,
+
 		Node:  &corev3.Node{Id: o.Node, Cluster: o.Cluster},
 		Admin: &bootstrapv3.Admin{Address: pipe(filepath.Join(o.RunDir, names.AdminSocket), 0o600)},
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
@@ -108,6 +118,36 @@ func bootstrap(o Options) (*bootstrapv3.Bootstrap, error) {
 		LayeredRuntime:      runtime(),
 	}, nil
 }
+
+// tunnelExtensions are what reverse tunnels stand on, on the side that dials them and on the one that takes them. Without
+// a tunnel they do nothing, and they cannot come later.
+func tunnelExtensions() ([]*corev3.TypedExtensionConfig, error) {
+	var extensions []*corev3.TypedExtensionConfig
+	for name, config := range map[string]proto.Message{
+		"envoy.bootstrap.reverse_tunnel.downstream_socket_interface": &diallingv3.DownstreamReverseConnectionSocketInterface{
+			StatPrefix: "tunnels_dialled",
+			// A tunnel that is gone is missed at once, and one that cannot be had is tried again within seconds.
+			MaintainInterval: durationpb.New(time.Second), MaxReconnectBackoff: durationpb.New(4 * time.Second),
+			HttpHandshake: &diallingv3.DownstreamReverseConnectionSocketInterface_HttpHandshakeConfig{
+				HandshakeTimeout: durationpb.New(5 * time.Second),
+			},
+		},
+		"envoy.bootstrap.reverse_tunnel.upstream_socket_interface": &acceptingv3.UpstreamReverseConnectionSocketInterface{
+			StatPrefix: "tunnels_accepted", MaxConnectionsPerNode: maxTunnels,
+		},
+	} {
+		packed, err := anypb.New(config)
+		if err != nil {
+			return nil, fmt.Errorf("envoy bootstrap: %w", err)
+		}
+		extensions = append(extensions, &corev3.TypedExtensionConfig{Name: name, TypedConfig: packed})
+	}
+	slices.SortFunc(extensions, func(a, b *corev3.TypedExtensionConfig) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	return extensions, nil
+}
+
+// maxTunnels is how many one peer may leave with one worker.
+const maxTunnels = 256
 
 // runtime is about streams that are given up soon after they began. A link between gateways carries those of all
 // callers that hang up, so it is not ended for them (Envoy's default is 250); the listeners' own limits hold. And no
@@ -176,7 +216,7 @@ func stats() *metricsv3.StatsConfig {
 	for _, prefix := range []string{
 		"server.", "listener_manager.", "cluster_manager.", "control_plane.", "http.peer.", "peer.http_local_rate_limit.", "http.edge", "cluster.peer/",
 		"cluster.orchestrator.", "cluster.bridge.", "cluster.extproc.", "cluster.access.", "cluster.peering.", "cluster.xds.",
-		"tcp.", "listener.", "runtime.", "sds.", "overload.",
+		"tunnels_dialled.", "tunnels_accepted.", "reverse_tunnel.", "tcp.", "listener.", "runtime.", "sds.", "overload.",
 	} {
 		kept = append(kept, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}})
 	}

@@ -16,6 +16,9 @@ const (
 	// HeaderRoute names the upstream that ext_proc chose. No route behind ext_proc leads anywhere without it, and it
 	// is removed from everything that arrives.
 	HeaderRoute = "x-isthmus-route"
+	// HeaderOrchestrator is the type of the caller's cluster as its gateway's Envoy knows it, on container operations. It
+	// must be the one of the handshake, by which the request would be read.
+	HeaderOrchestrator = "x-isthmus-orchestrator"
 	// HeaderDestination is the address that an access goes to; ext_proc sets it, it never crosses.
 	HeaderDestination = "x-isthmus-destination"
 	// HeaderNode is the target host that a caller may name.

@@ -31,10 +31,17 @@ const connectTimeout = 5 * time.Second
 func PeerCluster(g Gateway, peer Peer) *clusterv3.Cluster {
 	protocol := http2Protocol(nil, peerHTTP2())
 	protocol.CommonHttpProtocolOptions.IdleTimeout = duration(time.Hour) // a handshake over a distance costs
+	if peer.Tunnels.Accepted {
+		protocol.CommonHttpProtocolOptions.IdleTimeout = duration(0) // TunnelListener says why
+	}
 	c := cluster(names.PeerCluster(peer.Name), protocol)
-	located(c, peer.Addresses)
 	c.TransportSocket = toPeer(g, peer)
 	c.UpstreamConnectionOptions = &clusterv3.UpstreamConnectionOptions{TcpKeepalive: keepalive()}
+	if peer.Tunnels.Accepted {
+		reached(c, peer)
+		return c
+	}
+	located(c, peer.Addresses)
 	if len(peer.Addresses) > 1 {
 		c.OutlierDetection = &clusterv3.OutlierDetection{
 			SplitExternalLocalOriginErrors: true, ConsecutiveLocalOriginFailure: u32(2),

@@ -34,6 +34,14 @@ var (
 		TrustDomain: "north.test", Bundle: []byte("CA of north"), API: "127.0.0.1:16443",
 		APINames: []string{"north.example"}, APIIdentity: Identity{Certificate: []byte("certificate"), Key: []byte("key")},
 	}
+	inner = Peer{
+		Name: "inner", Tunnels: Tunnels{Accepted: true}, ID: "spiffe://inner.test/cluster/inner", TrustDomain: "inner.test",
+		Bundle: []byte("CA of inner"), Ready: true,
+	}
+	outer = Peer{
+		Name: "outer", Addresses: []string{"outer.example:15443"}, Tunnels: Tunnels{Dialled: 8}, ID: "spiffe://outer.test/cluster/outer",
+		TrustDomain: "outer.test", Bundle: []byte("CA of outer"), Ready: true,
+	}
 	peers = []Peer{north, west}
 	web   = neutral.Service{Namespace: "shop", Name: "web", Ports: []neutral.ServicePort{
 		{Name: "http", Number: 80, Protocol: "tcp", App: neutral.HTTP1, Endpoints: []netip.AddrPort{
@@ -77,6 +85,10 @@ func goldens() map[string]proto.Message {
 		"listener_peer":         PeerListener(gateway, peers),
 		"listener_peer_joining": PeerListener(joining, peers),
 		"listener_peer_first":   PeerListener(joining, nil),
+		"listener_peer_tunnels": PeerListener(gateway, []Peer{inner, outer}),
+		"listener_tunnel":       TunnelListener(gateway, outer),
+		"cluster_tunnel":        TunnelCluster(gateway, outer),
+		"cluster_peer_tunnels":  PeerCluster(gateway, inner),
 		"limit_peer":            PeerLimit(limited, west),
 		"limit_peer_none":       PeerLimit(limited, north),
 		"routes_peer_limited": PeerRoutes(limited, ServiceHosts(limited, Service{Service: web, Peers: []string{west.ID, north.ID}},

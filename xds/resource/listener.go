@@ -28,8 +28,8 @@ func AccessListener(access string) string { return "access/" + access }
 // accessIdle ends a tunnel on which nothing moved; the database pools of applications idle over nights.
 const accessIdle = 24 * time.Hour
 
-// PeerListener is where other gateways come in: each peer by a chain of its own, and those that redeem an invitation,
-// while one is open. A chain that goes takes its connections with it a second later, and no others, so that what a peer
+// PeerListener is where other gateways come in: each peer by a chain of its own, with another for its tunnels where it
+// leaves some, and those that redeem an invitation, while one is open. A chain that goes takes its connections with it a second later, and no others, so that what a peer
 // has under way ends with the trust in it.
 func PeerListener(g Gateway, peers []Peer) *listenerv3.Listener {
 	l := listener(ListenerPeer, g.Peer)
@@ -40,12 +40,25 @@ func PeerListener(g Gateway, peers []Peer) *listenerv3.Listener {
 	}
 	for _, p := range byName(peers) {
 		l.FilterChains = append(l.FilterChains, peerChain(g, p))
+		if p.Tunnels.Accepted {
+			l.FilterChains = append(l.FilterChains, tunnelChain(g, p))
+		}
 	}
 	return l
 }
 
 // peerChain is where one peer comes in. The server name says who it wants to be, and its certificate must prove that.
 func peerChain(g Gateway, peer Peer) *listenerv3.FilterChain {
+	return &listenerv3.FilterChain{
+		Name:             "peer/" + peer.Name,
+		FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{names.LinkHost(peer.Name, trustDomain(g.ID))}},
+		Filters:          []*listenerv3.Filter{managed(peerManager(g, peer))},
+		TransportSocket:  acceptPeer(peer), TransportSocketConnectTimeout: duration(10 * time.Second),
+	}
+}
+
+// peerManager is what a peer asks with.
+func peerManager(g Gateway, peer Peer) *hcmv3.HttpConnectionManager {
 	m := connectionManager(g, ListenerPeer)
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
 	m.Http2ProtocolOptions = peerHTTP2()
@@ -53,12 +66,7 @@ func peerChain(g Gateway, peer Peer) *listenerv3.FilterChain {
 	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
 	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())
-	return &listenerv3.FilterChain{
-		Name:             "peer/" + peer.Name,
-		FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{names.LinkHost(peer.Name, trustDomain(g.ID))}},
-		Filters:          []*listenerv3.Filter{managed(m)},
-		TransportSocket:  acceptPeer(peer), TransportSocketConnectTimeout: duration(10 * time.Second),
-	}
+	return m
 }
 
 // EdgeListener is where callers of this cluster come in.

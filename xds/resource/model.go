@@ -58,6 +58,7 @@ type Identity struct{ Certificate, Key []byte }
 type Peer struct {
 	Name        string
 	Addresses   []string // host:port; empty while unknown
+	Tunnels     Tunnels
 	ID          string   // its SPIFFE id
 	TrustDomain string   // of ID
 	Bundle      []byte   // CA certificates of TrustDomain, PEM

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -149,6 +150,7 @@ func peerAPIHost(g Gateway, p Peer) *routev3.VirtualHost {
 	return &routev3.VirtualHost{
 		Name: APIListener(p.Name), Domains: []string{names.APIHost(p.Name, g.suffix())},
 		Routes:                 toPeerRoutes(p, kindOperation),
+		RequestHeadersToAdd:    []*corev3.HeaderValueOption{headerOption(names.HeaderOrchestrator, string(g.Orchestrator))},
 		RequestHeadersToRemove: []string{headerAuthorization, headerProxyAuthorization, names.HeaderCertificate, names.HeaderRoute},
 	}
 }

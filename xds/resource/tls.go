@@ -11,8 +11,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// alpnHTTP2 is all that the peer link speaks.
-var alpnHTTP2 = []string{"h2"}
+// alpnHTTP2 is all that the peer link speaks, and alpnTunnel what leaves a tunnel.
+var (
+	alpnHTTP2  = []string{"h2"}
+	alpnTunnel = []string{"http/1.1"}
+)
 
 // peerLink is the peer link's version of TLS.
 func peerLink() *tlsv3.TlsParameters {
@@ -23,11 +26,16 @@ func peerLink() *tlsv3.TlsParameters {
 
 // acceptPeer is the listener's side of the link to a peer. Sessions are not resumed: a resumed one would not be checked
 // against the trust in the peer by then.
-func acceptPeer(peer Peer) *corev3.TransportSocket {
+func acceptPeer(peer Peer) *corev3.TransportSocket { return accept(peer, alpnHTTP2) }
+
+// acceptTunnel is that side of a connection by which a peer leaves a tunnel.
+func acceptTunnel(peer Peer) *corev3.TransportSocket { return accept(peer, alpnTunnel) }
+
+func accept(peer Peer, protocols []string) *corev3.TransportSocket {
 	return transportSocket(&tlsv3.DownstreamTlsContext{
 		RequireClientCertificate: yes(),
 		CommonTlsContext: &tlsv3.CommonTlsContext{
-			TlsParams: peerLink(), AlpnProtocols: alpnHTTP2,
+			TlsParams: peerLink(), AlpnProtocols: protocols,
 			TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds(SecretIdentity)},
 			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
 				ValidationContextSdsSecretConfig: sds(PeerSecret(peer.Name)),
@@ -63,11 +71,20 @@ func fromClients(g Gateway, peer Peer) *corev3.TransportSocket {
 
 // toPeer is the dialling side of the peer link.
 func toPeer(g Gateway, peer Peer) *corev3.TransportSocket {
+	return dial(peer, names.LinkHost(g.Cluster, peer.TrustDomain), alpnHTTP2)
+}
+
+// toPeerTunnel is that side of a connection by which this gateway leaves a tunnel.
+func toPeerTunnel(g Gateway, peer Peer) *corev3.TransportSocket {
+	return dial(peer, names.TunnelHost(g.Cluster, peer.TrustDomain), alpnTunnel)
+}
+
+func dial(peer Peer, host string, protocols []string) *corev3.TransportSocket {
 	return transportSocket(&tlsv3.UpstreamTlsContext{
-		Sni:            names.LinkHost(g.Cluster, peer.TrustDomain),
+		Sni:            host,
 		MaxSessionKeys: u32(0),
 		CommonTlsContext: &tlsv3.CommonTlsContext{
-			TlsParams: peerLink(), AlpnProtocols: alpnHTTP2,
+			TlsParams: peerLink(), AlpnProtocols: protocols,
 			TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{sds(SecretIdentity)},
 			ValidationContextType: &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
 				ValidationContextSdsSecretConfig: sds(PeerSecret(peer.Name)),

@@ -3,8 +3,10 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -58,6 +60,12 @@ func (r references) gather(a *anypb.Any) error {
 	}
 	if c, ok := m.(*clusterv3.Cluster); ok && c.GetType() == clusterv3.Cluster_EDS {
 		r.add(resourcev3.EndpointType, c.GetName())
+	}
+	if l, ok := m.(*listenerv3.Listener); ok {
+		// rc://<who>@<cluster>:<number>
+		if _, at, ok := strings.Cut(l.GetAddress().GetSocketAddress().GetAddress(), "@"); ok {
+			r.add(resourcev3.ClusterType, at[:strings.LastIndexByte(at, ':')])
+		}
 	}
 	return r.walk(m.ProtoReflect())
 }

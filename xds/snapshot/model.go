@@ -32,6 +32,8 @@ type (
 	Identity = resource.Identity
 	// Peer is another cluster's gateway.
 	Peer = resource.Peer
+	// Tunnels says how a peer is reached where one side cannot be dialled.
+	Tunnels = resource.Tunnels
 	// Service is an exported service with the peers that may query it.
 	Service = resource.Service
 	// Access is a listener of raw TCP to a container or service of a peer.
@@ -156,6 +158,11 @@ func (m Model) peers() error {
 			if err := resource.CheckAddress(a); err != nil || strings.HasPrefix(a, "/") {
 				fail("address %q is not host:port", a)
 			}
+		}
+		if t := p.Tunnels; t.Dialled > 0 && (len(p.Addresses) == 0 || m.Gateway.Peer == "") {
+			fail("tunnels need its addresses, and a peer listener")
+		} else if t.Accepted && t.Dialled > 0 {
+			fail("only one side dials tunnels")
 		}
 		if p.API != "" {
 			if err := resource.CheckAddress(p.API); err != nil {

@@ -123,6 +123,12 @@ func (d *draft) edges(m Model) {
 func (d *draft) target(m Model, peers []Peer) {
 	g := m.Gateway
 	d.add(resourcev3.ListenerType, resource.PeerListener(g, peers))
+	for _, p := range peers {
+		if p.Tunnels.Dialled > 0 {
+			d.add(resourcev3.ClusterType, resource.TunnelCluster(g, p))
+			d.add(resourcev3.ListenerType, resource.TunnelListener(g, p))
+		}
+	}
 	if g.Joining {
 		d.add(resourcev3.ClusterType, resource.LocalCluster(g, names.Join, names.JoinSocket))
 	}

@@ -42,6 +42,8 @@ func model() Model {
 	m.Gateway.Callers.Authorities = string(certificate)
 	m.Peers[1].API, m.Peers[1].APINames = "0.0.0.0:16443", []string{"gateway.example", "10.0.0.1"}
 	m.Peers[1].APIIdentity = Identity{Certificate: certificate, Key: key}
+	m.Peers[1].Tunnels.Dialled = 2
+	m.Peers[2].Addresses, m.Peers[2].Tunnels.Accepted = nil, true
 	return m
 }
 
@@ -80,14 +82,14 @@ func TestConsistent(t *testing.T) {
 		"no orchestrator": func(m *Model) { m.Upstream = neutral.Upstream{} },
 		"engine socket":   func(m *Model) { m.Upstream = neutral.Upstream{Socket: "/var/run/docker.sock"} },
 		"no peer listener": func(m *Model) {
-			m.Gateway.Peer = ""
+			m.Gateway.Peer, m.Peers[1].Tunnels = "", Tunnels{}
 		},
 		"no edge, no logs, no spans": func(m *Model) {
 			m.Gateway.Edge, m.Gateway.AccessLog, m.Gateway.Tracing = "", "", Tracing{}
 		},
 		"not joined": func(m *Model) {
 			for i := range m.Peers {
-				m.Peers[i].Ready, m.Peers[i].Addresses = false, nil
+				m.Peers[i].Ready, m.Peers[i].Addresses, m.Peers[i].Tunnels.Dialled = false, nil, 0
 			}
 			m.Accesses = nil
 		},
@@ -267,6 +269,8 @@ func TestInvalid(t *testing.T) {
 		},
 		"the trust bundle is not":           func(m *Model) { m.Peers[1].Bundle = nil },
 		`address "/x" is not host:port`:     func(m *Model) { m.Peers[1].Addresses = []string{"/x"} },
+		"tunnels need":                      func(m *Model) { m.Peers[1].Addresses = nil },
+		"only one side dials tunnels":       func(m *Model) { m.Peers[1].Tunnels.Accepted = true },
 		"API listener":                      func(m *Model) { m.Peers[1].API = "x" },
 		"both listen on":                    func(m *Model) { m.Peers[1].API = m.Gateway.Edge },
 		"would be read on its way":          func(m *Model) { m.Peers[1].APIIdentity = Identity{} },

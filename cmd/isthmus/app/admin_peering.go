@@ -42,6 +42,13 @@ func (a *admin) peering(mux *http.ServeMux) {
 	mux.HandleFunc("GET /peers/{name}/api", func(w http.ResponseWriter, r *http.Request) {
 		a.outcome(w)(a.gateway.api(r.PathValue("name")))
 	})
+	mux.HandleFunc("PUT /peers/{name}/api", func(w http.ResponseWriter, r *http.Request) {
+		var q APIRequest
+		if !a.read(w, r, "where an API is offered", &q) {
+			return
+		}
+		a.outcome(w)(struct{}{}, a.gateway.offer(r.Context(), r.PathValue("name"), q))
+	})
 	mux.HandleFunc("POST /peers/{name}/suspend", func(w http.ResponseWriter, r *http.Request) {
 		a.outcome(w)(struct{}{}, a.gateway.suspend(r.Context(), r.PathValue("name"), true))
 	})

@@ -89,7 +89,7 @@ func check(ctx context.Context, w io.Writer, set *manifest.Set) error {
 	fmt.Fprintf(w, "callers       %s\n", callersText(callers))
 	for _, p := range set.Peers {
 		id := peering.Identity{TrustDomain: p.Spec.TrustDomain, Cluster: p.Metadata.Name}
-		fmt.Fprintf(w, "peer          %s %s at %v%s\n", p.Metadata.Name, id, p.Spec.Addresses, suspended(p))
+		fmt.Fprintf(w, "peer          %s %s at %v%s%s\n", p.Metadata.Name, id, p.Spec.Addresses, tunnels(p), suspended(p))
 	}
 	for _, p := range set.Policies {
 		fmt.Fprintf(w, "policy        %s: %d rules for %s\n", p.Metadata.Name, len(p.Spec.Allow), subjects(p.Spec.From))
@@ -143,6 +143,13 @@ func subjects(from []manifest.Subject) string {
 		all = append(all, text)
 	}
 	return strings.Join(all, ", ")
+}
+
+func tunnels(p manifest.Peer) string {
+	if p.Spec.ReverseTunnel.Role == manifest.TunnelNone {
+		return ""
+	}
+	return " (" + link(p.Spec) + ")"
 }
 
 func suspended(p manifest.Peer) string {

@@ -74,8 +74,9 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		if limit := limitOf(p.Spec.Limits, name); limit != (snapshot.Limit{Peer: name}) {
 			model.Gateway.Limits = append(model.Gateway.Limits, limit)
 		}
-		peer := snapshot.Peer{Name: name, Addresses: p.Spec.Addresses, ID: id, TrustDomain: p.Spec.TrustDomain,
-			Bundle: bundle.CertificatesPEM, Ready: v.ready(name)}
+		peer := snapshot.Peer{Name: name, Addresses: p.Spec.Addresses, Tunnels: tunnelsOf(p.Spec, spec.Envoy.Concurrency), ID: id,
+			TrustDomain: p.Spec.TrustDomain,
+			Bundle:      bundle.CertificatesPEM, Ready: v.ready(name)}
 		// Docker's clients have their front. Without a certificate there is no listener: credentials come by it.
 		if identity := v.apis[name]; len(identity.Certificate) > 0 && v.orchestrator != neutral.Docker {
 			peer.API, peer.APINames, peer.APIIdentity = p.Spec.API.Listen.String(), p.Spec.API.Names, identity
@@ -107,6 +108,17 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 		})
 	}
 	return model, untrusted
+}
+
+// tunnelsOf is what Envoy is told of a peer's tunnels: each of its workers keeps its share.
+func tunnelsOf(p manifest.PeerSpec, workers int) snapshot.Tunnels {
+	switch p.ReverseTunnel.Role {
+	case manifest.TunnelDial:
+		return snapshot.Tunnels{Dialled: (p.ReverseTunnel.Connections + workers - 1) / workers}
+	case manifest.TunnelAccept:
+		return snapshot.Tunnels{Accepted: true}
+	}
+	return snapshot.Tunnels{}
 }
 
 // limitOf is what Envoy counts of a peer's limits.
@@ -171,7 +183,11 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 				}
 				g.xds.Set(built)
 				g.departures.see(model.Peers)
-				g.compiled.Store(&compilation{version: built.Version, trusts: fingerprints(bundles)})
+				routable := map[string]bool{}
+				for _, p := range model.Peers {
+					routable[p.Name] = p.Ready
+				}
+				g.compiled.Store(&compilation{version: built.Version, trusts: fingerprints(bundles), routable: routable})
 			}
 			if err := g.node.SetLocal(g.configuration()); err != nil {
 				g.log.Error("peers could not be told of a change", "err", err)

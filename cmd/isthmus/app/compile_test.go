@@ -1,7 +1,9 @@
 package app
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
@@ -60,6 +62,71 @@ spec: {addresses: ["192.0.2.5:15443"], trustDomain: other.example}
 	if east.ID != "spiffe://east.isthmus.internal/cluster/east" || string(east.Bundle) != "the certificates of east" || !east.Ready ||
 		east.TrustDomain != "east.isthmus.internal" || !slices.Equal(east.Addresses, []string{"192.0.2.2:15443"}) {
 		t.Errorf("east is served as %+v", east)
+	}
+}
+
+// TestCompileTunnels holds that each worker of Envoy gets its share of the tunnels that are dialled, and none less than one.
+func TestCompileTunnels(t *testing.T) {
+	t.Parallel()
+	tunnels := `apiVersion: isthmus.io/v1alpha1
+kind: Peer
+metadata: {name: outer}
+spec: {addresses: ["192.0.2.4:15443"], reverseTunnel: {role: dial, connections: 5}}
+---
+apiVersion: isthmus.io/v1alpha1
+kind: Peer
+metadata: {name: inner}
+spec: {reverseTunnel: {role: accept}}
+`
+	model, _ := testView(t, neutral.Docker, []string{"east", "outer", "inner"}, peerEast, tunnels).compile()
+	got := map[string]snapshot.Tunnels{}
+	for _, p := range model.Peers {
+		got[p.Name] = p.Tunnels
+	}
+	want := map[string]snapshot.Tunnels{"east": {}, "outer": {Dialled: 3}, "inner": {Accepted: true}} // of two workers
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// TestReachedSpec holds that what is kept of a peer that joined can be read again, and says what was meant.
+func TestReachedSpec(t *testing.T) {
+	t.Parallel()
+	addresses := []string{"192.0.2.4:15443"}
+	for _, want := range []manifest.PeerSpec{
+		reachedSpec(addresses, false, manifest.TunnelDial), reachedSpec(addresses, true, manifest.TunnelDial),
+		reachedSpec(nil, true, manifest.TunnelAccept), reachedSpec(nil, false, manifest.TunnelAccept),
+	} {
+		p := manifest.Peer{Metadata: manifest.Metadata{Name: "east"}, Spec: want}
+		p.Spec.TrustDomain = "east.isthmus.internal"
+		text, err := (&manifest.Set{Peers: []manifest.Peer{p}}).Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err := manifest.ParsePeers(manifest.Source{Name: "joined.yaml", Data: text})
+		if err != nil {
+			t.Errorf("%v\n%s", err, text)
+			continue
+		}
+		if want.ReverseTunnel == (manifest.ReverseTunnel{}) {
+			want.ReverseTunnel = manifest.ReverseTunnel{Role: manifest.TunnelNone, Connections: manifest.DefaultTunnels}
+		}
+		if got := read[0].Spec; got.ReverseTunnel != want.ReverseTunnel || !slices.Equal(got.Addresses, want.Addresses) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+}
+
+// TestUnreached holds that a peer in session that this gateway does not reach is told with what to do.
+func TestUnreached(t *testing.T) {
+	t.Parallel()
+	for want, spec := range map[string]manifest.PeerSpec{
+		"cannot be reached at 192.0.2.4:15443 (if nobody can dial it: isthmus peer join --behind-nat there): why": {Addresses: []string{"192.0.2.4:15443"}},
+		"none of its reverse tunnels answers: why":                                                                {ReverseTunnel: manifest.ReverseTunnel{Role: manifest.TunnelAccept}},
+	} {
+		if got := unreached(spec, "why"); !strings.HasSuffix(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

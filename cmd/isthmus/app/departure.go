@@ -28,11 +28,17 @@ const (
 type departures struct {
 	gateway *gateway
 	dialled []snapshot.Peer
-	gone    chan []string // addresses that no peer has any more
+	gone    chan far
+}
+
+// far is where connections to peers that are gone lead.
+type far struct {
+	addresses []string // that no peer has any more
+	marks     []int    // of the tunnels that they left
 }
 
 func newDepartures(g *gateway) *departures {
-	return &departures{gateway: g, gone: make(chan []string, 16)}
+	return &departures{gateway: g, gone: make(chan far, 16)}
 }
 
 // see is told of the peers in Envoy's configuration each time that it is made.
@@ -41,21 +47,25 @@ func (d *departures) see(peers []snapshot.Peer) {
 	for _, p := range peers {
 		kept = append(kept, p.Addresses...)
 	}
-	var gone []string
+	var gone far
 	for _, p := range d.dialled {
 		if slices.ContainsFunc(peers, func(q snapshot.Peer) bool { return q.Name == p.Name }) {
 			continue
 		}
-		gone = append(gone, slices.DeleteFunc(slices.Clone(p.Addresses), func(a string) bool { return slices.Contains(kept, a) })...)
+		gone.addresses = append(gone.addresses,
+			slices.DeleteFunc(slices.Clone(p.Addresses), func(a string) bool { return slices.Contains(kept, a) })...)
+		if p.Tunnels.Accepted {
+			gone.marks = append(gone.marks, names.TunnelMark(p.Name))
+		}
 	}
 	d.dialled = slices.Clone(peers)
-	if len(gone) == 0 {
+	if len(gone.addresses)+len(gone.marks) == 0 {
 		return
 	}
 	select {
 	case d.gone <- gone:
 	default: // sixteen departures wait
-		d.gateway.log.Warn("peers go faster than what callers have open at them can be ended", "addresses", gone)
+		d.gateway.log.Warn("peers go faster than what callers have open at them can be ended", "addresses", gone.addresses)
 	}
 }
 
@@ -71,12 +81,12 @@ func (d *departures) run(ctx context.Context, envoy *envoy.Supervisor) error {
 				return nil
 			case <-time.After(withdrawal):
 			}
-			addresses, err := resolve(ctx, gone)
+			addresses, err := resolve(ctx, gone.addresses)
 			severed := 0
 			if envoy == nil {
 				err = errors.Join(err, errors.New("Envoy is not a process of this gateway"))
 			} else {
-				n, severErr := envoy.Sever(addresses)
+				n, severErr := envoy.Sever(addresses, gone.marks...)
 				severed, err = n, errors.Join(err, severErr)
 			}
 			if err != nil {

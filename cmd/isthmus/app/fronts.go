@@ -99,7 +99,11 @@ func (f *fronts) start(ctx context.Context, address, peer string) error {
 		Peer: peer, Authority: names.APIHost(peer, f.gateway.started.Gateway.Spec.Suffix),
 		Edge: f.gateway.socket(names.EdgeSocket), Log: f.gateway.log.With("part", "front"),
 		Admit: func(ctx context.Context, c caller.Credentials) (string, error) {
-			return f.gateway.callers.Load().Admit(ctx, modules.ContainerOperation, c)
+			name, err := f.gateway.callers.Load().Admit(ctx, modules.ContainerOperation, c)
+			if err == nil {
+				f.gateway.settle(ctx, peer)
+			}
+			return name, err
 		},
 	})
 	ctx, cancel := context.WithCancel(ctx)

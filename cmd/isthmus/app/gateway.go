@@ -210,6 +210,7 @@ func connection(set *manifest.Set, log *slog.Logger) dialect.Config {
 		Cluster: set.Gateway.Metadata.Name, Endpoint: orchestrator.Docker.Endpoint,
 		Kubeconfig: orchestrator.Kubernetes.Kubeconfig, Context: orchestrator.Kubernetes.Context,
 		Namespace: namespaceFor(set), Impersonate: orchestrator.Kubernetes.Impersonate, Log: log,
+		ReviewTokens: set.Gateway.Spec.Callers.TokenReview != nil,
 	}
 }
 
@@ -258,7 +259,8 @@ func (g *gateway) adopt(set *manifest.Set) error {
 		if err != nil {
 			return err
 		}
-		peers = append(peers, stream.Peer{Name: p.Metadata.Name, Identity: id, Passive: len(p.Spec.Addresses) == 0})
+		peers = append(peers, stream.Peer{Name: p.Metadata.Name, Identity: id,
+			Passive: len(p.Spec.Addresses) == 0 && p.Spec.ReverseTunnel.Role != manifest.TunnelAccept})
 	}
 	if err := g.node.SetPeers(peers); err != nil {
 		return err

@@ -75,6 +75,18 @@ func (j *joinedPeers) put(ctx context.Context, p manifest.Peer) error {
 	})
 }
 
+// check tells what would be wrong with the documents at paths and the peers that joined if a peer were as given.
+func (j *joinedPeers) check(p manifest.Peer, paths []string) error {
+	text, err := j.changed(j.document.Value(), func(peers []manifest.Peer) []manifest.Peer {
+		return append(without(peers, p.Metadata.Name), p)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = manifest.LoadWith(func() []manifest.Source { return []manifest.Source{{Name: j.place, Data: text}} }, paths...)
+	return err
+}
+
 func (j *joinedPeers) remove(ctx context.Context, name string) error {
 	return j.change(ctx, func(peers []manifest.Peer) []manifest.Peer { return without(peers, name) })
 }
@@ -85,19 +97,22 @@ func without(peers []manifest.Peer, name string) []manifest.Peer {
 
 // change changes the peers by what they are in the state.
 func (j *joinedPeers) change(ctx context.Context, change func([]manifest.Peer) []manifest.Peer) error {
-	err := j.document.Update(ctx, func(text []byte) ([]byte, error) {
-		var peers []manifest.Peer
-		if len(text) > 0 {
-			var err error
-			if peers, err = manifest.ParsePeers(manifest.Source{Name: j.place, Data: text}); err != nil {
-				return nil, err
-			}
-		}
-		text, err := (&manifest.Set{Peers: change(peers)}).Marshal()
-		return append([]byte(joinedHead), text...), err
-	})
+	err := j.document.Update(ctx, func(text []byte) ([]byte, error) { return j.changed(text, change) })
 	if err != nil {
 		return fmt.Errorf("peers that joined: %w", err)
 	}
 	return nil
+}
+
+// changed is what a change makes of the peers' document.
+func (j *joinedPeers) changed(text []byte, change func([]manifest.Peer) []manifest.Peer) ([]byte, error) {
+	var peers []manifest.Peer
+	if len(text) > 0 {
+		var err error
+		if peers, err = manifest.ParsePeers(manifest.Source{Name: j.place, Data: text}); err != nil {
+			return nil, err
+		}
+	}
+	text, err := (&manifest.Set{Peers: change(peers)}).Marshal()
+	return append([]byte(joinedHead), text...), err
 }

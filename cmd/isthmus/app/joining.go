@@ -34,6 +34,7 @@ type InvitationState struct {
 type JoinRequest struct {
 	Token     string   `json:"token"`
 	Addresses []string `json:"addresses"` // host:port by which the inviting cluster reaches this gateway; none if it cannot
+	BehindNAT bool     `json:"behindNAT"` // it cannot, and this gateway leaves reverse tunnels with it
 }
 
 // maxInvitation is how long an invitation may be open: a token that lies about for days is found by somebody.
@@ -136,11 +137,21 @@ func (g *gateway) readBundles() []trust.PeerBundle {
 
 // admit makes a peer of a gateway that redeemed an invitation.
 func (g *gateway) admit(ctx context.Context, j join.Joiner) error {
-	return g.befriend(ctx, j.Bundle, j.Addresses)
+	return g.befriend(ctx, j.Bundle, reachedSpec(j.Addresses, j.BehindNAT, manifest.TunnelAccept))
 }
 
-// befriend trusts a gateway's bundle and writes its document, unless the admin wrote one.
-func (g *gateway) befriend(ctx context.Context, bundle trust.Bundle, addresses []string) error {
+// reachedSpec is how a peer that joined is reached; role is this gateway's where one of the two is behind NAT.
+func reachedSpec(addresses []string, behindNAT bool, role manifest.TunnelRole) manifest.PeerSpec {
+	p := manifest.PeerSpec{Addresses: addresses}
+	if behindNAT {
+		p.ReverseTunnel = manifest.ReverseTunnel{Role: role, Connections: manifest.DefaultTunnels}
+	}
+	return p
+}
+
+// befriend trusts a gateway's bundle and writes its document, unless the admin wrote one. Of how the peer is reached only
+// the addresses and the tunnels are taken.
+func (g *gateway) befriend(ctx context.Context, bundle trust.Bundle, reached manifest.PeerSpec) error {
 	id := bundle.Identity
 	if known := g.trusted()[id.Cluster]; known != "" && known != bundle.Fingerprint {
 		return join.Reject(errors.New("a peer of this name is trusted already, by another certificate authority; its admin would have to remove it first"))
@@ -155,7 +166,8 @@ func (g *gateway) befriend(ctx context.Context, bundle trust.Bundle, addresses [
 	g.readBundles()
 	if !declared || g.joined.holds(p) {
 		p.Metadata.Name = id.Cluster
-		p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, addresses
+		p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, reached.Addresses
+		p.Spec.ReverseTunnel = reached.ReverseTunnel
 		if err := g.joined.put(ctx, p); err != nil {
 			return err
 		}
@@ -173,6 +185,9 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 	if token.Identity.Cluster == g.self.Cluster {
 		return "", fault.New(fault.Invalid, "the token is of %s, which is this cluster's own name", token.Identity)
 	}
+	if q.BehindNAT && len(q.Addresses) > 0 {
+		return "", fault.New(fault.Invalid, "--behind-nat is for a gateway that cannot be dialled, and --address for one that can")
+	}
 	for _, a := range q.Addresses {
 		if err := dialAddress(a); err != nil {
 			return "", err
@@ -186,7 +201,7 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 	if authority == nil {
 		return "", errNoAuthority
 	}
-	bundle, err := join.Redeem(ctx, token, authority.Export(), q.Addresses)
+	bundle, err := join.Redeem(ctx, token, join.Joiner{Bundle: authority.Export(), Addresses: q.Addresses, BehindNAT: q.BehindNAT})
 	var refusal *join.Refusal
 	switch {
 	case errors.As(err, &refusal):
@@ -194,7 +209,7 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 	case err != nil:
 		return "", fault.Wrap(fault.Unavailable, err, "%v", err)
 	}
-	if err := g.befriend(ctx, bundle, []string{token.Address}); err != nil {
+	if err := g.befriend(ctx, bundle, reachedSpec([]string{token.Address}, q.BehindNAT, manifest.TunnelDial)); err != nil {
 		return "", fault.Wrap(fault.Internal, err, "%s trusts this gateway now, but not the other way round: %v", token.Identity.Cluster, err)
 	}
 	return token.Identity.Cluster, nil
@@ -226,6 +241,33 @@ func (g *gateway) suspend(ctx context.Context, name string, suspended bool) erro
 	if suspended {
 		return g.departed(ctx, name)
 	}
+	return nil
+}
+
+// APIRequest says where a joined peer's API is offered to this cluster's callers; "" for nowhere.
+type APIRequest struct {
+	Listen string `json:"listen"`
+}
+
+// offer opens or closes the listener of a joined peer's API.
+func (g *gateway) offer(ctx context.Context, name string, q APIRequest) error {
+	p, err := g.own(name)
+	if err != nil {
+		return err
+	}
+	p.Spec.API.Listen = netip.AddrPort{}
+	if q.Listen != "" {
+		if p.Spec.API.Listen, err = netip.ParseAddrPort(q.Listen); err != nil {
+			return fault.New(fault.Invalid, "--listen %q is not ip:port", q.Listen)
+		}
+	}
+	if err := g.joined.check(p, g.set.Load().Paths()); err != nil {
+		return fault.New(fault.Invalid, "peer %s keeps its API where it is: %v", name, err)
+	}
+	if err := g.joined.put(ctx, p); err != nil {
+		return err
+	}
+	g.readAgain()
 	return nil
 }
 

@@ -25,7 +25,7 @@ func peerCommand() *cobra.Command {
 			"you would a password.",
 	}
 	admin := adminFlag(c)
-	c.AddCommand(peerInviteCommand(admin), peerInvitationsCommand(admin), peerJoinCommand(admin), peerShowCommand(admin),
+	c.AddCommand(peerInviteCommand(admin), peerInvitationsCommand(admin), peerJoinCommand(admin), peerShowCommand(admin), peerAPICommand(admin),
 		peerActionCommand(admin, "revoke INVITATION", "Void an invitation; who used it already stays a peer", http.MethodDelete, "/invitations/%s", "revoked"),
 		peerActionCommand(admin, "suspend PEER", "Let nothing of a peer pass, in either direction", http.MethodPost, "/peers/%s/suspend", "suspended"),
 		peerActionCommand(admin, "resume PEER", "End a suspension", http.MethodPost, "/peers/%s/resume", "resumed"),
@@ -85,8 +85,11 @@ func peerJoinCommand(admin *string) *cobra.Command {
 		Use: "join TOKEN", Short: "Become a peer of the gateway that made the token (TOKEN, or - for standard input)", Args: cobra.ExactArgs(1),
 		Long: "Becomes a peer of the gateway that made the token, and waits until both have shaken hands.\n\n" +
 			"With - the token is read from standard input: on a machine that others use, a word of the command line is seen by\n" +
-			"them. Where the other side can dial this one, say how with --address; else it can ask nothing of this cluster.",
+			"them. Where the other side can dial this one, say how with --address. Where nobody can, say --behind-nat: this gateway\n" +
+			"dials the other, and requests in both directions use what it dialled. With neither, the other side can ask nothing of\n" +
+			"this cluster.",
 	}
+	c.Flags().BoolVar(&q.BehindNAT, "behind-nat", false, "nobody can dial this gateway: leave reverse tunnels with the other, by which its requests come")
 	c.Flags().StringSliceVar(&q.Addresses, "address", nil, "host:port by which the other cluster reaches this gateway; may be given several times")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		begin := time.Now()
@@ -111,6 +114,9 @@ func peerJoinCommand(admin *string) *cobra.Command {
 			}
 			for _, p := range peers {
 				if peer = p; p.Name == name && p.State == "ready" {
+					if len(q.Addresses) == 0 && !q.BehindNAT {
+						fmt.Fprintf(cmd.ErrOrStderr(), "%s can ask nothing of this cluster: it has no address of this gateway (--address), and no tunnels (--behind-nat)\n", name)
+					}
 					fmt.Fprintf(cmd.OutOrStdout(), "%s is ready: %s %s (%s)\n", name, p.Orchestrator, p.Version, time.Since(begin).Round(100*time.Millisecond))
 					return nil
 				}
@@ -148,7 +154,7 @@ func peerShowCommand(admin *string) *cobra.Command {
 				}
 				for _, line := range [][2]string{
 					{"name", p.Name}, {"state", p.State}, {"step", p.Step}, {"session", p.Session}, {"identity", p.Identity}, {"authority", p.Fingerprint},
-					{"declared in", p.Declared}, {"orchestrator", strings.TrimSpace(p.Orchestrator + " " + p.Version)},
+					{"declared in", p.Declared}, {"link", p.Link}, {"orchestrator", strings.TrimSpace(p.Orchestrator + " " + p.Version)},
 					{"isthmus", p.Software}, {"last seen", seen}, {"last error", p.LastError},
 				} {
 					fmt.Fprintf(table, "%s\t%s\n", line[0], dash(line[1]))
@@ -158,6 +164,33 @@ func peerShowCommand(admin *string) *cobra.Command {
 			return fmt.Errorf("no peer is named %q; isthmus peers shows them", args[0])
 		},
 	}
+}
+
+func peerAPICommand(admin *string) *cobra.Command {
+	var q APIRequest
+	c := &cobra.Command{
+		Use: "api PEER --listen IP:PORT", Short: "Offer the API of a peer that joined to this cluster's callers", Args: cobra.ExactArgs(1),
+		Long: "Offers the orchestrator API of a peer that joined by invitation at an address, with TLS; --listen \"\" ends that. A\n" +
+			"Docker cluster has it at the Unix socket <runDir>/PEER.sock anyway. isthmus kubeconfig PEER tells clients of it; who\n" +
+			"may come is said by spec.callers of the Gateway document.",
+		Example: "  isthmus peer api east --listen 127.0.0.1:16443\n  isthmus kubeconfig east > east.kubeconfig",
+	}
+	c.Flags().StringVar(&q.Listen, "listen", "", "ip:port to listen on (required)")
+	if err := c.MarkFlagRequired("listen"); err != nil {
+		panic(err) // the flag stands above
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := ask(cmd.Context(), *admin, http.MethodPut, "/peers/"+url.PathEscape(args[0])+"/api", q, nil); err != nil {
+			return err
+		}
+		where := "only at its Unix socket, where this cluster is Docker's"
+		if q.Listen != "" {
+			where = "at https://" + q.Listen
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "the API of %s is offered %s\n", args[0], where)
+		return nil
+	}
+	return c
 }
 
 // peerActionCommand is one that names one thing and changes it.

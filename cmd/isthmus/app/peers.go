@@ -21,6 +21,7 @@ type PeerState struct {
 	Identity     string    `json:"identity,omitempty"`
 	Fingerprint  string    `json:"fingerprint,omitempty"` // of the authority that is trusted
 	Declared     string    `json:"declared"`              // the file
+	Link         string    `json:"link"`                  // how it is reached
 	LastSeen     time.Time `json:"lastSeen,omitzero"`
 	LastError    string    `json:"lastError,omitempty"`
 }
@@ -36,14 +37,14 @@ func peersCommand() *cobra.Command {
 			return err
 		}
 		table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 2, ' ', 0)
-		fmt.Fprintln(table, "PEER\tSTATE\tORCHESTRATOR\tVERSION\tISTHMUS\tLAST SEEN\tLAST ERROR")
+		fmt.Fprintln(table, "PEER\tSTATE\tORCHESTRATOR\tVERSION\tISTHMUS\tLINK\tLAST SEEN\tLAST ERROR")
 		for _, p := range peers {
 			seen := "never"
 			if !p.LastSeen.IsZero() {
 				seen = time.Since(p.LastSeen).Round(time.Second).String() + " ago"
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, dash(p.Orchestrator), dash(p.Version),
-				dash(p.Software), seen, dash(p.LastError))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, dash(p.Orchestrator), dash(p.Version),
+				dash(p.Software), dash(p.Link), seen, dash(p.LastError))
 		}
 		return table.Flush()
 	}

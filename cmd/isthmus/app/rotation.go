@@ -27,6 +27,8 @@ const (
 type compilation struct {
 	version string
 	trusts  map[string][]string // fingerprints, by peer
+	// routable are the peers to which requests may go.
+	routable map[string]bool
 }
 
 // sentBundle is a peer's bundle that was judged.

@@ -160,7 +160,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 			audited(orchestration.New(orchestration.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
 				Catalogue: g.catalogue, Policy: g.policy, ByCaller: g.byCaller})),
 		},
-		Fallback: audited(fallback), Edge: caller.Admission{Callers: g.callers.Load, Native: g.refuseNative}, Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
+		Fallback: audited(fallback), Edge: caller.Admission{Callers: g.callers.Load, Native: g.refuseNative, Settle: g.settle}, Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
 	})
 	if err := g.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_panics_total",
 		Help: "Requests that were refused, or ended, because of a bug that the log tells of."},

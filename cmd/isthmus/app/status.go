@@ -3,7 +3,9 @@ package app
 import (
 	"fmt"
 	"slices"
+	"strings"
 
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 )
@@ -35,12 +37,15 @@ func (g *gateway) peerStates() []PeerState {
 		trusted[b.Peer] = b.Bundle.Fingerprint
 	}
 	for _, p := range g.set.Load().Peers {
-		state := PeerState{Name: p.Metadata.Name, State: "suspended", Declared: p.Position().File, Fingerprint: trusted[p.Metadata.Name]}
+		state := PeerState{Name: p.Metadata.Name, State: "suspended", Declared: p.Position().File, Fingerprint: trusted[p.Metadata.Name],
+			Link: link(p.Spec)}
 		if status, ok := g.tracker.Peer(p.Metadata.Name); ok && !p.Spec.Suspended {
 			state.State, state.Step = string(status.Condition), fmt.Sprint(status.Step)
 			state.LastSeen, state.Session = status.LastSeen, status.Session
 			if status.Condition != peering.Ready { // an error that was overcome is no news
 				state.LastError = status.LastError
+			} else if status.Unanswered > 1 {
+				state.LastError = unreached(p.Spec, status.LastError)
 			}
 			if c := status.Configuration; c != nil {
 				state.Orchestrator, state.Version = string(c.Orchestrator.Type), c.Orchestrator.Version
@@ -50,6 +55,28 @@ func (g *gateway) peerStates() []PeerState {
 		states = append(states, state)
 	}
 	return states
+}
+
+// link says how a peer and this gateway reach each other.
+func link(p manifest.PeerSpec) string {
+	switch {
+	case p.ReverseTunnel.Role == manifest.TunnelAccept:
+		return "its reverse tunnels"
+	case p.ReverseTunnel.Role == manifest.TunnelDial:
+		return "dialled, reverse tunnels back"
+	case len(p.Addresses) == 0:
+		return "it dials, nothing goes to it"
+	}
+	return "dialled"
+}
+
+// unreached says of a peer in session that it reaches this gateway and is not reached by it.
+func unreached(p manifest.PeerSpec, why string) string {
+	if p.ReverseTunnel.Role == manifest.TunnelAccept {
+		return "it reaches this gateway, but none of its reverse tunnels answers: " + why
+	}
+	return "it reaches this gateway, but cannot be reached at " + strings.Join(p.Addresses, ", ") +
+		" (if nobody can dial it: isthmus peer join --behind-nat there): " + why
 }
 
 func (g *gateway) entries() []CatalogueEntry {

@@ -130,7 +130,9 @@ type Config struct {
 	Namespace  string // where another orchestrator's containers land; "" is "default"
 	// Impersonate makes the gateway ask in the name of the peer that it asks for (Kubernetes).
 	Impersonate bool
-	Log         *slog.Logger
+	// ReviewTokens says that ReviewToken will be asked, which takes a right of its own (Kubernetes).
+	ReviewTokens bool
+	Log          *slog.Logger
 }
 
 // Plan is how an operation is done on a target. Exactly one field is set.

@@ -23,16 +23,17 @@ import (
 const joinTimeout = 20 * time.Second
 
 // Redeem uses a token: it makes sure that the gateway at the token's address is the one that made it, and only then
-// shows the secret. It returns that gateway's bundle.
-func Redeem(ctx context.Context, t Token, self trust.Bundle, addresses []string) (trust.Bundle, error) {
+// shows the secret, and what it is to know of this gateway. It returns that gateway's bundle.
+func Redeem(ctx context.Context, t Token, self Joiner) (trust.Bundle, error) {
 	if !time.Now().Before(t.Expires) {
 		return trust.Bundle{}, refuse(Expired, "the token expired at %s; ask for another", t.Expires.Format(time.RFC3339))
 	}
-	text, err := self.MarshalText()
+	text, err := self.Bundle.MarshalText()
 	if err != nil {
 		return trust.Bundle{}, err
 	}
-	body, err := json.Marshal(request{Invitation: t.Invitation, Secret: t.Secret, Bundle: string(text), Addresses: addresses})
+	body, err := json.Marshal(request{Invitation: t.Invitation, Secret: t.Secret, Bundle: string(text),
+		Addresses: self.Addresses, BehindNAT: self.BehindNAT})
 	if err != nil {
 		return trust.Bundle{}, fmt.Errorf("join: %w", err)
 	}

@@ -110,7 +110,7 @@ func TestRedeem(t *testing.T) {
 		t.Fatalf("read %#v (%v), want %#v", read, err, token)
 	}
 	for range 2 { // the second as if the first answer had been lost
-		bundle, err := Redeem(t.Context(), read, west.Export(), []string{"west.example:15443"})
+		bundle, err := Redeem(t.Context(), read, Joiner{Bundle: west.Export(), Addresses: []string{"west.example:15443"}})
 		if err != nil || bundle.Fingerprint != e.authority.Fingerprint() {
 			t.Fatalf("%v, %v", bundle.Identity, err)
 		}
@@ -118,8 +118,25 @@ func TestRedeem(t *testing.T) {
 	if j := e.joiners; len(j) != 2 || j[0].Bundle.Fingerprint != west.Fingerprint() || j[0].Addresses[0] != "west.example:15443" {
 		t.Errorf("joined: %v", j)
 	}
-	if _, err := Redeem(t.Context(), token, authority(t, "west").Export(), nil); reason(err) != Used {
+	if _, err := Redeem(t.Context(), token, Joiner{Bundle: authority(t, "west").Export()}); reason(err) != Used {
 		t.Errorf("a second gateway of the name: %v", err)
+	}
+}
+
+// A gateway that cannot be dialled says so, and cannot have addresses.
+func TestBehindNAT(t *testing.T) {
+	t.Parallel()
+	e, west := newInviting(t), authority(t, "west")
+	token := e.token(t, "west", time.Minute)
+	both := Joiner{Bundle: west.Export(), Addresses: []string{"west.example:15443"}, BehindNAT: true}
+	if _, err := Redeem(t.Context(), token, both); reason(err) != Rejected {
+		t.Errorf("behind NAT with an address: %v", err)
+	}
+	if _, err := Redeem(t.Context(), token, Joiner{Bundle: west.Export(), BehindNAT: true}); err != nil {
+		t.Fatal(err)
+	}
+	if j := e.joiners; len(j) != 1 || !j[0].BehindNAT || len(j[0].Addresses) != 0 {
+		t.Errorf("joined: %v", j)
 	}
 }
 
@@ -161,7 +178,7 @@ func TestBadTokens(t *testing.T) {
 		"itself":                   {late, e.authority, Rejected, "join itself"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Redeem(t.Context(), c.token, c.joiner.Export(), nil)
+			_, err := Redeem(t.Context(), c.token, Joiner{Bundle: c.joiner.Export()})
 			if reason(err) != c.reason || err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v (reason %q)", err, reason(err))
 			}
@@ -172,7 +189,7 @@ func TestBadTokens(t *testing.T) {
 	}
 	// The clock of who joins does not decide.
 	e.invitations.now = func() time.Time { return time.Now().Add(time.Hour) }
-	if _, err := Redeem(t.Context(), late, west.Export(), nil); reason(err) != Expired {
+	if _, err := Redeem(t.Context(), late, Joiner{Bundle: west.Export()}); reason(err) != Expired {
 		t.Errorf("expired: %v", err)
 	}
 	if len(e.joiners)+len(other.joiners) != 0 {
@@ -185,15 +202,15 @@ func TestAcceptFails(t *testing.T) {
 	e, west := newInviting(t), authority(t, "west")
 	token := e.token(t, "west", time.Minute)
 	e.fail = errors.New("disk full at /secret/place")
-	if _, err := Redeem(t.Context(), token, west.Export(), nil); err == nil || strings.Contains(err.Error(), "secret") {
+	if _, err := Redeem(t.Context(), token, Joiner{Bundle: west.Export()}); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("an inner error: %v", err)
 	}
 	e.fail = Reject(errors.New("there is a peer of this name"))
-	if _, err := Redeem(t.Context(), token, west.Export(), nil); reason(err) != Rejected {
+	if _, err := Redeem(t.Context(), token, Joiner{Bundle: west.Export()}); reason(err) != Rejected {
 		t.Errorf("a refusal: %v", err)
 	}
 	e.fail = nil
-	if _, err := Redeem(t.Context(), token, west.Export(), nil); err != nil {
+	if _, err := Redeem(t.Context(), token, Joiner{Bundle: west.Export()}); err != nil {
 		t.Errorf("the same gateway may try again: %v", err)
 	}
 }
@@ -207,7 +224,7 @@ func TestOneOfMany(t *testing.T) {
 	results := make([]error, 8)
 	for i := range results {
 		a := authority(t, "west")
-		group.Go(func() { _, results[i] = Redeem(t.Context(), token, a.Export(), nil) })
+		group.Go(func() { _, results[i] = Redeem(t.Context(), token, Joiner{Bundle: a.Export()}) })
 	}
 	group.Wait()
 	won := 0

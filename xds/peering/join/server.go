@@ -21,6 +21,7 @@ type request struct {
 	Secret     string   `json:"secret"`
 	Bundle     string   `json:"bundle"`
 	Addresses  []string `json:"addresses,omitempty"` // of its peer listener; none when it cannot be dialled
+	BehindNAT  bool     `json:"behindNAT,omitempty"` // it cannot be dialled, and leaves reverse tunnels
 }
 
 // response is the inviting gateway's answer: its bundle, or why not.
@@ -30,10 +31,11 @@ type response struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Joiner is a gateway that redeemed an invitation.
+// Joiner is a gateway that redeems an invitation, and how it is reached.
 type Joiner struct {
 	Bundle    trust.Bundle
 	Addresses []string
+	BehindNAT bool
 }
 
 // Server redeems invitations.
@@ -94,10 +96,13 @@ func (s *Server) redeem(ctx context.Context, q request) (Joiner, error) {
 	if err := dialable(q.Addresses); err != nil {
 		return Joiner{}, refuse(Rejected, "%v", err)
 	}
+	if q.BehindNAT && len(q.Addresses) > 0 {
+		return Joiner{}, refuse(Rejected, "a gateway that cannot be dialled has no addresses")
+	}
 	if err := s.Invitations.Redeem(ctx, q.Invitation, q.Secret, bundle.Identity, bundle.Fingerprint); err != nil {
 		return Joiner{}, err
 	}
-	joiner := Joiner{Bundle: bundle, Addresses: q.Addresses}
+	joiner := Joiner{Bundle: bundle, Addresses: q.Addresses, BehindNAT: q.BehindNAT}
 	return joiner, s.Accept(ctx, joiner)
 }
 

@@ -258,6 +258,7 @@ func (d *driver) publish() {
 		LastSeen:      s.LastSeen,
 		LastError:     s.LastError,
 		LastErrorAt:   s.LastErrorAt,
+		Unanswered:    s.Attempt,
 	}, time.Now())
 }
 

@@ -28,7 +28,10 @@ type Status struct {
 	LastSeen      time.Time               `json:"lastSeen,omitzero"`
 	LastError     string                  `json:"lastError,omitempty"`
 	LastErrorAt   time.Time               `json:"lastErrorAt,omitzero"`
-	RTT           time.Duration           `json:"rtt,omitempty"` // of the last heartbeat, in nanoseconds
+	// Unanswered is how many calls of this side had no answer since the last that had. A peer that is in session then
+	// reaches this gateway, and is not reached by it.
+	Unanswered int           `json:"unanswered,omitempty"`
+	RTT        time.Duration `json:"rtt,omitempty"` // of the last heartbeat, in nanoseconds
 }
 
 // InSession tells whether both sides' isthmus are known to be there and to agree.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/e2e/demo"
+	"github.com/isthmus-mesh/isthmus/e2e/mesh"
 	"github.com/isthmus-mesh/isthmus/e2e/testbed"
 )
 
@@ -40,7 +41,7 @@ func run() error {
 	begin := time.Now()
 	switch os.Args[1] {
 	case "up":
-		if _, err := demo.Up(ctx, root, binary, "", log); err != nil {
+		if _, err := demo.Up(ctx, root, mesh.Options{Binary: binary, Log: log}); err != nil {
 			return err
 		}
 		log.Info("up; . .demo/env and try docker ps, make down ends it", "took", time.Since(begin).Round(time.Second))
@@ -66,7 +67,7 @@ func tour(ctx context.Context, root, binary string, log *slog.Logger) (err error
 			log.Info("the tour is over", "took", time.Since(begin).Round(time.Second))
 		}
 	}()
-	d, err := demo.Up(ctx, root, binary, "", log)
+	d, err := demo.Up(ctx, root, mesh.Options{Binary: binary, Log: log})
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ type Cluster struct {
 	endDelay  time.Duration // how long after its log a container's end may become known
 
 	impersonate bool // peers act in names of their own
+	reviews     bool // of callers' tokens
 
 	access *access
 	mapper meta.RESTMapper
@@ -105,7 +106,7 @@ func newCluster(client kubernetes.Interface, dyn dynamic.Interface, partial meta
 	c := &Cluster{
 		client: client, dynamic: dyn, metadata: partial,
 		cluster: config.Cluster, namespace: config.Namespace, log: log, endDelay: endDelay,
-		impersonate: config.Impersonate,
+		impersonate: config.Impersonate, reviews: config.ReviewTokens,
 	}
 	if c.namespace == "" {
 		c.namespace = metav1.NamespaceDefault

@@ -221,6 +221,11 @@ func TestRights(t *testing.T) {
 		!strings.HasPrefix(found.Missing[0], "list endpointslices.discovery.k8s.io in the whole cluster") {
 		t.Errorf("too few: %+v, %v", found, err)
 	}
+	s.rights, c.reviews = least, true
+	if found, err = c.Rights(t.Context(), nil); err != nil || len(found.Missing) != 1 ||
+		found.Missing[0] != "create tokenreviews.authentication.k8s.io in the whole cluster (callers' tokens)" {
+		t.Errorf("no reviews: %+v, %v", found, err)
+	}
 }
 
 // TestReapsAsThePeer holds that what a peer left is done in its name, and of one that is no more nothing.

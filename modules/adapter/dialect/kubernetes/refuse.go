@@ -72,8 +72,8 @@ func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 		header.Set("Retry-After", strconv.Itoa(retryAfter))
 	default: // the reason says it all
 	}
-	if isDiscovery(head.Path) && code >= http.StatusInternalServerError {
-		// kubectl reads no Status where it discovers the API: of a server's fault it shows what is plain text.
+	if isDiscovery(head.Path) && code >= http.StatusBadRequest {
+		// kubectl reads no Status where it discovers the API: it shows what is plain text, and "unknown" for all else.
 		header.Set("Content-Type", "text/plain")
 		return dialect.Response{Status: code, Header: header, Body: []byte(f.Message)}
 	}

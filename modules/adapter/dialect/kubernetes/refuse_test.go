@@ -27,7 +27,6 @@ func TestRefuse(t *testing.T) {
 	}{
 		{"denied", pod, fault.New(fault.Denied, "no permission: get of container"), 403, `pods "x" is forbidden: no permission: get of container`, apierrors.IsForbidden},
 		{"denied list", "/apis/apps/v1/deployments", fault.New(fault.Denied, "no permission"), 403, `deployments.apps is forbidden: no permission`, apierrors.IsForbidden},
-		{"denied discovery", "/api", fault.New(fault.Denied, "no permission"), 403, "no permission", apierrors.IsForbidden},
 		{"not found", pod, fault.New(fault.NotFound, "no such cluster"), 404, "no such cluster", apierrors.IsNotFound},
 		{"invalid", "/api/v1//pods", fault.New(fault.Invalid, "bad path"), 400, "bad path", apierrors.IsBadRequest},
 		{"conflict", pod, fault.New(fault.Conflict, "busy"), 409, "busy", apierrors.IsConflict},
@@ -105,8 +104,13 @@ func TestRefuseOfAnAlreadyDoneIsSuccess(t *testing.T) {
 func TestRefuseDiscovery(t *testing.T) {
 	t.Parallel()
 	head := dialect.Request{Method: http.MethodGet, Path: "/api?timeout=32s"}
-	response := Dialect{}.Refuse(head, fault.New(fault.Unsupported, "west runs Docker"))
-	if response.Status != http.StatusNotImplemented || response.Header.Get("Content-Type") != "text/plain" || string(response.Body) != "west runs Docker" {
-		t.Errorf("%d %v %s", response.Status, response.Header, response.Body)
+	for status, err := range map[int]error{
+		http.StatusNotImplemented: fault.New(fault.Unsupported, "west runs Docker"),
+		http.StatusForbidden:      fault.New(fault.Denied, "west runs Docker"),
+	} {
+		response := Dialect{}.Refuse(head, err)
+		if response.Status != status || response.Header.Get("Content-Type") != "text/plain" || string(response.Body) != "west runs Docker" {
+			t.Errorf("%d %v %s", response.Status, response.Header, response.Body)
+		}
 	}
 }

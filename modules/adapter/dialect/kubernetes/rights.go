@@ -43,6 +43,10 @@ func (c *Cluster) needed(peers []string) []right {
 		}
 	}
 	all = append(all, right{authorizationv1.ResourceAttributes{Verb: "get", Resource: "pods"}, "where containers are"})
+	if c.reviews {
+		all = append(all, right{authorizationv1.ResourceAttributes{Verb: "create", Group: "authentication.k8s.io", Resource: "tokenreviews"},
+			"callers' tokens"})
+	}
 	if !c.impersonate {
 		return all
 	}

@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/e2e/demo"
+	"github.com/isthmus-mesh/isthmus/e2e/tap"
+	"github.com/isthmus-mesh/isthmus/e2e/testbed"
+	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
+)
+
+// wire is a tap on every link between the gateways of the tests.
+var wire = &tapped{tap: tap.New(), forbidden: map[string]*atomic.Pointer[[]tap.Forbidden]{
+	"west": {}, "east": {}, "north": {}, "south": {},
+}}
+
+type tapped struct {
+	tap       *tap.Tap
+	forbidden map[string]*atomic.Pointer[[]tap.Forbidden] // by cluster
+}
+
+// through puts the tap before a peer, in the namespace of who dials it.
+func (w *tapped) through(ctx context.Context, bed *testbed.Bed, from, to, target string) (string, error) {
+	cluster := bed.Cluster(from)
+	listener, err := cluster.ListenIn(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	address := listener.Addr().String()
+	w.tap.Between(w.end(bed, from), w.end(bed, to), listener, func(ctx context.Context) (net.Conn, error) {
+		return cluster.DialIn(ctx, "tcp", target)
+	})
+	return address, nil
+}
+
+func (w *tapped) end(bed *testbed.Bed, name string) tap.Gateway {
+	present := w.forbidden[name]
+	if present.Load() == nil {
+		present.Store(&[]tap.Forbidden{addresses(bed, name)})
+	}
+	dir := filepath.Join(bed.Root, name, "gateway", "state", "trust")
+	var last atomic.Pointer[trust.Authority]
+	return tap.Gateway{
+		Name: name,
+		Authority: func() (*trust.Authority, error) {
+			authority, err := trust.Open(dir)
+			if known := last.Load(); err != nil && known != nil {
+				return known, nil // a script has moved the state to another home, where the authority is the same
+			}
+			last.Store(authority)
+			return authority, err
+		},
+		Forbidden: func() []tap.Forbidden { return *present.Load() },
+	}
+}
+
+// addresses are those of a cluster's nodes, containers and services: each cluster of a bed has a network of its own.
+func addresses(bed *testbed.Bed, name string) tap.Forbidden {
+	var within string
+	if docker := bed.Docker(name); docker != nil {
+		within = docker.Bridge()
+	} else {
+		within = bed.Kubernetes(name).NodeAddress()
+	}
+	return tap.Network("an address of "+name, netip.PrefixFrom(netip.MustParseAddr(within), 16))
+}
+
+// forbid adds what is secret in the clusters of a demo: what callers show to their own gateway.
+func (w *tapped) forbid(d *demo.Demo) error {
+	for name, present := range w.forbidden {
+		all := *present.Load()
+		for _, file := range []string{"ci.token", "account.token"} {
+			token, err := os.ReadFile(filepath.Join(d.Mesh.Gateway(name).Callers(), file))
+			if os.IsNotExist(err) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			all = append(all, tap.Secret("a token of "+name+"'s callers", strings.TrimSpace(string(token))))
+		}
+		present.Store(&all)
+	}
+	return nil
+}
+
+// TestNothingLeaks reads what crossed in the tests before it, which is why its file is the last: no address of one
+// cluster may have reached another, nor any secret. What a service says of itself is its own matter; with one that tells
+// an address the tap shows that it would have found one.
+func TestNothingLeaks(t *testing.T) {
+	east := running.Bed.Kubernetes("east")
+	write := "echo planted " + east.NodeAddress() + " > /www/planted.html"
+	if text, err := east.Kubectl(t.Context(), "exec", "hello", "--", "sh", "-c", write); err != nil {
+		t.Fatal(err, text)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+running.Mesh.Gateway("west").Edge+planted, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = running.Service
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	if err != nil || !strings.Contains(string(body), east.NodeAddress()) {
+		t.Fatalf("%s: %q, %v", response.Status, body, err)
+	}
+	counts := wire.tap.Counts()
+	t.Logf("%d connections, %d requests, %d bytes were read", counts.Connections, counts.Streams, counts.Bytes)
+	if err := wire.tap.Blind(); err != nil {
+		t.Error(err)
+	}
+	found := false
+	for _, f := range wire.tap.Findings() {
+		if f.Answer && strings.HasSuffix(f.Request, planted) {
+			found = true
+			continue
+		}
+		t.Error(f)
+	}
+	if !found {
+		t.Error("the tap did not find the planted address")
+	}
+}
+
+// planted is the page that tells an address.
+const planted = "/planted.html"
