@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -27,6 +28,9 @@ import (
 
 // isthmusEnv makes this test's process an isthmus.
 const isthmusEnv = "ISTHMUS_TEST_MAIN"
+
+// other is an isthmus of another version, for east.
+var other = flag.String("other", "", "an isthmus binary that east runs, in place of the one under test")
 
 func TestMain(m *testing.M) {
 	if os.Getenv(isthmusEnv) != "" {
@@ -168,7 +172,11 @@ func (g *gateway) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	process := exec.Command(os.Args[0], "gateway", "--config", g.config(), "--envoy", g.envoy, "--log-level", "debug")
+	binary := os.Args[0]
+	if g.name == "east" && *other != "" {
+		binary = *other
+	}
+	process := exec.Command(binary, "gateway", "--config", g.config(), "--envoy", g.envoy, "--log-level", "debug")
 	process.Env = append(os.Environ(), isthmusEnv+"=1")
 	process.Stdout, process.Stderr = log, log
 	if err := process.Start(); err != nil {
