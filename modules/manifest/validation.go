@@ -41,7 +41,6 @@ func validateEffect(set *Set) {
 		for path, written := range map[string]bool{
 			"spec.pause":         p.Spec.Pause == PauseQuiesce,
 			"spec.networkSwitch": p.Spec.NetworkSwitch != SwitchNever && p.Spec.NetworkSwitch != "",
-			"spec.addresses":     p.Spec.Addresses == AddressesShow,
 		} {
 			if written {
 				set.Warnings.add(p.At(path), path, "has no effect in this version")
