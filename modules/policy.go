@@ -31,6 +31,8 @@ type Judgement struct {
 	Detail  error  // why it is denied, for the admin: it may name policies
 	// Pause is what a pause does, by the policy that allows it.
 	Pause neutral.PauseMode
+	// ShowAddresses tells that the policy that allows it lets addresses of this cluster reach the peer.
+	ShowAddresses bool
 }
 
 // Err is the refusal that a denial becomes; nil when allowed.

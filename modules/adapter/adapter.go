@@ -1,5 +1,5 @@
 // Package adapter serves container operations. When the caller's orchestrator is of this cluster's type it hands the
-// request on untouched; else it translates: the caller's dialect reads the request, this cluster plans it, and the
+// request on, and reads the answer where policy hides or leaves out some of it; else it translates: the caller's dialect reads the request, this cluster plans it, and the
 // answer goes back in the caller's words. Which executor runs a plan follows from its shape: one native call is
 // rewritten in place in Envoy, several calls and streams run in the Bridge.
 package adapter
@@ -17,12 +17,13 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// Config is what a Module needs. All fields but the last two are required.
+// Config is what a Module needs. All fields but the last three are required.
 type Config struct {
 	Cluster      string
 	Orchestrator neutral.Orchestrator
@@ -35,6 +36,8 @@ type Config struct {
 	// Limits are a peer's; nil has none. Limited is told of each request that one of them refused, by its name.
 	Limits  func(peer string) Limits
 	Limited func(peer, limit string)
+	// Mask hides addresses in what same-type callers are answered. Without one their requests are handed on unread.
+	Mask *mask.Mask
 }
 
 // Module decides about container operations.
@@ -71,6 +74,11 @@ type admission struct {
 	op      neutral.Operation
 	same    bool // the caller's orchestrator is this cluster's type
 	rule    string
+	// reading is how a same-type answer is read; nil where it crosses unread.
+	reading *dialect.Reading
+	show    bool // the policy that allows it shows addresses
+	filter  bool // which objects of a list or a watch are seen is judged one by one
+	judge   bool // what it would make is judged before it is done
 }
 
 func (a admission) record() modules.Record {
@@ -115,10 +123,15 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 		// Kubernetes API is no such thing: it names the parts of the control plane.
 		return a, nil
 	}
+	if a.same {
+		if a.reading, err = m.reading(a); err != nil {
+			return a, err
+		}
+	}
 	judgement := m.foresee(req, a)
 	switch {
 	case judgement.Allowed:
-		a.rule = judgement.Rule
+		a.rule, a.show = judgement.Rule, judgement.ShowAddresses
 		return a, a.pauses(judgement.Pause)
 	case !judgement.Open:
 		return a, judgement.Err()
@@ -133,20 +146,24 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 // admitKnown judges an object that is known as well as it ever will be.
 func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Object) (admission, error) {
 	policy := m.config.Policy()
+	a.show = true
 	for _, verb := range a.verbs() {
 		if verb == neutral.Update || verb == neutral.Create {
 			// The object as it is now says nothing of what the request makes of it: labels and spec are not known.
 			next := object
 			next.Labels, next.Container = nil, nil
 			if !policy.Foresee(subject(req), verb, next).Allowed {
-				return a, unread("changing", a.op.Object.Kind)
+				if !m.forecastable(a) {
+					return a, unread("changing", a.op.Object.Kind)
+				}
+				a.judge = true
 			}
 		}
 		judgement := policy.Judge(subject(req), verb, object)
 		if !judgement.Allowed {
 			return a, judgement.Err()
 		}
-		a.rule = judgement.Rule
+		a.rule, a.show = judgement.Rule, a.show && judgement.ShowAddresses
 		if err := a.pauses(judgement.Pause); err != nil {
 			return a, err
 		}
@@ -179,8 +196,10 @@ func (a admission) verbs() []neutral.Verb { return append([]neutral.Verb{a.op.Ve
 func (m *Module) foresee(req *modules.Request, a admission) modules.Judgement {
 	policy, object := m.config.Policy(), m.foreseen(a)
 	var all modules.Judgement
+	show := true
 	for i, verb := range a.verbs() {
 		judgement := policy.Foresee(subject(req), verb, object)
+		show = show && judgement.ShowAddresses
 		switch {
 		case !judgement.Allowed && !judgement.Open:
 			return judgement
@@ -188,6 +207,7 @@ func (m *Module) foresee(req *modules.Request, a admission) modules.Judgement {
 			all = judgement
 		}
 	}
+	all.ShowAddresses = show
 	return all
 }
 
@@ -205,17 +225,29 @@ func (m *Module) foreseen(a admission) neutral.Object {
 // later.
 func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admission) (admission, error) {
 	if a.op.Verb == neutral.List || a.op.Verb == neutral.Watch {
+		if a.reading != nil && a.reading.Filter != nil {
+			a.filter = true
+			return a, nil
+		}
 		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and a list that is "+
 			"handed on unread cannot be filtered", a.op.Verb, a.op.Object.Kind)
 	}
 	if a.op.Verb == neutral.Create {
-		return a, unread("creating", a.op.Object.Kind)
+		if !m.forecastable(a) {
+			return a, unread("creating", a.op.Object.Kind)
+		}
+		a.judge = true
+		return a, nil
 	}
 	if a.op.Beyond {
 		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
 			"on another one as well", a.op.Verb, a.op.Object.Kind)
 	}
 	object, err := m.config.Target.Lookup(dialect.WithActor(ctx, actor(req)), a.op)
+	if fault.Is(err, fault.NotFound) && slices.Contains(a.op.Also, neutral.Create) && m.forecastable(a) {
+		a.judge = true // it may create what is not there
+		return a, nil
+	}
 	if err != nil {
 		return a, err
 	}
@@ -278,7 +310,7 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		return modules.Verdict{Record: record}, err
 	}
 	if a.same {
-		return m.handOn(req, record), nil
+		return m.handOn(req, a, record), nil
 	}
 	inbound, ok := a.dialect.(dialect.Inbound)
 	if !ok {
@@ -326,14 +358,18 @@ func contentLength(header http.Header) int64 {
 	return length
 }
 
-// handOn sends a same-type request to the orchestrator as it is. Only a hijacked docker connection, which reaches
-// this gateway as a streaming POST, passes through the bridge to become one again.
-func (m *Module) handOn(req *modules.Request, record modules.Record) modules.Verdict {
-	if req.Header.Get(names.HeaderSession) != "" {
+// handOn sends a same-type request to the orchestrator as it is. Two pass through the bridge: one whose answer is read
+// on its way back, and a hijacked docker connection, which reaches this gateway as a streaming POST, to become one again.
+func (m *Module) handOn(req *modules.Request, a admission, record modules.Record) modules.Verdict {
+	if req.Header.Get(names.HeaderSession) != "" || a.read() {
 		return toBridge(record)
 	}
 	record.Upstream = names.Orchestrator
-	return modules.Verdict{Record: record, Route: m.native(req)}
+	route := m.native(req)
+	if hide := m.hides(a); hide != "" {
+		route.Set.Set(names.HeaderHide, hide)
+	}
+	return modules.Verdict{Record: record, Route: route}
 }
 
 // native is the route to the orchestrator: the gateway's own credential, never the caller's, and in the peer's name where

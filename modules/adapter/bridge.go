@@ -144,17 +144,22 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
-	leave, err := b.module.enter(req.Peer.Name, req.Caller, a.op.Action.Stream() || a.same)
+	session := r.Header.Get(names.HeaderSession) != ""
+	if session && a.read() {
+		return b.refuse(w, req, fault.New(fault.Invalid, "this request is no session"))
+	}
+	leave, err := b.module.enter(req.Peer.Name, req.Caller, a.op.Action.Stream() || a.same && (session || a.reading == nil ||
+		a.reading.Sequence))
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
 	defer leave()
+	if a.same && !session && a.reading != nil {
+		return b.relay(ctx, w, r, req, a, record)
+	}
 	if a.same {
 		b.module.impersonate(req, r.Header)
-		if err := hijack.Serve(w, r.WithContext(ctx), b.module.config.Target.Upstream()); err != nil {
-			return b.refuse(w, req, unavailable(err))
-		}
-		return nil
+		return b.hijack(ctx, w, r, req, a.show)
 	}
 	inbound, ok := a.dialect.(dialect.Inbound)
 	if !ok {
@@ -214,6 +219,27 @@ func (b *Bridge) body(w http.ResponseWriter, r *http.Request, action neutral.Act
 	if action.Stream() && !action.Body() && action != neutral.ExecStart {
 		return nil, nil
 	}
+	return b.whole(w, r)
+}
+
+// hijack carries a same-type session.
+func (b *Bridge) hijack(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request, show bool) error {
+	upstream := b.module.config.Target.Upstream()
+	if show || b.module.config.Mask == nil {
+		if err := hijack.Serve(w, r.WithContext(ctx), upstream); err != nil {
+			return b.refuse(w, req, unavailable(err))
+		}
+		return nil
+	}
+	held := &failure{ResponseWriter: w, mask: b.module.config.Mask}
+	if err := hijack.Serve(held, r.WithContext(ctx), upstream); err != nil {
+		return b.refuse(w, req, unavailable(err))
+	}
+	return held.tell()
+}
+
+// whole reads a body to its end.
+func (b *Bridge) whole(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, b.config.BodyLimit))
 	if err != nil {
 		var tooLarge *http.MaxBytesError

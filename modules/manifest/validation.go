@@ -40,7 +40,6 @@ func validateEffect(set *Set) {
 	for _, p := range set.Policies {
 		for path, written := range map[string]bool{
 			"spec.networkSwitch": p.Spec.NetworkSwitch != SwitchNever && p.Spec.NetworkSwitch != "",
-			"spec.addresses":     p.Spec.Addresses == AddressesShow,
 		} {
 			if written {
 				set.Warnings.add(p.At(path), path, "has no effect in this version")

@@ -35,6 +35,17 @@ const (
 // is gone in between. Its value does not matter.
 const HeaderExchange = "x-isthmus-exchange"
 
+// HeaderHide is set by external processing on a request whose answer crosses unread and must show no address: an answer by
+// which the orchestrator says that it failed is replaced. Its value is one of the two below.
+const HeaderHide = "x-isthmus-hide"
+
+// What of an orchestrator's failures is its own: all of them, or where it stands before somebody else's server those of
+// not reaching that.
+const (
+	HideFailures    = "failures"
+	HideUnreachable = "unreachable"
+)
+
 // Crossing are the headers of HeaderPrefix that a gateway takes from a peer; it drops or sets all others itself.
 var Crossing = []string{HeaderCaller, HeaderOrchestrator, HeaderNode, HeaderNetworkMode, HeaderSession, HeaderSessionBody}
 

@@ -104,7 +104,6 @@ func proof() *hcmv3.HttpFilter { return filter(filterProof, &customresponsev3.Cu
 
 // provenOnly asks for proof.
 func provenOnly() *anypb.Any {
-	r := lostAnswer
 	return pack(&customresponsev3.CustomResponse{CustomResponseMatcher: &matcherv3.Matcher{
 		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: &matcherv3.Matcher_MatcherList{
 			Matchers: []*matcherv3.Matcher_MatcherList_FieldMatcher{{
@@ -132,20 +131,49 @@ func provenOnly() *anypb.Any {
 						},
 					},
 				},
-				OnMatch: &matcherv3.Matcher_OnMatch{OnMatch: &matcherv3.Matcher_OnMatch_Action{
-					Action: &xdscorev3.TypedExtensionConfig{
-						Name: "refuse",
-						TypedConfig: pack(&localresponsev3.LocalResponsePolicy{
-							Body: inline(r.body()), StatusCode: u32(r.code), ResponseHeadersToAdd: jsonContent(),
-							ResponseCodeDetailsAction: &localresponsev3.LocalResponsePolicy_ResponseCodeDetails{
-								ResponseCodeDetails: detailsUnproven,
-							},
-						}),
-					},
-				}},
+				OnMatch: replacedBy(lostAnswer),
 			}},
 		}},
 	}})
+}
+
+// withoutFailures replaces an answer that crosses unread by which the orchestrator says that it failed: it tells whom it
+// could not reach.
+func withoutFailures(statuses ...string) *anypb.Any {
+	var any []*matcherv3.Matcher_MatcherList_FieldMatcher
+	for _, status := range statuses {
+		any = append(any, &matcherv3.Matcher_MatcherList_FieldMatcher{
+			Predicate: &matcherv3.Matcher_MatcherList_Predicate{
+				MatchType: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+					SinglePredicate: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+						Input: &xdscorev3.TypedExtensionConfig{Name: "status", TypedConfig: pack(&envoymatcherv3.HttpResponseStatusCodeMatchInput{})},
+						Matcher: &matcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{
+							ValueMatch: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: status}},
+						},
+					},
+				},
+			},
+			OnMatch: replacedBy(hiddenFailure),
+		})
+	}
+	return pack(&customresponsev3.CustomResponse{CustomResponseMatcher: &matcherv3.Matcher{
+		MatcherType: &matcherv3.Matcher_MatcherList_{MatcherList: &matcherv3.Matcher_MatcherList{Matchers: any}},
+	}})
+}
+
+// replacedBy puts a refusal in the place of an answer.
+func replacedBy(r refusal) *matcherv3.Matcher_OnMatch {
+	return &matcherv3.Matcher_OnMatch{OnMatch: &matcherv3.Matcher_OnMatch_Action{
+		Action: &xdscorev3.TypedExtensionConfig{
+			Name: "refuse",
+			TypedConfig: pack(&localresponsev3.LocalResponsePolicy{
+				Body: inline(r.body()), StatusCode: u32(r.code), ResponseHeadersToAdd: jsonContent(),
+				ResponseCodeDetailsAction: &localresponsev3.LocalResponsePolicy_ResponseCodeDetails{
+					ResponseCodeDetails: detailsUnproven,
+				},
+			}),
+		},
+	}}
 }
 
 // strip removes what gateways say to each other from answers; it stands first, so it acts last.

@@ -44,6 +44,10 @@ var noDecision = refusal{http.StatusServiceUnavailable, reasonUnavailable,
 var lostAnswer = refusal{http.StatusBadGateway, reasonUnavailable,
 	"the gateway lost the answer while translating it; whether the operation took effect is not known"}
 
+// hiddenFailure is where what the orchestrator answered to a request that crosses unread would tell whom it did not reach.
+var hiddenFailure = refusal{http.StatusBadGateway, reasonInternal,
+	"the orchestrator failed, or could not be reached; what it says is not shown, since it may name addresses of its cluster"}
+
 // silentOrchestrator is where a translated request was sent and nothing came back.
 var silentOrchestrator = refusal{http.StatusGatewayTimeout, reasonTimeout,
 	"the orchestrator did not answer in time; whether the operation took effect is not known"}

@@ -136,7 +136,11 @@ func decidedHost(of neutral.Orchestrator, orchestrator neutral.Upstream) *routev
 		translated.Name = routeTranslated
 		translated.GetRoute().Timeout = duration(translatedTimeout)
 		translated.TypedPerFilterConfig = perFilter{filterProof: provenOnly()}
-		routes = append(routes, translated,
+		failures := forward(anyPath(chosen, headerIs(names.HeaderHide, names.HideFailures)), toOrchestrator())
+		failures.TypedPerFilterConfig = perFilter{filterProof: withoutFailures("500", "501", "502", "503", "504")}
+		unreachable := forward(anyPath(chosen, headerIs(names.HeaderHide, names.HideUnreachable)), toOrchestrator())
+		unreachable.TypedPerFilterConfig = perFilter{filterProof: withoutFailures("502", "503", "504")}
+		routes = append(routes, translated, failures, unreachable,
 			forward(anyPath(chosen), toOrchestrator()))
 	}
 	routes = append(routes,

@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -228,7 +229,7 @@ func (r *explainRun) operation(ctx context.Context, req *modules.Request, body [
 	module := adapter.New(adapter.Config{
 		Cluster: r.cluster(), Orchestrator: r.orchestrator(), Namespace: namespaceFor(r.set), Dialects: adapter.Dialects,
 		Target: target, APIVersion: func() string { return "" }, Policy: func() modules.Policy { return r },
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), Mask: mask.New(nil), // which stand-ins it would make is not told
 	})
 	verdict, err := module.Decide(ctx, req)
 	record := verdict.Record
@@ -256,6 +257,11 @@ func (r *explainRun) operation(ctx context.Context, req *modules.Request, body [
 	same := r.of == r.orchestrator()
 	switch {
 	case err != nil:
+	case same && record.Upstream == names.Bridge && req.Header.Get(names.HeaderSession) == "":
+		r.out.Plan = "handed on by the bridge, which reads the answer: addresses are hidden unless the policy shows them"
+		if record.Rule == "" && (record.Verb == neutral.Create || record.Verb == neutral.Update) {
+			r.out.Notes = append(r.out.Notes, "what the request would make is judged before it is done")
+		}
 	case same:
 		r.out.Plan = "handed on untouched: the peer runs " + string(r.of) + " as well"
 	case verdict.Answer != nil && !r.planned:

@@ -16,7 +16,36 @@ type explainTarget struct {
 	run *explainRun
 }
 
-var _ dialect.Cluster = explainTarget{}
+var (
+	_ dialect.Cluster    = explainTarget{}
+	_ dialect.Reader     = explainTarget{}
+	_ dialect.Forecaster = explainTarget{}
+)
+
+// Reading says how the target reads its answers.
+func (t explainTarget) Reading(op neutral.Operation, head dialect.Request) (*dialect.Reading, error) {
+	if reader, ok := t.Cluster.(dialect.Reader); ok {
+		return reader.Reading(op, head)
+	}
+	return nil, nil
+}
+
+// Foreign says it as well.
+func (t explainTarget) Foreign(op neutral.Operation) bool {
+	reader, ok := t.Cluster.(dialect.Reader)
+	return ok && reader.Foreign(op)
+}
+
+// Forecastable says what the target would be asked about.
+func (t explainTarget) Forecastable(op neutral.Operation) bool {
+	forecaster, ok := t.Cluster.(dialect.Forecaster)
+	return ok && forecaster.Forecastable(op)
+}
+
+// Forecast is live state.
+func (explainTarget) Forecast(context.Context, neutral.Operation, dialect.Request) (dialect.Forecast, error) {
+	return dialect.Forecast{}, errLive
+}
 
 // Plan notes the plan. In the bridge, where it would be run next, it ends there.
 func (t explainTarget) Plan(op neutral.Operation, guard dialect.Guard) (dialect.Plan, error) {

@@ -165,8 +165,9 @@ func TestExplainRequest(t *testing.T) {
 		"a list":        {method: "GET", path: "/v1.49/containers/json", decision: "allow", rule: "west/0", says: []string{"GET /api/v1/namespaces/team/pods"}},
 		"a program": {method: "POST", path: "/v1.49/services/create", body: `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}`,
 			decision: "allow", rule: "west/1", says: []string{"upstream     bridge", "the target may report further losses"}},
-		"same type":        {method: "GET", path: pods + "/web", decision: "allow", rule: "west/0", says: []string{"peer         west (kubernetes)", "handed on untouched"}},
-		"same type unread": {method: "POST", path: pods, body: `{}`, decision: "deny", says: []string{"a request that is handed on unread cannot be held to them"}},
+		"same type":        {method: "GET", path: pods + "/web", decision: "allow", rule: "west/0", says: []string{"peer         west (kubernetes)", "handed on by the bridge, which reads the answer"}},
+		"same type judged": {method: "POST", path: pods, body: `{}`, decision: "depends", says: []string{"what the request would make is judged before it is done"}},
+		"same type stream": {method: "GET", path: pods + "/web/log", decision: "deny", says: []string{"no rule for this caller allows logs"}},
 		"same type live":   {method: "DELETE", path: pods + "/web", decision: "deny", says: []string{"no rule for this caller allows destroy"}},
 		"the other type":   {method: "GET", path: "/version", more: []string{"--peer-type", "kubernetes"}, decision: "deny", says: []string{"peer         west (kubernetes)"}},
 		"a query":          {method: "GET", path: "/", more: []string{"--host", "shop.team.svc.east.isthmus.internal:80"}, decision: "allow", rule: "west/3", says: []string{"class        service-query", "a route in Envoy", "live state"}},
@@ -209,7 +210,7 @@ func TestExplainDocker(t *testing.T) {
 	t.Parallel()
 	west := documents(t, t.TempDir(), peerEast, policyEast)
 	for name, c := range map[string]struct{ method, path, decision, says string }{
-		"untouched": {"GET", "/v1.49/containers/json", decisionAllow, "handed on untouched: the peer runs docker as well"},
+		"untouched": {"GET", "/v1.49/containers/json", decisionAllow, "handed on by the bridge, which reads the answer"},
 		"denied":    {"POST", "/v1.49/containers/web/stop", decisionDeny, "no rule for this caller allows stop"},
 		"refused":   {"GET", "/api/v1/namespaces/default/pods", decisionRefuse, "kubernetes callers cannot operate the docker cluster west yet"},
 	} {

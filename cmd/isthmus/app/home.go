@@ -26,7 +26,7 @@ import (
 )
 
 // stateKinds are all kinds of state that a gateway keeps.
-var stateKinds = []state.Kind{authorityKind, trust.Bundles, store.Kind, join.Kind, joinedKind, accessesKind}
+var stateKinds = []state.Kind{authorityKind, trust.Bundles, store.Kind, join.Kind, joinedKind, accessesKind, maskKind}
 
 // openHome opens the home of a gateway's state, for the replica of a name. A command has none: it takes no lease.
 func openHome(set *manifest.Set, replica string) (state.Home, error) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy"
 )
@@ -39,7 +40,8 @@ func (j judge) MayKnow(s modules.Subject, object neutral.Object) bool {
 }
 
 func judgement(r policy.Request, d policy.Decision) modules.Judgement {
-	result := modules.Judgement{Allowed: d.Allow, Rule: d.Rule, Pause: neutral.PauseMode(d.Options.Pause)}
+	result := modules.Judgement{Allowed: d.Allow, Rule: d.Rule, Pause: neutral.PauseMode(d.Options.Pause),
+		ShowAddresses: d.Options.Addresses == manifest.AddressesShow}
 	if err := d.Fault(r); err != nil {
 		result.Reason, result.Detail = fault.Of(err).Message, errors.New(d.Reason)
 	}

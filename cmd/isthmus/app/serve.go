@@ -71,10 +71,14 @@ func (g *gateway) run(ctx context.Context) error {
 			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
+	hiding, err := openMask(ctx, g.home)
+	if err != nil {
+		return err
+	}
 	operations := adapter.New(adapter.Config{
 		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Namespace: namespaceFor(g.started),
 		Dialects: adapter.Dialects, Target: g.target, Policy: g.policy, Log: g.log.With("part", "adapter"),
-		Limits: g.limits, Limited: observer.Limited,
+		Limits: g.limits, Limited: observer.Limited, Mask: hiding,
 		APIVersion: func() string {
 			if system := g.system.Load(); system != nil {
 				return system.APIVersion

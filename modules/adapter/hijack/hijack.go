@@ -131,9 +131,13 @@ func broken(err error) error {
 	return fault.Wrap(fault.Unavailable, err, "the orchestrator did not answer")
 }
 
-// request is what the client asked, as an engine reads it.
-func request(r *http.Request, upstream neutral.Upstream, body []byte) *http.Request {
-	header := r.Header.Clone()
+// EndToEnd gives what of a head is for its reader: without what belongs to one connection, to the gateways, or to the
+// caller's own cluster, which its credential does.
+func EndToEnd(head http.Header) http.Header {
+	header := head.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
 	for _, key := range hopHeaders {
 		header.Del(key)
 	}
@@ -144,9 +148,15 @@ func request(r *http.Request, upstream neutral.Upstream, body []byte) *http.Requ
 			}
 		}
 	}
+	header.Del("Authorization")
+	return header
+}
+
+// request is what the client asked, as an engine reads it.
+func request(r *http.Request, upstream neutral.Upstream, body []byte) *http.Request {
+	header := EndToEnd(r.Header)
 	header.Set("Connection", "Upgrade")
 	header.Set("Upgrade", "tcp")
-	header.Del("Authorization") // the caller's own is its cluster's
 	if upstream.Token != "" {
 		header.Set("Authorization", "Bearer "+upstream.Token)
 	}

@@ -2,11 +2,14 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
 	"strings"
 
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/client"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -44,7 +47,7 @@ func (c *Cluster) lookup(ctx context.Context, op neutral.Operation, ref string) 
 		return c.lookupContainer(ctx, ref)
 	case neutral.KindWorkload:
 		found, err := c.api.ServiceInspect(ctx, ref, client.ServiceInspectOptions{})
-		return objectFromAnnotations(op.Object.Kind, found.Service.Spec.Annotations), err
+		return objectFromService(found.Service.Spec), err
 	case neutral.KindTask:
 		return c.lookupTask(ctx, ref)
 	case neutral.KindNetwork:
@@ -110,6 +113,22 @@ func (c *Cluster) lookupImage(ctx context.Context, op neutral.Operation, ref str
 		labels = found.Config.Labels
 	}
 	return objectFrom(neutral.KindImage, ref, labels), nil
+}
+
+// objectFromService is a service with what its tasks run, read as if it were to be created. What cannot be read so has
+// none, which allows nothing that depends on it.
+func objectFromService(spec swarm.ServiceSpec) neutral.Object {
+	object := objectFromAnnotations(neutral.KindWorkload, spec.Annotations)
+	body, err := json.Marshal(spec)
+	if err != nil {
+		return object
+	}
+	decoded, _, err := Dialect{}.Decode(neutral.Operation{Action: neutral.WorkloadCreate}, dialect.Request{Method: http.MethodPost,
+		Path: "/services/create", Header: http.Header{}, Body: body})
+	if err == nil {
+		object.Container = decoded.Object.Container
+	}
+	return object
 }
 
 func objectFromAnnotations(kind neutral.Kind, a swarm.Annotations) neutral.Object {

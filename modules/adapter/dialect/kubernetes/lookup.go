@@ -77,16 +77,8 @@ func containerIndex(spec *corev1.PodSpec, name string) (int, bool) {
 
 // templateContainer is the one container that a workload keeps running, nil when there are several.
 func templateContainer(workload *unstructured.Unstructured) (*neutral.Container, error) {
-	path := []string{"spec", "template"}
-	if workload.GetKind() == "CronJob" {
-		path = []string{"spec", "jobTemplate", "spec", "template"}
-	}
-	written, ok, err := unstructured.NestedMap(workload.Object, path...)
+	template, ok, err := nativeTemplate(workload)
 	if err != nil || !ok {
-		return nil, err
-	}
-	var template corev1.PodTemplateSpec
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(written, &template); err != nil {
 		return nil, err
 	}
 	i, ok := containerIndex(&template.Spec, "")
@@ -96,6 +88,19 @@ func templateContainer(workload *unstructured.Unstructured) (*neutral.Container,
 	container := containerFromSpec(template.ObjectMeta, &template.Spec, i)
 	container.Namespace, container.Name = workload.GetNamespace(), workload.GetName()
 	return &container, nil
+}
+
+// nativeTemplate is the template of a workload's Pods.
+func nativeTemplate(workload *unstructured.Unstructured) (template corev1.PodTemplateSpec, ok bool, err error) {
+	path := []string{"spec", "template"}
+	if workload.GetKind() == "CronJob" {
+		path = []string{"spec", "jobTemplate", "spec", "template"}
+	}
+	written, ok, err := unstructured.NestedMap(workload.Object, path...)
+	if err == nil && ok {
+		err = runtime.DefaultUnstructuredConverter.FromUnstructured(written, &template)
+	}
+	return template, ok, err
 }
 
 // resourceOf is the API's own name of what an operation is about.

@@ -1,0 +1,66 @@
+package dialect
+
+import (
+	"context"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// Reader is a cluster whose native answers the gateway reads on their way to a caller of the same type: they tell
+// addresses, and of objects that the caller may not see.
+type Reader interface {
+	// Reading says how the answer to an operation is read; nil where it crosses unread. An error is a fault for a caller
+	// whose answer could not be read. It is pure but for the functions that it gives.
+	Reading(op neutral.Operation, head Request) (*Reading, error)
+	// Foreign tells whether the answer to an operation is somebody else's, before whom the orchestrator stands.
+	Foreign(op neutral.Operation) bool
+}
+
+// Reading is how one native answer is read.
+type Reading struct {
+	// Path is what is asked in the place of the caller's path; "" keeps it.
+	Path string
+	// Accept is the form that is asked for; "" keeps the caller's.
+	Accept string
+	// Rules say what its fields hold.
+	Rules *mask.Rules
+	// Lists are the keys of lists whose elements are objects of their own; "" is an answer that is such a list itself.
+	Lists map[string]bool
+	// Sequence is an answer of one value after the other, each to be passed on when it is there.
+	Sequence bool
+	// Filter makes what judges the elements of one answer; nil where nothing of it is judged by itself.
+	Filter func(ctx context.Context) Filter
+	// Body gives a request's body as JSON and, where that is another form than its own, the media type of what may take
+	// its place; false where it cannot be read.
+	Body func(Request) (body []byte, mediaType string, ok bool)
+	// Live is the path of the object that a write is about, as it is, and LiveKey the member of it that the write replaces;
+	// "" where the request writes nothing that was there.
+	Live, LiveKey string
+	// Always says that the elements are judged even where the request as a whole is allowed.
+	Always bool
+}
+
+// Filter gives an element of an answer as it may be seen, nil for not at all. see judges an object of it.
+type Filter func(element []byte, see func(neutral.Object) bool) ([]byte, error)
+
+// Forecaster is a cluster that tells what a native create or update would make, without making it: policies can hold it
+// to their conditions.
+type Forecaster interface {
+	// Forecastable tells whether Forecast knows requests of this kind.
+	Forecastable(op neutral.Operation) bool
+	// Forecast asks about a whole request. The operation's object is the one that is there, if there is one.
+	Forecast(ctx context.Context, op neutral.Operation, req Request) (Forecast, error)
+}
+
+// Forecast is what a request would make.
+type Forecast struct {
+	// Objects are what policy is asked about: the object, once for each container that it would run.
+	Objects []neutral.Object
+	// Request is what must be sent: it makes what was judged, or nothing.
+	Request Request
+	// Pinned says that a conflict means that the object was changed meanwhile, and that asking again may do.
+	Pinned bool
+	// Refused is the orchestrator's own answer where it would not do it at all.
+	Refused *Response
+}

@@ -1,0 +1,262 @@
+package mask
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// Suspect tells whether something that a peer writes may hold what stands for something else.
+func (m *Mask) Suspect(written []byte) bool {
+	s := &spotter{}
+	rewrite(written, s, false)
+	return s.found || bytes.Contains(written, []byte(Hidden)) || bytes.Contains(written, []byte(hiddenNames))
+}
+
+// spotter looks for stand-ins.
+type spotter struct{ found bool }
+
+func (s *spotter) Address(a netip.Addr) (netip.Addr, bool) {
+	s.found = s.found || standIns4.Contains(a.Unmap()) || standIns6.Contains(a)
+	return a, false
+}
+
+func (s *spotter) mac(raw [6]byte) ([6]byte, bool) {
+	s.found = s.found || raw[0] == 0x06 && raw[1] == 0
+	return raw, false
+}
+
+// originals are what the stand-ins of one object stand for.
+type originals struct {
+	mask      *Mask
+	addresses map[netip.Addr]netip.Addr
+	macs      map[[6]byte][6]byte
+	unknown   string // a stand-in for something else
+}
+
+// learn takes in what an object holds; it replaces nothing.
+type learn struct{ *originals }
+
+func (l learn) Address(a netip.Addr) (netip.Addr, bool) {
+	if standIn, hidden := l.mask.Address(a); hidden {
+		l.addresses[standIn] = a
+	}
+	return a, false
+}
+
+func (l learn) mac(raw [6]byte) ([6]byte, bool) {
+	if standIn, hidden := l.mask.mac(raw); hidden {
+		l.macs[standIn] = raw
+	}
+	return raw, false
+}
+
+func (o *originals) Address(a netip.Addr) (netip.Addr, bool) {
+	original, ok := o.addresses[a]
+	if !ok && standIns4.Contains(a.Unmap()) && a.Unmap().As4()[0] != 255 {
+		o.unknown = a.String()
+	}
+	return original, ok
+}
+
+func (o *originals) mac(raw [6]byte) ([6]byte, bool) {
+	original, ok := o.macs[raw]
+	return original, ok
+}
+
+// UnknownError is a stand-in in what a peer writes, for which nothing of the object as it is stands.
+type UnknownError struct{ Path, StandIn string }
+
+func (e *UnknownError) Error() string {
+	if e.StandIn == Hidden {
+		return fmt.Sprintf("%s: %q stands for a value that is hidden, and the object has none in this place; give the value", e.Path, Hidden)
+	}
+	return fmt.Sprintf("%s: %s stands for an address that is hidden, and the object has no such address; it leads nowhere", e.Path, e.StandIn)
+}
+
+// Restore puts the originals in the place of stand-ins that a peer writes back, by the object as it is. An object that is
+// not there yet, nil, has none.
+func (m *Mask) Restore(rules *Rules, written, object []byte) ([]byte, error) {
+	if len(object) == 0 {
+		object = []byte("null")
+	}
+	var submitted, live, shown any
+	for _, v := range []struct {
+		raw  []byte
+		into *any
+	}{{written, &submitted}, {object, &live}, {m.Value(rules, object), &shown}} {
+		if err := decodeExact(v.raw, v.into); err != nil {
+			return nil, err
+		}
+	}
+	r := &restorer{mask: m, originals: &originals{mask: m, addresses: map[netip.Addr]netip.Addr{}, macs: map[[6]byte][6]byte{}}}
+	r.learn(live)
+	restored, err := r.value("", submitted, shown, live)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(restored)
+}
+
+type restorer struct {
+	mask *Mask
+	*originals
+}
+
+// learn takes in every text of a value.
+func (r *restorer) learn(value any) {
+	switch v := value.(type) {
+	case string:
+		rewrite([]byte(v), learn{r.originals}, false)
+	case []any:
+		for _, element := range v {
+			r.learn(element)
+		}
+	case map[string]any:
+		for key, member := range v {
+			rewrite([]byte(key), learn{r.originals}, false)
+			r.learn(member)
+		}
+	}
+}
+
+// value restores what was written in a place; shown is what the peer was shown there, and live what is there.
+func (r *restorer) value(path string, written, shown, live any) (any, error) {
+	switch w := written.(type) {
+	case string:
+		return r.text(path, w, shown, live)
+	case map[string]any:
+		s, _ := shown.(map[string]any)
+		l, _ := live.(map[string]any)
+		return r.object(path, w, s, l)
+	case []any:
+		s, _ := shown.([]any)
+		l, _ := live.([]any)
+		if len(s) != len(l) {
+			s, l = nil, nil
+		}
+		out := make([]any, len(w))
+		for i, element := range w {
+			var err error
+			inner := path + "[" + strconv.Itoa(i) + "]"
+			if j := counterpart(element, i, len(w), s); j >= 0 {
+				out[i], err = r.value(inner, element, s[j], l[j])
+			} else {
+				out[i], err = r.value(inner, element, nil, nil)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	return written, nil
+}
+
+// object restores an object; its keys can hold addresses, in what the API keeps of who set which field.
+func (r *restorer) object(path string, written, shown, live map[string]any) (any, error) {
+	originalKeys := map[string]string{}
+	for key := range live {
+		if hidden := r.mask.String(key); hidden != key {
+			originalKeys[hidden] = key
+		}
+	}
+	out := make(map[string]any, len(written))
+	for key, value := range written {
+		was, ok := originalKeys[key]
+		if !ok {
+			was = key
+			if r.mask.Suspect([]byte(key)) {
+				was = string(rewrite([]byte(key), r.originals, false))
+			}
+		}
+		restored, err := r.value(strings.TrimPrefix(path+"."+key, "."), value, shown[key], live[was])
+		if err != nil {
+			return nil, err
+		}
+		out[was] = restored
+	}
+	return out, nil
+}
+
+// counterpart is the place in a list that an element stands for: the same, the one of that name, or the one in its place.
+func counterpart(element any, i, length int, shown []any) int {
+	if i < len(shown) && reflect.DeepEqual(element, shown[i]) {
+		return i
+	}
+	for j, other := range shown {
+		if reflect.DeepEqual(element, other) {
+			return j
+		}
+	}
+	for j, other := range shown {
+		switch e := element.(type) {
+		case map[string]any:
+			o, ok := other.(map[string]any)
+			if name, named := e["name"].(string); ok && named && o["name"] == name {
+				return j
+			}
+		case string:
+			name, _, ok := strings.Cut(e, "=")
+			if o, isText := other.(string); ok && isText && strings.HasPrefix(o, name+"=") {
+				return j
+			}
+		}
+	}
+	if e, ok := element.(map[string]any); ok && e["name"] != nil || length != len(shown) {
+		return -1
+	}
+	return i
+}
+
+func (r *restorer) text(path, written string, shown, live any) (any, error) {
+	if !r.mask.Suspect([]byte(written)) {
+		return written, nil
+	}
+	if original, ok := live.(string); ok {
+		if shown == written {
+			return original, nil
+		}
+		if text, ok := shown.(string); ok && embeds(written) && embeds(text) && embeds(original) {
+			return r.embedded(path, written, text, original)
+		}
+	}
+	r.unknown = ""
+	restored := string(rewrite([]byte(written), r.originals, false))
+	switch {
+	case r.unknown != "":
+		return nil, &UnknownError{path, r.unknown}
+	case strings.Contains(restored, Hidden):
+		return nil, &UnknownError{path, Hidden}
+	case strings.Contains(restored, hiddenNames):
+		return nil, &UnknownError{path, restored}
+	}
+	return restored, nil
+}
+
+// embedded restores a text that is a JSON document itself.
+func (r *restorer) embedded(path string, texts ...string) (any, error) {
+	var values [3]any // written, shown and live
+	for i, text := range texts {
+		if err := decodeExact([]byte(text), &values[i]); err != nil {
+			return nil, err
+		}
+	}
+	restored, err := r.value(path, values[0], values[1], values[2])
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(restored)
+	return string(raw), err
+}
+
+// decodeExact keeps numbers as they are written.
+func decodeExact(raw []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	return d.Decode(into)
+}

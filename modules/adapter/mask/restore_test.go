@@ -1,0 +1,87 @@
+package mask
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestRestore(t *testing.T) {
+	t.Parallel()
+	m := New(key)
+	const object = `{"metadata":{"managedFields":[{"f:podIPs":{"k:{\"ip\":\"10.0.0.7\"}":{}}}],"annotations":{"last":` +
+		`"{\"env\":[{\"name\":\"TOKEN\",\"value\":\"s3cret\"}],\"n\":1}\n"}},"n":12345678901234567890,"spec":{"clusterIP":"10.0.0.1","clusterIPs":["10.0.0.1","fd00::1"],` +
+		`"env":[{"name":"TOKEN","value":"s3cret"},{"name":"URL","value":"http://u:pw@10.0.0.2/"}],"mac":"02:42:ac:11:00:02","image":"10.0.0.3:5000/a:1"},` +
+		`"Env":["A_KEY=k1","B_KEY=k2"],"status":{"ingress":[{"hostname":"lb.example.com"}]},"text":"\n10.0.0.5"}`
+	shown := string(m.Value(rules, []byte(object)))
+	for name, c := range map[string]struct{ written, want string }{
+		"as it was":            {shown, object},
+		"a value is new":       {strings.Replace(shown, `"value":"`+Hidden+`"`, `"value":"new"`, 1), strings.Replace(object, `"value":"s3cret"`, `"value":"new"`, 1)},
+		"parts of it":          {`{"spec":{"env":[{"name":"TOKEN","value":"` + Hidden + `"}]}}`, `{"spec":{"env":[{"name":"TOKEN","value":"s3cret"}]}}`},
+		"in another order":     {`{"Env":["B_KEY=` + Hidden + `","C=1","A_KEY=` + Hidden + `"]}`, `{"Env":["B_KEY=k2","C=1","A_KEY=k1"]}`},
+		"elsewhere":            {`{"spec":{"externalIPs":["` + m.String("10.0.0.2") + `"]}}`, `{"spec":{"externalIPs":["10.0.0.2"]}}`},
+		"in a text":            {`{"text":"from ` + m.String("10.0.0.1") + ` on"}`, `{"text":"from 10.0.0.1 on"}`},
+		"in an embedded one":   {`{"metadata":{"annotations":{"last":"{\"env\":[{\"name\":\"TOKEN\",\"value\":\"` + Hidden + `\"}],\"n\":2}"}}}`, `{"metadata":{"annotations":{"last":"{\"env\":[{\"name\":\"TOKEN\",\"value\":\"s3cret\"}],\"n\":2}"}}}`},
+		"nothing of ours":      {`{"a":"2001:db8::5"}`, `{"a":"2001:db8::5"}`},
+		"another object's":     {`{"spec":{"clusterIP":"` + m.String("10.9.9.9") + `"}}`, ""},
+		"a credential's place": {`{"spec":{"env":[{"name":"OTHER","value":"` + Hidden + `"}]}}`, ""},
+		"a host's name":        {`{"a":"` + m.Name("other.example.com") + `"}`, ""},
+	} {
+		got, err := m.Restore(rules, []byte(c.written), []byte(object))
+		var unknown *UnknownError
+		if c.want == "" {
+			if !errors.As(err, &unknown) || unknown.Path == "" {
+				t.Errorf("%s: %s, %v", name, got, err)
+			}
+			continue
+		}
+		if err != nil || !equal(t, string(got), c.want) {
+			t.Errorf("%s: %v\n got %s\nwant %s", name, err, got, c.want)
+		}
+	}
+	if _, err := m.Restore(rules, []byte(`{"a":"`+m.String("10.0.0.1")+`"}`), nil); err == nil {
+		t.Error("an object that is not there gives an address")
+	}
+	for text, want := range map[string]bool{"10.0.0.1 nginx:1.27": false, m.String("10.0.0.1"): true, `"x` + Hidden + `"`: true, "a 2001:db8::1": true} {
+		if m.Suspect([]byte(text)) != want {
+			t.Error(text)
+		}
+	}
+}
+
+func equal(t *testing.T, a, b string) bool {
+	t.Helper()
+	var x, y any
+	if err := decodeExact([]byte(a), &x); err != nil {
+		t.Fatal(err)
+	}
+	if err := decodeExact([]byte(b), &y); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := json.Marshal(x)
+	q, _ := json.Marshal(y)
+	return string(p) == string(q)
+}
+
+// FuzzRestore holds that what a peer was shown, written back, is what was there.
+func FuzzRestore(f *testing.F) {
+	f.Add(`{"env":[{"name":"TOKEN","value":"x"},{"value":"10.0.0.1"}],"k:10.0.0.2":["fd00::1"]}`)
+	f.Add(`{"Env":["A_KEY=1","A_KEY=2"],"a":"{\"ip\":\"10.0.0.1\"}"}`)
+	m := New(key)
+	f.Fuzz(func(t *testing.T, object string) {
+		var tree any
+		if !json.Valid([]byte(object)) || decodeExact([]byte(object), &tree) != nil || m.Suspect([]byte(object)) || strings.Contains(object, `\u`) {
+			return
+		}
+		plain, err := json.Marshal(tree) // without keys that are there twice
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := m.Value(rules, plain)
+		restored, err := m.Restore(rules, shown, plain)
+		if err != nil || !equal(t, string(restored), string(plain)) {
+			t.Fatalf("%v\n got %s\nfrom %s\n was %s", err, restored, shown, plain)
+		}
+	})
+}

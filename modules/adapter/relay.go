@@ -1,0 +1,242 @@
+package adapter
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/hijack"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// relay hands a same-type request on to the orchestrator as it is, and reads the answer on its way back.
+func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request, a admission,
+	record *modules.Record) error {
+	body, err := b.whole(w, r)
+	if err == nil {
+		err = b.module.tooLarge(req.Peer.Name, int64(len(body)))
+	}
+	if err != nil {
+		return b.refuse(w, req, err)
+	}
+	answer, err := b.module.handOver(ctx, req, &a, body, record)
+	if err != nil {
+		return b.refuse(w, req, unavailable(err))
+	}
+	defer func() { _ = answer.Body.Close() }()
+	reading := b.module.newReading(ctx, req, a, record)
+	header := w.Header()
+	for key, values := range hijack.EndToEnd(answer.Header) {
+		for _, value := range values {
+			header.Add(key, reading.text(value))
+		}
+	}
+	for _, key := range []string{"Content-Length", "Etag", "Content-Md5", "Digest", "Accept-Ranges"} {
+		header.Del(key) // of what the orchestrator said, which this may not be
+	}
+	if req.Method == http.MethodHead || answer.StatusCode == http.StatusNoContent || answer.StatusCode == http.StatusNotModified {
+		w.WriteHeader(answer.StatusCode)
+		return nil
+	}
+	late := &late{ResponseWriter: w, status: answer.StatusCode}
+	flush := func() error { return http.NewResponseController(w).Flush() }
+	if a.reading.Sequence && answer.StatusCode < http.StatusBadRequest {
+		late.begin() // callers wait for the head before there is a first event
+		if err := flush(); err != nil {
+			return err
+		}
+	}
+	err = reading.copy(late, answer, flush)
+	switch {
+	case err == nil:
+		late.begin()
+		return nil
+	case r.Context().Err() != nil:
+		return nil // the caller has gone, which is how a watch ends
+	case errors.Is(err, mask.ErrTooLarge):
+		err = fault.New(fault.TooLarge, "the orchestrator's answer holds more than %d bytes in one piece, which the gateway does "+
+			"not read", pieceLimit)
+	default:
+		err = unreadable(err)
+	}
+	b.module.config.Log.Warn("an answer of the orchestrator could not be handed on", "id", req.ID, "err", err)
+	if late.begun {
+		panic(http.ErrAbortHandler) // the caller must see an error and not an end
+	}
+	for key := range header {
+		delete(header, key)
+	}
+	return b.refuse(w, req, err)
+}
+
+// unreadable is the fault of an answer that broke off, or is not what it should be.
+func unreadable(err error) error {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return err
+	}
+	return fault.Wrap(fault.Unavailable, err, "the orchestrator's answer could not be read")
+}
+
+// late writes its status with the first byte of the body.
+type late struct {
+	http.ResponseWriter
+	status int
+	begun  bool
+}
+
+func (l *late) begin() {
+	if !l.begun {
+		l.begun = true
+		l.WriteHeader(l.status)
+	}
+}
+
+func (l *late) Write(p []byte) (int, error) {
+	l.begin()
+	return l.ResponseWriter.Write(p)
+}
+
+// conflicts bounds how often a write is judged anew because its object was changed meanwhile.
+const conflicts = 5
+
+// handOver gives the orchestrator a request, as far as the caller wrote it, and gives its answer.
+func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admission, body []byte, record *modules.Record) (*http.Response, error) {
+	request := a.head
+	request.Header, request.Body = hijack.EndToEnd(req.Header), body
+	m.impersonate(req, request.Header)
+	// What comes back is read here, as it is: neither packed nor a part, and not what the caller has read before.
+	for _, key := range []string{"If-None-Match", "If-Modified-Since", "Range", "Content-Length"} {
+		request.Header.Del(key)
+	}
+	request.Header.Set("Accept-Encoding", "identity")
+	if a.reading.Accept != "" {
+		request.Header.Set("Accept", a.reading.Accept)
+	}
+	if a.reading.Path != "" {
+		request.Path = a.reading.Path
+	}
+	request, err := m.restored(ctx, a, request)
+	if err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		wanted, again := request, false
+		if a.judge {
+			forecast, err := m.config.Target.(dialect.Forecaster).Forecast(ctx, a.op, request)
+			switch {
+			case err != nil:
+				return nil, err
+			case forecast.Refused != nil:
+				return native(*forecast.Refused), nil
+			}
+			if err := m.judge(req, a, forecast.Objects, record); err != nil {
+				return nil, err
+			}
+			wanted, again = forecast.Request, forecast.Pinned && try < conflicts
+		}
+		answer, err := m.send(ctx, wanted)
+		if err != nil || answer.StatusCode != http.StatusConflict || !again {
+			return answer, err
+		}
+		if err := answer.Body.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// judge asks policy about what a request would make.
+func (m *Module) judge(req *modules.Request, a *admission, objects []neutral.Object, record *modules.Record) error {
+	policy := m.config.Policy()
+	a.show = true
+	for _, object := range objects {
+		for _, verb := range a.verbs() {
+			judgement := policy.Judge(subject(req), verb, object)
+			if !judgement.Allowed {
+				return judgement.Err()
+			}
+			record.Rule, record.Object = judgement.Rule, object
+			a.show = a.show && judgement.ShowAddresses
+		}
+	}
+	if len(objects) == 0 {
+		return unread("writing", a.op.Object.Kind)
+	}
+	return nil
+}
+
+// restored is a request in which what stands for something that the caller was not shown is that again.
+func (m *Module) restored(ctx context.Context, a *admission, request dialect.Request) (dialect.Request, error) {
+	if a.show || len(request.Body) == 0 || !m.config.Mask.Suspect(request.Body) {
+		return request, nil
+	}
+	body, kind, ok := a.reading.Body(request)
+	if !ok {
+		return request, fault.New(fault.Invalid, "the request writes what stands for a hidden address or value, in a form in which "+
+			"the gateway cannot put the original in its place; write it as JSON")
+	}
+	var object []byte
+	if a.reading.Live != "" {
+		answer, err := m.send(ctx, dialect.Request{Method: http.MethodGet, Path: a.reading.Live, Header: http.Header{"Accept": {"application/json"}}})
+		if err != nil {
+			return request, err
+		}
+		defer func() { _ = answer.Body.Close() }()
+		if answer.StatusCode == http.StatusOK {
+			if object, err = io.ReadAll(io.LimitReader(answer.Body, pieceLimit)); err != nil {
+				return request, fault.Wrap(fault.Unavailable, err, "the object as it is could not be read")
+			}
+			if key := a.reading.LiveKey; key != "" {
+				members := map[string]json.RawMessage{}
+				if err := json.Unmarshal(object, &members); err != nil {
+					return request, fault.Wrap(fault.Unavailable, err, "the object as it is could not be read")
+				}
+				object = members[key]
+			}
+		}
+	}
+	restored, err := m.config.Mask.Restore(a.reading.Rules, body, object)
+	var unknown *mask.UnknownError
+	switch {
+	case errors.As(err, &unknown):
+		return request, fault.Wrap(fault.Invalid, err, "%v", err)
+	case err != nil:
+		return request, fault.Wrap(fault.Invalid, err, "the request's body could not be read")
+	}
+	request.Body = restored
+	if kind != "" {
+		request.Header.Set("Content-Type", kind)
+	}
+	return request, nil
+}
+
+// native is an answer that was read whole.
+func native(r dialect.Response) *http.Response {
+	return &http.Response{StatusCode: r.Status, Header: r.Header, Body: io.NopCloser(bytes.NewReader(r.Body))}
+}
+
+// send asks the orchestrator.
+func (m *Module) send(ctx context.Context, request dialect.Request) (*http.Response, error) {
+	target, err := request.URL()
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "the request's path cannot be parsed")
+	}
+	target.Scheme, target.Host = "http", m.config.Target.Upstream().Host
+	var content io.Reader = http.NoBody
+	if len(request.Body) > 0 {
+		content = bytes.NewReader(request.Body)
+	}
+	out, err := http.NewRequestWithContext(ctx, request.Method, target.String(), content)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "the request cannot be handed on")
+	}
+	out.Header = request.Header
+	return m.config.Target.Transport().RoundTrip(out)
+}
