@@ -189,7 +189,6 @@ func setup(env *testscript.Env) error {
 		"LINK_EAST_NORTH":   running.Bed.Link("north", "east").Address("east"),
 		"KUBECONFIG_EAST":   running.Bed.Kubernetes("east").Kubeconfig, // in east's own network
 		"LINK_WEST_EAST":    running.Bed.Link("west", "east").Address("west"),
-		"EAST_NORTH":        gateway("east").Kubeconfig("north"),
 		"LINK_EAST":         running.Bed.Link("west", "east").Address("east"),
 		"HOME":              env.WorkDir,
 		// Names of one run of one script.
