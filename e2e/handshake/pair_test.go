@@ -90,7 +90,7 @@ func (p *pair) joined() error {
 		return err
 	}
 	for i, g := range p.both() {
-		if s := states[i]; s.State != "ready" || s.Orchestrator != string(p.other(g).orchestrator) || s.LastError != "" {
+		if s := states[i]; s.State != "ready" || s.Orchestrator != string(p.other(g).orchestrator) {
 			return fmt.Errorf("%s sees %+v", g.name, s)
 		}
 	}
