@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -229,10 +230,10 @@ func isthmus(ts *testscript.TestScript, neg bool, args []string) {
 	check(ts, neg, ts.Exec(path, append(slices.Clone(args[1:]), "--admin", g.Admin)...))
 }
 
-// gateway kill|start|ready NAME.
+// gateway kill|stop|start|envoy-kill NAME ...: start waits until all that it started have joined their peers.
 func gateway(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) != 2 {
-		ts.Fatalf("usage: gateway kill|start|stop NAME")
+	if len(args) < 2 || len(args) > 2 && args[0] != "start" {
+		ts.Fatalf("usage: gateway kill|stop|start|envoy-kill NAME, gateway start NAME ...")
 	}
 	g := running.Mesh.Gateway(args[1])
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -244,9 +245,16 @@ func gateway(ts *testscript.TestScript, neg bool, args []string) {
 	case "stop":
 		err = g.Process.Stop(ctx, 40*time.Second)
 	case "start":
-		if err = g.Start(ctx); err == nil {
-			if err = g.Ready(ctx); err == nil {
-				err = g.Joined(ctx)
+		for _, step := range []func(*mesh.Gateway) error{
+			func(g *mesh.Gateway) error { return g.Start(ctx) },
+			func(g *mesh.Gateway) error { return g.Ready(ctx) },
+			func(g *mesh.Gateway) error { return g.Joined(ctx) },
+		} {
+			for _, name := range args[1:] {
+				err = errors.Join(err, step(running.Mesh.Gateway(name)))
+			}
+			if err != nil {
+				break
 			}
 		}
 	case "envoy-kill":

@@ -29,6 +29,8 @@ type Judgement struct {
 	Rule    string // the rule that allowed it
 	Reason  string // why it is denied, for the caller
 	Detail  error  // why it is denied, for the admin: it may name policies
+	// Pause is what a pause does, by the policy that allows it.
+	Pause neutral.PauseMode
 	// ShowAddresses tells that the policy that allows it lets addresses of this cluster reach the peer.
 	ShowAddresses bool
 }

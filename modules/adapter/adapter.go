@@ -132,6 +132,7 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 	switch {
 	case judgement.Allowed:
 		a.rule, a.show = judgement.Rule, judgement.ShowAddresses
+		return a, a.pauses(judgement.Pause)
 	case !judgement.Open:
 		return a, judgement.Err()
 	case a.same:
@@ -163,8 +164,23 @@ func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Ob
 			return a, judgement.Err()
 		}
 		a.rule, a.show = judgement.Rule, a.show && judgement.ShowAddresses
+		if err := a.pauses(judgement.Pause); err != nil {
+			return a, err
+		}
 	}
 	return a, nil
+}
+
+// pauses refuses a pause that is handed on, which freezes, where policy wants another one.
+func (a admission) pauses(mode neutral.PauseMode) error {
+	if !a.same || a.op.Verb != neutral.Pause || mode == neutral.PauseFreeze || mode == "" {
+		return nil
+	}
+	if mode == neutral.PauseRefuse {
+		return fault.New(fault.Denied, "no permission: the policy of this cluster refuses pause")
+	}
+	return fault.New(fault.Unsupported, "pause is refused: the policy of this cluster pauses by %s, and a request of the same "+
+		"orchestrator is handed on as it is", mode)
 }
 
 // unread refuses what is allowed under conditions on a content that this gateway does not read.
@@ -269,20 +285,20 @@ func subject(req *modules.Request) modules.Subject {
 // guard judges objects as they are found; the last one allowed is what the record is about.
 func (m *Module) guard(req *modules.Request, op neutral.Operation, record *modules.Record) dialect.Guard {
 	policy := m.config.Policy()
-	return func(object neutral.Object) error {
+	return func(object neutral.Object) (dialect.Terms, error) {
 		judgement := policy.Judge(subject(req), op.Verb, object)
 		if !judgement.Allowed {
 			if !policy.MayKnow(subject(req), object) {
 				// As if there were no such object: a part of an id must not tell whose it is.
-				return fault.Wrap(fault.NotFound, judgement.Err(), "No such %s: %s", object.Kind, op.Ref)
+				return dialect.Terms{}, fault.Wrap(fault.NotFound, judgement.Err(), "No such %s: %s", object.Kind, op.Ref)
 			}
-			return judgement.Err()
+			return dialect.Terms{}, judgement.Err()
 		}
 		record.Rule = judgement.Rule
 		if op.Verb != neutral.List {
 			record.Object = object
 		}
-		return nil
+		return dialect.Terms{Pause: judgement.Pause}, nil
 	}
 }
 

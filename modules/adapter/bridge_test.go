@@ -223,7 +223,7 @@ func TestBridgePrograms(t *testing.T) {
 			return program(func(context.Context) (neutral.Result, error) {
 				var kept []neutral.Container
 				for _, name := range []string{"web", "secret-1", "db"} {
-					if guard(neutral.Object{Kind: neutral.KindContainer, Name: name}) == nil {
+					if _, err := guard(neutral.Object{Kind: neutral.KindContainer, Name: name}); err == nil {
 						kept = append(kept, neutral.Container{Name: name})
 					}
 				}
@@ -232,7 +232,7 @@ func TestBridgePrograms(t *testing.T) {
 		case neutral.WorkloadRemove:
 			return program(func(context.Context) (neutral.Result, error) {
 				for _, name := range []string{"web", "secret-1", "db"} {
-					if err := guard(neutral.Object{Kind: neutral.KindWorkload, Name: name}); err != nil {
+					if _, err := guard(neutral.Object{Kind: neutral.KindWorkload, Name: name}); err != nil {
 						undone.Store("at", name)
 						return neutral.Result{}, err
 					}
@@ -242,7 +242,7 @@ func TestBridgePrograms(t *testing.T) {
 			})
 		case neutral.ContainerStop:
 			return program(func(context.Context) (neutral.Result, error) {
-				err := guard(neutral.Object{Kind: neutral.KindContainer, Namespace: "team-a", Name: "web"})
+				_, err := guard(neutral.Object{Kind: neutral.KindContainer, Namespace: "team-a", Name: "web"})
 				return neutral.Result{Losses: []neutral.Loss{{Field: "t", Change: "10 s"}}}, err
 			})
 		case neutral.ContainerRestart:
@@ -394,7 +394,8 @@ func running(run dialect.Stream) func(neutral.Operation, dialect.Guard) (dialect
 				if op.Ref == "ended" {
 					return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", op.Ref)
 				}
-				return neutral.Result{Container: c}, guard(neutral.Object{Kind: neutral.KindContainer, Name: op.Ref})
+				_, err := guard(neutral.Object{Kind: neutral.KindContainer, Name: op.Ref})
+				return neutral.Result{Container: c}, err
 			})
 		case neutral.ExecStart, neutral.ContainerAttach:
 			if op.Ref == "id-of-refused" {

@@ -119,7 +119,7 @@ func plan(cluster dialect.Cluster, request dialect.Request) (neutral.Operation, 
 	if _, local := (docker.Dialect{}).Local(op, request, dialect.Target{}); local || kept[op.Action] {
 		return op, dialect.Plan{}, nil, nil
 	}
-	made, err := cluster.Plan(decoded, func(neutral.Object) error { return nil })
+	made, err := cluster.Plan(decoded, func(neutral.Object) (dialect.Terms, error) { return dialect.Terms{}, nil })
 	return op, made, losses, err
 }
 

@@ -39,7 +39,6 @@ func validate(set *Set, sources []Source, issues *Issues) {
 func validateEffect(set *Set) {
 	for _, p := range set.Policies {
 		for path, written := range map[string]bool{
-			"spec.pause":         p.Spec.Pause == PauseQuiesce,
 			"spec.networkSwitch": p.Spec.NetworkSwitch != SwitchNever && p.Spec.NetworkSwitch != "",
 		} {
 			if written {

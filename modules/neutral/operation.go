@@ -117,6 +117,16 @@ type Operation struct {
 	Extra     map[string]string // what only one dialect needs to answer in its own form, by its own keys
 }
 
+// PauseMode is what a pause does; "" is PauseFreeze.
+type PauseMode string
+
+// The modes of a pause.
+const (
+	PauseFreeze  PauseMode = "freeze"  // its processes stand still
+	PauseQuiesce PauseMode = "quiesce" // they end, and what they ran in is kept for the resume
+	PauseRefuse  PauseMode = "refuse"
+)
+
 // Filter restricts a list as docker's filters and Kubernetes' selectors do. A nil slice does not restrict.
 type Filter struct {
 	All        bool     // stopped containers too

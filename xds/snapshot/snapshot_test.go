@@ -219,7 +219,7 @@ func TestWhatChanges(t *testing.T) {
 		}, []string{"RouteConfiguration peer"}},
 		{"the orchestrator's type", func(m *Model) {
 			m.Gateway.Orchestrator = neutral.Docker
-		}, []string{"RouteConfiguration peer"}},
+		}, []string{"RouteConfiguration api/north", "RouteConfiguration api/south", "RouteConfiguration api/west", "RouteConfiguration edge-local", "RouteConfiguration peer"}},
 		{"the suffix", func(m *Model) {
 			m.Gateway.Suffix = "mesh.example"
 			m.Peers, m.Accesses = m.Peers[:1], m.Accesses[:1]

@@ -74,9 +74,17 @@ func (t explainTarget) Plan(op neutral.Operation, guard dialect.Guard) (dialect.
 		r.out.Plan = "translated to a stream, carried by the bridge"
 	}
 	if r.exists && op.Ref != "" && op.Verb != neutral.Create && op.Verb != neutral.List && op.Verb != neutral.Watch {
-		if err := guard(r.supposed(op.Object, op.Ref)); err != nil {
+		if _, err := guard(r.supposed(op.Object, op.Ref)); err != nil {
 			return dialect.Plan{}, err
 		}
+	}
+	if op.Action == neutral.ContainerPause {
+		terms, err := guard(r.supposed(op.Object, op.Ref))
+		if err == nil && terms.Pause != neutral.PauseQuiesce {
+			return dialect.Plan{}, fault.New(fault.Unsupported, "pause is refused: the policy has pause: %s, and the target carries out "+
+				"none but %s", terms.Pause, neutral.PauseQuiesce)
+		}
+		r.out.Notes = appendNew(r.out.Notes, "the container's processes end, and unpause starts it again from its image")
 	}
 	if r.bridge {
 		return dialect.Plan{}, errExplained

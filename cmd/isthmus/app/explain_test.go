@@ -155,7 +155,7 @@ func TestExplainRequest(t *testing.T) {
 		"refused": {method: "POST", path: create, body: `{"Image":"nginx","HostConfig":{"Binds":["/etc:/etc"]}}`, decision: "refuse",
 			says: []string{"HostConfig.Binds"}},
 		"not translated": {method: "POST", path: "/v1.49/containers/web/pause", decision: "refuse",
-			says: []string{"pause is refused: Kubernetes has no call that freezes a container"}},
+			says: []string{"pause is refused: the policy has pause: freeze, and the target carries out none but quiesce"}},
 		"no JSON":       {method: "POST", path: create, body: `{`, decision: "refuse", says: []string{"invalid JSON"}},
 		"no path":       {method: "GET", path: "/v1.49/nonsense", decision: "refuse", says: []string{"page not found"}},
 		"no policy":     {method: "GET", path: "/_ping", decision: "allow", says: []string{"no policy is asked", "answered by the gateway at once"}},

@@ -40,7 +40,8 @@ func (j judge) MayKnow(s modules.Subject, object neutral.Object) bool {
 }
 
 func judgement(r policy.Request, d policy.Decision) modules.Judgement {
-	result := modules.Judgement{Allowed: d.Allow, Rule: d.Rule, ShowAddresses: d.Options.Addresses == manifest.AddressesShow}
+	result := modules.Judgement{Allowed: d.Allow, Rule: d.Rule, Pause: neutral.PauseMode(d.Options.Pause),
+		ShowAddresses: d.Options.Addresses == manifest.AddressesShow}
 	if err := d.Fault(r); err != nil {
 		result.Reason, result.Detail = fault.Of(err).Message, errors.New(d.Reason)
 	}

@@ -74,7 +74,10 @@ type Response struct {
 
 // Guard asks policy about an object once its name and labels are known. Its error is a Denied fault; lists leave out
 // what it denies.
-type Guard func(neutral.Object) error
+type Guard func(neutral.Object) (Terms, error)
+
+// Terms are how policy wants an operation done that it allows.
+type Terms struct{ Pause neutral.PauseMode }
 
 // Cluster is the outbound half, connected to one orchestrator.
 type Cluster interface {

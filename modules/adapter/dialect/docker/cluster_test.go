@@ -95,7 +95,7 @@ func TestPlanNamesWhatItCannot(t *testing.T) {
 	c := newFakeEngine(t).connect()
 	for _, action := range neutral.Actions() {
 		op := neutral.Operation{Action: action, Verb: action.Verb(), Object: neutral.Object{Kind: action.Kind(), Resource: "apps/statefulsets"}}
-		plan, err := c.Plan(op, func(neutral.Object) error { return nil })
+		plan, err := c.Plan(op, func(neutral.Object) (dialect.Terms, error) { return dialect.Terms{}, nil })
 		want := string(action)
 		if action == neutral.ObjectRaw {
 			want = "apps/statefulsets"

@@ -32,7 +32,7 @@ func (a *action) planContainerCreate() (dialect.Plan, error) {
 		pod.Annotations[annotationPeer] = a.op.Peer
 	}
 	wanted := containerFromPod(a.cluster, pod, 0, time.Now())
-	if err := a.guard(containerObject(&wanted)); err != nil {
+	if err := a.permit(containerObject(&wanted)); err != nil {
 		return dialect.Plan{}, err
 	}
 	body, err := json.Marshal(pod)

@@ -33,7 +33,7 @@ func (a *action) planContainerList() (dialect.Plan, error) {
 			return neutral.Result{}, err
 		}
 		result := neutral.Result{Containers: slices.DeleteFunc(kept, func(c neutral.Container) bool {
-			return a.guard(containerObject(&c)) != nil
+			return a.permit(containerObject(&c)) != nil
 		})}
 		if limit := a.op.Filter.Limit; limit > 0 && len(result.Containers) > limit {
 			result.Containers = result.Containers[:limit]
@@ -57,7 +57,7 @@ func (a *action) planContainerInspect() (dialect.Plan, error) {
 		if err != nil {
 			return neutral.Result{}, err
 		}
-		if err := a.guard(containerObject(found)); err != nil {
+		if err := a.permit(containerObject(found)); err != nil {
 			return neutral.Result{}, err
 		}
 		for i := range list.Items {

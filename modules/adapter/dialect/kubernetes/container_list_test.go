@@ -21,7 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-func allowAll(neutral.Object) error { return nil }
+func allowAll(neutral.Object) (dialect.Terms, error) { return dialect.Terms{}, nil }
 
 // plainCluster has a name and a namespace and no API, for what is pure.
 func plainCluster() *Cluster { return &Cluster{cluster: "east", namespace: "team"} }
@@ -150,11 +150,11 @@ func TestListRefusals(t *testing.T) {
 // TestGuard holds that nothing is told that policy does not allow, and that policy is shown the caller's labels.
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	guard := func(object neutral.Object) error {
+	guard := func(object neutral.Object) (dialect.Terms, error) {
 		if object.Labels["bad key"] == "v" && object.Container != nil && object.Namespace == "team" {
-			return nil
+			return dialect.Terms{}, nil
 		}
-		return fault.New(fault.Denied, "no permission")
+		return dialect.Terms{}, fault.New(fault.Denied, "no permission")
 	}
 	list, err := plainCluster().Plan(neutral.Operation{Action: neutral.ContainerList, Filter: neutral.Filter{All: true}}, guard)
 	if err != nil {

@@ -49,6 +49,10 @@ func (a *action) removeContainer(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, fault.New(fault.Conflict, "You cannot remove a running container %s. "+
 			"Stop the container before attempting removal or force remove", found.ID)
 	}
+	if found.State.Status == neutral.StatusPaused && !options.Force {
+		return neutral.Result{}, fault.New(fault.Conflict, "You cannot remove a paused container %s. Unpause and then stop the "+
+			"container before attempting removal or force remove", found.ID)
+	}
 	grace := int64(0)
 	if alive(found.pod) {
 		grace = 1
@@ -81,7 +85,7 @@ func (a *action) pruneContainers(ctx context.Context) (neutral.Result, error) {
 			continue
 		}
 		c := containerFromPod(a.cluster, pod, 0, time.Now())
-		if !filter.matches(&c) || !a.op.Until.IsZero() && !c.CreatedAt.Before(a.op.Until) || a.guard(containerObject(&c)) != nil {
+		if !filter.matches(&c) || !a.op.Until.IsZero() && !c.CreatedAt.Before(a.op.Until) || a.permit(containerObject(&c)) != nil {
 			continue
 		}
 		if err := a.deletePod(ctx, pod, 0); err != nil {

@@ -54,6 +54,9 @@ func listedContainer(cluster string, pod *corev1.Pod, index int, now time.Time) 
 	c.Siblings = len(pod.Spec.Containers) - 1
 	c.Owner = ownerFromPod(pod)
 	c.State = stateFromPod(pod, index, now)
+	if c.State.Status == neutral.StatusPaused {
+		c.Labels[labelPause] = string(neutral.PauseQuiesce)
+	}
 	if status := containerStatus(pod, pod.Spec.Containers[index].Name); status != nil {
 		c.ImageID = imageID(status.ImageID)
 	}

@@ -39,13 +39,20 @@ func (a *action) startContainer(ctx context.Context) (neutral.Result, error) {
 }
 
 func (a *action) start(ctx context.Context, found *located) (neutral.Result, error) {
-	result := neutral.Result{ID: found.ID}
 	switch found.State.Status {
 	case neutral.StatusRunning, neutral.StatusRestarting:
 		return neutral.Result{}, fault.New(fault.NotModified, "container %s is already started", found.Name)
+	case neutral.StatusPaused:
+		return neutral.Result{}, fault.New(fault.Conflict, "cannot start a paused container, try unpause instead")
 	case neutral.StatusRemoving:
 		return neutral.Result{}, fault.New(fault.Conflict, "container %s is marked for removal and cannot be started", found.Name)
 	}
+	return a.bring(ctx, found)
+}
+
+// bring makes a container run that does not.
+func (a *action) bring(ctx context.Context, found *located) (neutral.Result, error) {
+	result := neutral.Result{ID: found.ID}
 	switch {
 	case finished(found.pod):
 		if err := found.own("start"); err != nil {

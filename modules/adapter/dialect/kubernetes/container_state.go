@@ -84,6 +84,9 @@ func stateFromPod(pod *corev1.Pod, index int, now time.Time) neutral.State {
 		state.Error = failure
 		state.ExitCode = startExitCode(failure)
 	}
+	if pod.Annotations[annotationPaused] != "" && state.Status == neutral.StatusExited {
+		state.Status, state.ExitCode, state.Reason, state.FinishedAt = neutral.StatusPaused, 0, "", time.Time{}
+	}
 	if pod.DeletionTimestamp != nil {
 		state.Status = neutral.StatusRemoving
 	}

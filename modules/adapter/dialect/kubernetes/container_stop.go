@@ -27,6 +27,9 @@ func (a *action) stopContainer(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	result := neutral.Result{ID: found.ID}
+	if found.State.Status == neutral.StatusPaused {
+		return result, a.forgetPause(ctx, found.pod)
+	}
 	if !alive(found.pod) {
 		return neutral.Result{}, fault.New(fault.NotModified, "container %s is not running", found.Name)
 	}
@@ -80,7 +83,11 @@ func gracePeriod(pod *corev1.Pod) time.Duration {
 
 // endAndWait ends a Pod and waits until its node says that it has.
 func (a *action) endAndWait(ctx context.Context, found *located, grace time.Duration) error {
-	notes := map[string]any{annotationStopped: time.Now().UTC().Format(time.RFC3339Nano)}
+	return a.endNoted(ctx, found, grace, map[string]any{annotationStopped: time.Now().UTC().Format(time.RFC3339Nano)})
+}
+
+// endNoted is endAndWait with notes of its own.
+func (a *action) endNoted(ctx context.Context, found *located, grace time.Duration, notes map[string]any) error {
 	if found.pod.Spec.NodeName == "" {
 		return a.keepStill(ctx, found.pod, notes, "")
 	}

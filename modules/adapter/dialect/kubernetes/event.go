@@ -169,7 +169,9 @@ func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent 
 			if !seen {
 				add(run.start, "start", nil)
 			}
-			if run.ended && !was.ended {
+			if run.ended && !was.ended && pod.Annotations[annotationPaused] != "" {
+				add(run.end, "pause", nil)
+			} else if run.ended && !was.ended {
 				add(run.end, "die", map[string]string{"exitCode": strconv.Itoa(run.code)})
 				if pod.Annotations[annotationStopped] != "" {
 					add(run.end, "stop", nil)
@@ -249,4 +251,4 @@ func (a *action) tell(event podEvent, filter *containerFilter, session neutral.S
 }
 
 // shows tells whether the caller may see a container's events; those of others are left out of the stream.
-func (a *action) shows(c *neutral.Container) bool { return a.guard(containerObject(c)) == nil }
+func (a *action) shows(c *neutral.Container) bool { return a.permit(containerObject(c)) == nil }

@@ -34,15 +34,17 @@ const (
 	annotationEntrypoint = "isthmus.io/entrypoint"  // "clear" when the caller cleared the image's entrypoint
 	annotationError      = "isthmus.io/start-error" // why the last start failed
 	annotationStopped    = "isthmus.io/stopped"     // when a caller stopped it, RFC 3339
+	annotationPaused     = "isthmus.io/paused"      // when a caller paused it by quiesce, RFC 3339
 	annotationDeadline   = "isthmus.io/deadline"    // activeDeadlineSeconds as it was before the stop; "" for none
 	annotationCreated    = "isthmus.io/created"     // when its caller created it, where its Pod is a later one; RFC 3339
 	annotationPeer       = "isthmus.io/peer"        // the peer that it was made for
 	annotationReplacing  = "isthmus.io/replacing"   // the Pod is deleted only to be made anew under the same name
 
-	labelAutoRemove = "isthmus.io/auto-remove" // the container goes when it ends
-	labelWorkload   = "isthmus.io/workload"    // selects the containers of a workload that isthmus made
-	labelExport     = "isthmus.io/export"      // a caller's label: offer the workload's service to peers
-	labelJournal    = "isthmus.io/journal"     // on the Secrets that keep a spec safe while its Pod is replaced
+	labelAutoRemove = "isthmus.io/auto-remove"     // the container goes when it ends
+	labelWorkload   = "isthmus.io/workload"        // selects the containers of a workload that isthmus made
+	labelExport     = "isthmus.io/export"          // a caller's label: offer the workload's service to peers
+	labelPause      = "isthmus.io/pause-semantics" // told of a container that is paused: how
+	labelJournal    = "isthmus.io/journal"         // on the Secrets that keep a spec safe while its Pod is replaced
 
 	// containerName is the name of the one container in a Pod that isthmus makes.
 	containerName = "main"

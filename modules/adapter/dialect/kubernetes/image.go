@@ -98,7 +98,7 @@ func (a *action) planImageList() (dialect.Plan, error) {
 		result := neutral.Result{Images: []neutral.Image{}}
 		for _, image := range imagesFromNodes(nodes) {
 			wanted := append(slices.Clone(a.op.Filter.Ancestors), a.op.Filter.Names...)
-			if !oneOf(wanted, func(ref string) bool { return isImage(&image, ref) }) || a.guard(a.imageObject(&image)) != nil {
+			if !oneOf(wanted, func(ref string) bool { return isImage(&image, ref) }) || a.permit(a.imageObject(&image)) != nil {
 				continue
 			}
 			result.Images = append(result.Images, image)
@@ -117,7 +117,7 @@ func (a *action) planImageInspect() (dialect.Plan, error) {
 			if !isImage(&image, ref) {
 				continue
 			}
-			if err := a.guard(a.imageObject(&image)); err != nil {
+			if err := a.permit(a.imageObject(&image)); err != nil {
 				return neutral.Result{}, err
 			}
 			return neutral.Result{Image: &image}, nil
@@ -141,7 +141,7 @@ func (a *action) pullImage(_ context.Context, session neutral.Session) (neutral.
 	if a.op.Image == "" || strings.ContainsAny(image, " \t\n") {
 		return neutral.Result{}, fault.New(fault.Invalid, "invalid reference format")
 	}
-	if err := a.guard(neutral.Object{Kind: neutral.KindImage, Namespace: a.namespace, Name: image}); err != nil {
+	if err := a.permit(neutral.Object{Kind: neutral.KindImage, Namespace: a.namespace, Name: image}); err != nil {
 		return neutral.Result{}, err
 	}
 	for _, line := range []string{

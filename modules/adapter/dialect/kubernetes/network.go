@@ -30,7 +30,7 @@ func (a *action) planNetworkList() (dialect.Plan, error) {
 	result := neutral.Result{Networks: []neutral.Network{}}
 	for _, n := range networks() {
 		if oneOf(filter.Names, func(name string) bool { return strings.Contains(n.Name, name) }) &&
-			matchLabels(filter.Labels, n.Labels) && a.guard(networkObject(&n)) == nil {
+			matchLabels(filter.Labels, n.Labels) && a.permit(networkObject(&n)) == nil {
 			result.Networks = append(result.Networks, n)
 		}
 	}
@@ -43,7 +43,7 @@ func (a *action) planNetworkInspect() (dialect.Plan, error) {
 	if i < 0 {
 		return dialect.Plan{}, fault.New(fault.NotFound, "network %s not found", a.op.Ref)
 	}
-	if err := a.guard(networkObject(&all[i])); err != nil {
+	if err := a.permit(networkObject(&all[i])); err != nil {
 		return dialect.Plan{}, err
 	}
 	return dialect.Plan{Answer: &neutral.Result{Network: &all[i]}}, nil
@@ -85,7 +85,7 @@ func (a *action) planVolumeList() (dialect.Plan, error) {
 	return a.volumesCall(func(volumes []neutral.Volume) (neutral.Result, error) {
 		return neutral.Result{Volumes: slices.DeleteFunc(volumes, func(v neutral.Volume) bool {
 			return !oneOf(filter.Names, func(name string) bool { return strings.Contains(v.Name, name) }) ||
-				!matchLabels(filter.Labels, v.Labels) || a.guard(a.volumeObject(&v)) != nil
+				!matchLabels(filter.Labels, v.Labels) || a.permit(a.volumeObject(&v)) != nil
 		})}, nil
 	}), nil
 }
@@ -96,7 +96,7 @@ func (a *action) planVolumeInspect() (dialect.Plan, error) {
 			if volumes[i].Name != a.op.Ref {
 				continue
 			}
-			if err := a.guard(a.volumeObject(&volumes[i])); err != nil {
+			if err := a.permit(a.volumeObject(&volumes[i])); err != nil {
 				return neutral.Result{}, err
 			}
 			return neutral.Result{Volumes: volumes[i : i+1]}, nil

@@ -85,7 +85,7 @@ func (a *action) planNodeList() (dialect.Plan, error) {
 		for _, node := range nodesFromNative(a.cluster, natives) {
 			if !oneOf(filter.IDs, func(id string) bool { return strings.HasPrefix(node.ID, id) }) ||
 				!oneOf(filter.Names, func(name string) bool { return strings.Contains(node.Name, name) }) ||
-				!matchLabels(filter.Labels, node.Labels) || a.guard(a.nodeObject(&node)) != nil {
+				!matchLabels(filter.Labels, node.Labels) || a.permit(a.nodeObject(&node)) != nil {
 				continue
 			}
 			result.Nodes = append(result.Nodes, node)
@@ -109,7 +109,7 @@ func (a *action) planNodeInspect() (dialect.Plan, error) {
 		if err != nil {
 			return neutral.Result{}, fault.New(fault.NotFound, "node %s not found", a.op.Ref)
 		}
-		if err := a.guard(a.nodeObject(&nodes[i])); err != nil {
+		if err := a.permit(a.nodeObject(&nodes[i])); err != nil {
 			return neutral.Result{}, err
 		}
 		return neutral.Result{Node: &nodes[i]}, nil

@@ -25,6 +25,7 @@ type action struct {
 	*Cluster
 	op        neutral.Operation
 	guard     dialect.Guard
+	terms     dialect.Terms // of the object that policy was asked about last
 	namespace string
 }
 
@@ -40,6 +41,8 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.ContainerCreate:  (*action).planContainerCreate,
 	neutral.ContainerStart:   program((*action).startContainer),
 	neutral.ContainerStop:    program((*action).stopContainer),
+	neutral.ContainerPause:   program((*action).pauseContainer),
+	neutral.ContainerUnpause: program((*action).unpauseContainer),
 	neutral.ContainerKill:    program((*action).killContainer),
 	neutral.ContainerRestart: program((*action).restartContainer),
 	neutral.ContainerRemove:  program((*action).removeContainer),
@@ -75,8 +78,6 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 
 // refused says why the rest is not done.
 var refused = map[neutral.Action]string{
-	neutral.ContainerPause:   "pause is refused: Kubernetes has no call that freezes a container, and no node agent of isthmus runs here",
-	neutral.ContainerUnpause: "unpause is refused: Kubernetes has no call that freezes a container, so none is paused",
 	neutral.ContainerRename:  "rename is refused: a Pod's name is fixed when it is created; create a container of the new name",
 	neutral.ContainerStats:   "stats is refused: Kubernetes measures containers only where a metrics server runs",
 	neutral.ContainerChanges: "diff is refused: Kubernetes does not tell which files a container changed",
@@ -114,7 +115,9 @@ func (c *Cluster) Plan(op neutral.Operation, guard dialect.Guard) (dialect.Plan,
 		a.namespace = c.namespace
 	}
 	if guard == nil {
-		a.guard = func(neutral.Object) error { return fault.New(fault.Denied, "no permission: no policy was asked") }
+		a.guard = func(neutral.Object) (dialect.Terms, error) {
+			return dialect.Terms{}, fault.New(fault.Denied, "no permission: no policy was asked")
+		}
 	}
 	if plan, ok := plans[op.Action]; ok {
 		return plan(a)
@@ -167,13 +170,20 @@ type located struct {
 // native is the container's name inside its Pod.
 func (l *located) native() string { return l.pod.Spec.Containers[l.index].Name }
 
+// permit asks policy about an object.
+func (a *action) permit(object neutral.Object) error {
+	terms, err := a.guard(object)
+	a.terms = terms
+	return err
+}
+
 // find gives the container that the operation names, once policy lets the caller have it.
 func (a *action) find(ctx context.Context) (*located, error) {
 	found, err := a.lookFor(ctx, a.op.Ref)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.guard(containerObject(&found.Container)); err != nil {
+	if err := a.permit(containerObject(&found.Container)); err != nil {
 		return nil, err
 	}
 	return found, nil

@@ -248,7 +248,7 @@ func (a *action) listWorkloads(ctx context.Context) (neutral.Result, error) {
 		if !oneOf(filter.IDs, func(id string) bool { return strings.HasPrefix(w.ID, id) }) ||
 			!oneOf(filter.Names, func(name string) bool { return strings.HasPrefix(w.Name, name) }) ||
 			!oneOf(filter.Modes, func(mode string) bool { return mode == string(w.Mode) }) ||
-			!matchLabels(filter.Labels, w.Labels) || a.guard(workloadObject(&w)) != nil {
+			!matchLabels(filter.Labels, w.Labels) || a.permit(workloadObject(&w)) != nil {
 			continue
 		}
 		result.Workloads = append(result.Workloads, w)
@@ -280,7 +280,7 @@ func (a *action) findWorkload(ctx context.Context, ref string) (*locatedWorkload
 	if err != nil {
 		return nil, err
 	}
-	if err := a.guard(workloadObject(&all[i].Workload)); err != nil {
+	if err := a.permit(workloadObject(&all[i].Workload)); err != nil {
 		return nil, err
 	}
 	return &all[i], nil

@@ -91,5 +91,5 @@ func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (*native
 
 func (a *action) admitWorkload(n *nativeWorkload) error {
 	w := workloadFromNative(a.cluster, n)
-	return a.guard(workloadObject(&w))
+	return a.permit(workloadObject(&w))
 }

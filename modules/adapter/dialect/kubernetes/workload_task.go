@@ -168,7 +168,7 @@ func (a *action) listTasks(ctx context.Context) (neutral.Result, error) {
 			!oneOf(f.Names, func(name string) bool { return strings.HasPrefix(t.Name, name) }) ||
 			!oneOf(f.Nodes, func(node string) bool { return node == t.Node || strings.HasPrefix(t.NodeID, node) }) ||
 			!oneOf(f.States, func(state string) bool { return state == t.Desired }) ||
-			!matchLabels(f.Labels, t.Container.Labels) || a.guard(taskObject(&t)) != nil
+			!matchLabels(f.Labels, t.Container.Labels) || a.permit(taskObject(&t)) != nil
 	})}, nil
 }
 
@@ -188,7 +188,7 @@ func (a *action) findTask(ctx context.Context) (*neutral.Task, *corev1.Pod, erro
 	if err != nil {
 		return nil, nil, fault.New(fault.NotFound, "task %s not found", a.op.Ref)
 	}
-	if err := a.guard(taskObject(&tasks[i])); err != nil {
+	if err := a.permit(taskObject(&tasks[i])); err != nil {
 		return nil, nil, err
 	}
 	return &tasks[i], pods[tasks[i].ID], nil

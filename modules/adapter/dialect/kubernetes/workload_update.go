@@ -276,7 +276,7 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	changed := workloadFromNative(a.cluster, n)
-	if err := a.guard(workloadObject(&changed)); err != nil {
+	if err := a.permit(workloadObject(&changed)); err != nil {
 		return neutral.Result{}, err
 	}
 	if err := n.save(ctx, a.Cluster); err != nil {
