@@ -128,7 +128,9 @@ func (s *sameType) ask(method, path, body string, header http.Header) (int, stri
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", method, path, err)
 	}
-	<-s.ended
+	if end := <-s.ended; end.err == nil && end.record.Status != response.StatusCode && end.record.Status != 0 {
+		s.t.Errorf("%s %s is recorded as %+v", method, path, end)
+	}
 	return response.StatusCode, string(text)
 }
 
@@ -158,8 +160,12 @@ const listed = `{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion
 func TestReadingList(t *testing.T) {
 	t.Parallel()
 	hidden := newSameType(t, neutral.Kubernetes, fakePolicy{}, answers("application/json", listed))
-	if _, text := hidden.ask("GET", "/api/v1/pods", "", nil); text != standIn(listed) {
-		t.Error(text)
+	response := hidden.send("GET", "/api/v1/pods", "", nil)
+	if text, err := io.ReadAll(response.Body); err != nil || string(text) != standIn(listed) {
+		t.Errorf("%s, %v", text, err)
+	}
+	if end := <-hidden.ended; end.err != nil || end.record.Status != http.StatusOK || end.record.Rule != "fake/0" || end.record.Upstream != names.Bridge {
+		t.Errorf("%+v", end)
 	}
 	s := newSameType(t, neutral.Kubernetes, front, answers("application/json", listed))
 	_, text := s.ask("GET", "/api/v1/pods", "", nil)
@@ -191,6 +197,7 @@ func TestReadingRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	<-s.ended
 	if want := `{"kind":"Table","columnDefinitions":[{"name":"Name"}],"rows":[{"cells":["a","` + standIn("10.0.0.1") +
 		`"],"object":{"metadata":{"name":"a","labels":{"tier":"front"}}}}]}`; string(text) != want {
 		t.Errorf("%s\nwant %s", text, want)

@@ -31,6 +31,7 @@ func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, unavailable(err))
 	}
 	defer func() { _ = answer.Body.Close() }()
+	record.Status = answer.StatusCode
 	reading := b.module.newReading(ctx, req, a, record)
 	header := w.Header()
 	for key, values := range hijack.EndToEnd(answer.Header) {

@@ -172,7 +172,7 @@ func (b BridgeObserver) Ended(ctx context.Context, req *modules.Request, record 
 		b.losses.WithLabelValues(string(req.Peer.Orchestrator), string(b.config.Orchestrator)).Add(float64(n))
 	}
 	b.durations.WithLabelValues(string(record.Verb)).Observe(took.Seconds())
-	if err := b.config.Audit.Write(done(req, record, err, took, 0)); err != nil {
+	if err := b.config.Audit.Write(done(req, record, err, took, record.Status)); err != nil {
 		b.config.Log.Error("the audit line of an ended operation could not be written", "id", req.ID, "err", err)
 	}
 	b.end(ctx, record, outcome)
