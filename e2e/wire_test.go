@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -92,10 +95,58 @@ func (w *tapped) forbid(d *demo.Demo) error {
 	return nil
 }
 
+// plant makes a container in a cluster whose environment holds a credential, and gives the credential.
+func (w *tapped) plant(t *testing.T, cluster string, create func(variable string) error) {
+	t.Helper()
+	secret := rand.Text()
+	all := append(slices.Clone(*w.forbidden[cluster].Load()), tap.Secret("a credential of a container of "+cluster, secret))
+	w.forbidden[cluster].Store(&all)
+	if err := create("DB_PASSWORD=" + secret); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// client runs a client's command line, which must print something with the word.
+func client(t *testing.T, word string, argv ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), word) {
+		t.Errorf("%v: %v: %s", argv, err, out)
+	}
+}
+
+// askOfCredentials has clients of every kind read containers that hold a credential.
+func askOfCredentials(t *testing.T) {
+	t.Helper()
+	east, west := running.Bed.Kubernetes("east"), running.Bed.Docker("west")
+	const name = "planted"
+	wire.plant(t, "east", func(variable string) error {
+		_, err := east.Kubectl(t.Context(), "run", name, "--image", demo.Image, "--env", variable, "--", "sleep", "600")
+		return err
+	})
+	wire.plant(t, "west", func(variable string) error {
+		return exec.CommandContext(t.Context(), "docker", "-H", west.Host(), "create", "--name", name, "--env", variable, demo.Image, "true").Run()
+	})
+	defer func() {
+		_, _ = east.Kubectl(context.WithoutCancel(t.Context()), "delete", "pod", name, "--now", "--wait=false")
+		_ = exec.CommandContext(context.WithoutCancel(t.Context()), "docker", "-H", west.Host(), "rm", "-f", name).Run()
+	}()
+	gateway := running.Mesh.Gateway
+	for _, argv := range [][]string{
+		{"docker", "-H", "unix://" + gateway("west").Socket("east"), "inspect", name},
+		{"docker", "-H", "unix://" + gateway("south").Socket("west"), "inspect", name},
+		{running.Bed.Tools().Kubectl, "--kubeconfig", gateway("north").Kubeconfig("east"), "get", "pod", name, "-o", "yaml"},
+		{running.Bed.Tools().Kubectl, "--kubeconfig", gateway("north").Kubeconfig("east"), "get", "pods", "-o", "json"},
+	} {
+		client(t, "DB_PASSWORD", argv...)
+	}
+}
+
 // TestNothingLeaks reads what crossed in the tests before it, which is why its file is the last: no address of one
 // cluster may have reached another, nor any secret. What a service says of itself is its own matter; with one that tells
 // an address the tap shows that it would have found one.
 func TestNothingLeaks(t *testing.T) {
+	askOfCredentials(t)
 	east := running.Bed.Kubernetes("east")
 	write := "echo planted " + east.NodeAddress() + " > /www/planted.html"
 	if text, err := east.Kubectl(t.Context(), "exec", "hello", "--", "sh", "-c", write); err != nil {

@@ -106,7 +106,7 @@ func (e *exchange) Response(_ context.Context, native modules.Answer) (modules.A
 func (e *exchange) encode(result neutral.Result) (dialect.Response, error) {
 	result.Losses = append(append([]neutral.Loss(nil), e.losses...), result.Losses...)
 	e.record.Losses = result.Losses
-	return e.inbound.Encode(e.admission.op, e.admission.head, result)
+	return e.inbound.Encode(e.admission.op, e.admission.head, conceal(result))
 }
 
 // complete decodes a whole request and judges it once more now that its object is known.
@@ -114,6 +114,9 @@ func (m *Module) complete(req *modules.Request, inbound dialect.Inbound, a *admi
 	record *modules.Record) (neutral.Operation, []neutral.Loss, error) {
 	op, losses, err := inbound.Decode(a.op, request)
 	if err != nil {
+		return op, nil, err
+	}
+	if err := refuseConcealed(op); err != nil {
 		return op, nil, err
 	}
 	m.place(&op.Object)

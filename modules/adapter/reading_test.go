@@ -210,6 +210,14 @@ func TestReadingRequest(t *testing.T) {
 		got.Header.Get("X-Isthmus-Caller") != "" || got.Header.Get("Impersonate-User") != "isthmus:peer:south" {
 		t.Errorf("%s %v", got.URL, got.Header)
 	}
+	all := newSameType(t, neutral.Kubernetes, fakePolicy{}, func(w http.ResponseWriter, r *http.Request) {
+		got = r.Clone(r.Context())
+		answers("application/json", "{}")(w, r)
+	})
+	all.ask("GET", "/api/v1/namespaces/x/pods?limit=500", "", http.Header{"Accept": {"application/json;as=Table;v=v1;g=meta.k8s.io"}})
+	if got.URL.RawQuery != "limit=500" {
+		t.Errorf("for a list that is not filtered more is asked: %s", got.URL)
+	}
 	if status, text := s.ask("GET", "/api/v1/pods", "", http.Header{"Accept": {"application/vnd.kubernetes.protobuf"}}); status != http.StatusNotImplemented ||
 		!strings.Contains(text, "application/json") {
 		t.Errorf("%d %s", status, text)

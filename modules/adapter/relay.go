@@ -121,8 +121,8 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 	if a.reading.Accept != "" {
 		request.Header.Set("Accept", a.reading.Accept)
 	}
-	if a.reading.Path != "" {
-		request.Path = a.reading.Path
+	if a.filter && a.reading.FilterPath != "" {
+		request.Path = a.reading.FilterPath
 	}
 	request, err := m.restored(ctx, a, request)
 	if err != nil {

@@ -19,8 +19,9 @@ type Reader interface {
 
 // Reading is how one native answer is read.
 type Reading struct {
-	// Path is what is asked in the place of the caller's path; "" keeps it.
-	Path string
+	// FilterPath is what is asked in the place of the caller's path where Filter must see more than the caller asked for;
+	// "" keeps it.
+	FilterPath string
 	// Accept is the form that is asked for; "" keeps the caller's.
 	Accept string
 	// Rules say what its fields hold.

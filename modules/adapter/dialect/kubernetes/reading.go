@@ -55,7 +55,7 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		return reading, nil
 	}
 	reading.Lists = lists
-	reading.Path = withObjects(head.Path, accept, op.Object.Kind)
+	reading.FilterPath = withObjects(head.Path, accept, op.Object.Kind)
 	reading.Filter = func(ctx context.Context) dialect.Filter {
 		if reading.Sequence {
 			return (&watched{op: op, began: func(see func(neutral.Object) bool) map[string]bool { return c.known(ctx, op, head.Path, see) }}).see

@@ -5,10 +5,12 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -270,6 +272,9 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 	if is.Mode != "" && is.Mode != found.Mode {
 		return neutral.Result{}, fault.New(fault.Unsupported, "service mode change is not allowed")
 	}
+	if err := restoreEnv(&is.Template, &found.Template); err != nil {
+		return neutral.Result{}, err
+	}
 	n := found.native
 	losses, err := changeWorkload(n, &found.Workload, is)
 	if err != nil {
@@ -293,6 +298,24 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 		}
 	}
 	return neutral.Result{ID: found.ID, Losses: append(losses, offered...)}, nil
+}
+
+// restoreEnv puts the credentials back for which what a caller was told has stand-ins.
+func restoreEnv(is, was *neutral.Container) error {
+	for i, variable := range is.Env {
+		name, value, _ := strings.Cut(variable, "=")
+		if value != mask.Hidden {
+			continue
+		}
+		at := slices.IndexFunc(was.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+		if at < 0 {
+			return fault.New(fault.Invalid, "the environment variable %s has the value %s, which stands for a credential that is not "+
+				"told, and the service has none of this name", name, mask.Hidden)
+		}
+		is.Env = slices.Clone(is.Env)
+		is.Env[i] = was.Env[at]
+	}
+	return nil
 }
 
 // changeWorkload applies the difference between was and is to the native object.
