@@ -199,7 +199,7 @@ func (l *load) handshake(from, to *site, host string) {
 
 // expectAs asks a gateway's peer listener with a certificate.
 func (l *load) expectAs(from, to *site, pair trust.Pair, host string) error {
-	config, err := clientConfig(from, to, pair)
+	config, err := clientConfig(from, pair)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (l *load) expectAs(from, to *site, pair trust.Pair, host string) error {
 }
 
 // clientConfig is TLS as the Envoy of a site has it towards its peer.
-func clientConfig(from, to *site, pair trust.Pair) (*tls.Config, error) {
+func clientConfig(from *site, pair trust.Pair) (*tls.Config, error) {
 	certificate, err := tls.X509KeyPair(pair.CertificatePEM, pair.KeyPEM)
 	if err != nil {
 		return nil, err
