@@ -75,6 +75,9 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 			return nil, nil
 		}
 	}
+	if reading.Sequence {
+		reading.Accept = jsonMediaType // newer engines have events in other framings too
+	}
 	if list, ok := elements[op.Action]; ok {
 		reading.Lists = map[string]bool{list: true}
 		reading.Filter = func(ctx context.Context) dialect.Filter {
