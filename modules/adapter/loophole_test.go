@@ -41,6 +41,42 @@ func TestNamelessWrites(t *testing.T) {
 	}
 }
 
+// Docker takes a field in any spelling, may know more fields than the gateway, and lets a container share the network of
+// another one.
+func TestDockerSpellings(t *testing.T) {
+	t.Parallel()
+	bridged := fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
+		if o.Container == nil || o.Container.Network == neutral.NetworkHost {
+			return denied
+		}
+		return allowed
+	}}
+	for body, status := range map[string]int{
+		`{"Image":"b","HostConfig":{"devices":[{"PathOnHost":"/dev/sda"}]}}`:    501,
+		`{"Image":"b","hostConfig":{"volumesFrom":["other"]}}`:                  501,
+		`{"Image":"b","HostConfig":{"pidmode":"container:x"}}`:                  501,
+		"{\"Image\":\"b\",\"HostConfig\":{\"Lin\u212as\":[\"a:b\"]}}":           501,
+		`{"Image":"b","HostConfig":{"OfAFutureVersion":1}}`:                     501,
+		`{"Image":"b","HostConfig":{"OfAFutureVersion":false,"oomscoreadj":5}}`: 200,
+		`{"Image":"b","HostConfig":{"NetworkMode":"container:alone"}}`:          200,
+		`{"Image":"b","HostConfig":{"NetworkMode":"container:host"}}`:           403,
+		`{"Image":"b","HostConfig":{"NetworkMode":"container:second"}}`:         403,
+	} {
+		s := newSameType(t, neutral.Docker, bridged, func(w http.ResponseWriter, r *http.Request) {
+			for name, mode := range map[string]string{"alone": "bridge", "host": "host", "second": "container:host"} {
+				if strings.HasSuffix(r.URL.Path, "/containers/"+name+"/json") {
+					answers("application/json", `{"Id":"`+name+`","Name":"/`+name+`","Config":{},"HostConfig":{"NetworkMode":"`+mode+`"},"NetworkSettings":{}}`)(w, r)
+					return
+				}
+			}
+			answers("application/json", `{"Id":"1"}`)(w, r)
+		})
+		if got, text := s.ask("POST", "/v1.44/containers/create?name=web", body, http.Header{"Content-Type": {"application/json"}}); got != status {
+			t.Errorf("%s: %d %s", body, got, text)
+		}
+	}
+}
+
 // An ephemeral container is a container: who may exec alone gives it neither its image nor its rights.
 func TestEphemeralContainer(t *testing.T) {
 	t.Parallel()
