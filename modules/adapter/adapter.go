@@ -159,6 +159,9 @@ func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Ob
 				a.judge = true
 			}
 		}
+		if a.op.Action == neutral.ExecCreate { // which can give its process more than the container has
+			a.judge = a.judge || m.forecastable(a)
+		}
 		judgement := policy.Judge(subject(req), verb, object)
 		if !judgement.Allowed {
 			return a, judgement.Err()

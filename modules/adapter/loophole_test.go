@@ -77,6 +77,58 @@ func TestDockerSpellings(t *testing.T) {
 	}
 }
 
+// A process of an exec has what the exec gives it, and a volume may be a path of the host.
+func TestDockerDetours(t *testing.T) {
+	t.Parallel()
+	plain := fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
+		if o.Kind == neutral.KindVolume {
+			return allowed
+		}
+		if o.Container == nil || o.Container.Security.Privileged || o.Container.User == "root" {
+			return denied
+		}
+		for _, m := range o.Container.Mounts {
+			if m.Type == "bind" {
+				return denied
+			}
+		}
+		return allowed
+	}}
+	const container = `{"Id":"1","Name":"/web","Config":{"User":"nobody"},"HostConfig":{"NetworkMode":"bridge"},"NetworkSettings":{}}`
+	for request, status := range map[[2]string]int{
+		{"/v1.44/containers/web/exec", `{"Cmd":["sh"]}`}:                                                      200,
+		{"/v1.44/containers/web/exec", `{"Cmd":["sh"],"Privileged":true}`}:                                    403,
+		{"/v1.44/containers/web/exec", `{"Cmd":["sh"],"privileged":true}`}:                                    403,
+		{"/v1.44/containers/web/exec", `{"Cmd":["sh"],"User":"root"}`}:                                        403,
+		{"/v1.44/containers/create?name=web", `{"Image":"b","HostConfig":{"Binds":["plain:/x","fresh:/y"]}}`}: 200,
+		{"/v1.44/containers/create?name=web", `{"Image":"b","HostConfig":{"Binds":["plain:/x","hosts:/y"]}}`}: 403,
+		{"/v1.44/volumes/create", `{"Name":"a"}`}:                                                             200,
+		{"/v1.44/volumes/create", `{"Name":"a","driverOpts":{"type":"none","o":"bind","device":"/"}}`}:        501,
+	} {
+		wrote := false
+		s := newSameType(t, neutral.Docker, plain, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/containers/web/json"):
+				answers("application/json", container)(w, r)
+			case strings.HasSuffix(r.URL.Path, "/volumes/plain"):
+				answers("application/json", `{"Name":"plain","Driver":"local","Options":null}`)(w, r)
+			case strings.HasSuffix(r.URL.Path, "/volumes/hosts"):
+				answers("application/json", `{"Name":"hosts","Driver":"local","Options":{"type":"none","o":"bind","device":"/etc"}}`)(w, r)
+			case r.Method == http.MethodGet:
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, `{"message":"no such thing"}`)
+			default:
+				wrote = wrote || r.Method == http.MethodPost
+				answers("application/json", `{"Id":"1"}`)(w, r)
+			}
+		})
+		if got, text := s.ask("POST", request[0], request[1], http.Header{"Content-Type": {"application/json"}}); got != status || wrote != (status == 200) {
+			t.Errorf("%v: %d %s, wrote %v", request, got, text, wrote)
+		}
+	}
+}
+
 // An ephemeral container is a container: who may exec alone gives it neither its image nor its rights.
 func TestEphemeralContainer(t *testing.T) {
 	t.Parallel()

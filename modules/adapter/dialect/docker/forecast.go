@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"strings"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -21,7 +23,7 @@ func (c *Cluster) Forecastable(op neutral.Operation) bool {
 	}
 	switch op.Action {
 	case neutral.ContainerCreate, neutral.ContainerUpdate, neutral.WorkloadCreate, neutral.WorkloadUpdate, neutral.NetworkCreate,
-		neutral.VolumeCreate, neutral.SecretCreate, neutral.ConfigCreate:
+		neutral.VolumeCreate, neutral.SecretCreate, neutral.ConfigCreate, neutral.ExecCreate:
 		return true
 	}
 	return false
@@ -38,11 +40,33 @@ func (c *Cluster) Forecast(ctx context.Context, op neutral.Operation, req dialec
 			"cannot be held: " + f.Message}
 	}
 	if object.Container != nil {
-		if object.Container, err = c.sharing(ctx, object.Container); err != nil {
+		if object.Container, err = c.sharing(ctx, object.Container); err == nil {
+			object.Container, err = c.mounting(ctx, object.Container)
+		}
+		if err != nil {
 			return dialect.Forecast{}, err
 		}
 	}
 	return dialect.Forecast{Objects: []neutral.Object{object}, Request: req}, nil
+}
+
+// mounting is a container as policy sees it: a volume that is a path of the host is a mount of that path.
+func (c *Cluster) mounting(ctx context.Context, wanted *neutral.Container) (*neutral.Container, error) {
+	seen := *wanted
+	for _, m := range wanted.Mounts {
+		if m.Type != "volume" || m.Source == "" {
+			continue
+		}
+		found, err := c.api.VolumeInspect(ctx, m.Source, client.VolumeInspectOptions{})
+		switch device := found.Volume.Options["device"]; {
+		case cerrdefs.IsNotFound(err): // it is made, and is none of the host's
+		case err != nil:
+			return nil, faultOf(err)
+		case strings.HasPrefix(device, "/"):
+			seen.Mounts = append(seen.Mounts[:len(seen.Mounts):len(seen.Mounts)], neutral.Mount{Type: "bind", Source: device, Target: m.Target, ReadOnly: m.ReadOnly})
+		}
+	}
+	return &seen, nil
 }
 
 // sharing is a container that shares another one's network as policy sees it: in the host's, where that one is.
@@ -71,16 +95,22 @@ func wantedObject(op neutral.Operation, req dialect.Request) (neutral.Object, er
 	switch op.Action {
 	case neutral.ContainerUpdate:
 		return updatedContainer(op.Object, req)
+	case neutral.ExecCreate:
+		return executedIn(op.Object, req)
 	case neutral.NetworkCreate, neutral.VolumeCreate, neutral.SecretCreate, neutral.ConfigCreate:
 		var named struct {
-			Name   string
-			Labels map[string]string
+			Name       string
+			Labels     map[string]string
+			DriverOpts map[string]string // of a volume: what it is of the host
 		}
 		if err := checkJSON(req); err != nil {
 			return neutral.Object{}, err
 		}
 		if err := json.Unmarshal(req.Body, &named); err != nil {
 			return neutral.Object{}, fault.Wrap(fault.Invalid, err, "the request's body could not be read")
+		}
+		if len(named.DriverOpts) > 0 {
+			return neutral.Object{}, fault.New(fault.Unsupported, "options of a volume's driver")
 		}
 		return objectFrom(op.Object.Kind, named.Name, named.Labels), nil
 	}
@@ -101,6 +131,30 @@ func wantedObject(op neutral.Operation, req dialect.Request) (neutral.Object, er
 		object.Labels = map[string]string{}
 	}
 	object.Namespace = namespaceOf(object.Labels)
+	return object, nil
+}
+
+// executedIn is a container with the rights that an exec gives a process in it.
+func executedIn(object neutral.Object, req dialect.Request) (neutral.Object, error) {
+	var exec struct {
+		Privileged bool
+		User       string
+	}
+	if err := checkJSON(req); err != nil {
+		return object, err
+	}
+	if err := json.Unmarshal(req.Body, &exec); err != nil {
+		return object, fault.Wrap(fault.Invalid, err, "the request's body could not be read")
+	}
+	if object.Container == nil {
+		return object, nil
+	}
+	next := *object.Container
+	next.Security.Privileged = next.Security.Privileged || exec.Privileged
+	if exec.User != "" {
+		next.User = exec.User
+	}
+	object.Container = &next
 	return object, nil
 }
 
