@@ -123,6 +123,7 @@ func scripts(t *testing.T, folder string) {
 			"restore":    restore,
 			"part":       part,
 			"unite":      unite,
+			"exposing":   exposing,
 		},
 	})
 }
@@ -328,6 +329,14 @@ func write(ts *testscript.TestScript, neg bool, args []string) {
 // restore GATEWAY NAME: puts the policies of the demo back.
 func restore(ts *testscript.TestScript, neg bool, args []string) {
 	check(ts, neg, running.Mesh.Gateway(args[0]).Write(args[1], demo.Policies[args[0]]))
+}
+
+// exposing CLUSTER: from here to the end of the script, which is alone, addresses of the cluster may cross.
+func exposing(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 || neg {
+		ts.Fatalf("usage: exposing CLUSTER")
+	}
+	ts.Defer(wire.expose(args[0]))
 }
 
 // part GATEWAY GATEWAY: makes strangers of two peers; unite undoes it.

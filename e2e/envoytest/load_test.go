@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/state/file"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
@@ -198,7 +199,7 @@ func (l *load) handshake(from, to *site, host string) {
 
 // expectAs asks a gateway's peer listener with a certificate.
 func (l *load) expectAs(from, to *site, pair trust.Pair, host string) error {
-	config, err := clientConfig(from, to, pair)
+	config, err := clientConfig(from, pair)
 	if err != nil {
 		return err
 	}
@@ -208,7 +209,7 @@ func (l *load) expectAs(from, to *site, pair trust.Pair, host string) error {
 }
 
 // clientConfig is TLS as the Envoy of a site has it towards its peer.
-func clientConfig(from, to *site, pair trust.Pair) (*tls.Config, error) {
+func clientConfig(from *site, pair trust.Pair) (*tls.Config, error) {
 	certificate, err := tls.X509KeyPair(pair.CertificatePEM, pair.KeyPEM)
 	if err != nil {
 		return nil, err
@@ -221,7 +222,7 @@ func clientConfig(from, to *site, pair trust.Pair) (*tls.Config, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundles[0].Bundle.CertificatesPEM)
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, ServerName: to.name, NextProtos: []string{"h2"},
+		MinVersion: tls.VersionTLS13, ServerName: names.LinkHost(from.name, bundles[0].Bundle.Identity.TrustDomain), NextProtos: []string{"h2"},
 		// The certificate holds no name of a host. It is what Envoy's SPIFFE validator looks at that counts.
 		Certificates: []tls.Certificate{certificate}, InsecureSkipVerify: true, //nolint:gosec // see VerifyConnection
 		VerifyConnection: func(c tls.ConnectionState) error {

@@ -3,11 +3,13 @@ package envoytest
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -166,12 +168,29 @@ func (s *site) acknowledged(peer string) {
 // shown is the serial number of the certificate that a site's peer listener shows.
 func shown(t *testing.T, s *site) string {
 	t.Helper()
-	for _, line := range strings.Split(envoyAdmin(t, s, "/certs"), "\n") {
-		if _, rest, ok := strings.Cut(line, `"serial_number": "`); ok {
-			return rest // the listener's own come first
+	var all struct {
+		Certificates []struct {
+			Chain []struct {
+				Serial string                 `json:"serial_number"`
+				Names  []struct{ URI string } `json:"subject_alt_names"`
+			} `json:"cert_chain"`
 		}
 	}
-	return ""
+	if err := json.Unmarshal([]byte(envoyAdmin(t, s, "/certs")), &all); err != nil {
+		t.Fatal(err)
+	}
+	var serials []string
+	for _, c := range all.Certificates {
+		for _, own := range c.Chain {
+			for _, name := range own.Names {
+				if strings.HasSuffix(name.URI, "/cluster/"+s.name) {
+					serials = append(serials, own.Serial)
+				}
+			}
+		}
+	}
+	slices.Sort(serials)
+	return strings.Join(slices.Compact(serials), " ")
 }
 
 // refusedHandshakes are those that a site's Envoy refused, as a server or as a client.

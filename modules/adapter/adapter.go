@@ -239,6 +239,11 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 		a.judge = true
 		return a, nil
 	}
+	if a.op.Ref == "" && a.op.Object.Kind != neutral.KindSystem {
+		// A prune, or a deletion of a collection: that nothing is named must not pass for a name that a condition accepts.
+		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request names "+
+			"none", a.op.Verb, a.op.Object.Kind)
+	}
 	if a.op.Beyond {
 		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
 			"on another one as well", a.op.Verb, a.op.Object.Kind)

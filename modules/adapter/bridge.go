@@ -401,7 +401,7 @@ func (b *Bridge) answer(w http.ResponseWriter, req *modules.Request, inbound dia
 	}
 	result.Losses = append(append([]neutral.Loss(nil), losses...), result.Losses...)
 	record.Losses = result.Losses
-	response, err := inbound.Encode(op, head, conceal(result))
+	response, err := inbound.Encode(op, head, b.module.conceal(result, req.Peer.Name))
 	if err != nil {
 		return b.refuse(w, req, err)
 	}

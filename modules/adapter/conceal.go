@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -9,54 +10,128 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-// conceal takes the credentials out of the environments that a translated answer tells, but for those that came through
-// a gateway themselves: who wrote a thing reads it back as it was. The result is not changed: it may be somebody's cache.
-func conceal(result neutral.Result) neutral.Result {
-	if c := result.Container; c != nil && c.Origin == nil {
-		copied := *c
-		copied.Env = concealed(c.Env)
-		result.Container = &copied
+// teller tells a peer's callers of objects in their own words: neither the addresses in them nor the credentials in their
+// environments, but for what that peer itself wrote.
+type teller struct {
+	mask *mask.Mask // nil hides no address
+	peer string
+}
+
+// conceal is a result as it is told. The result itself is not changed: it may be somebody's cache.
+func (m *Module) conceal(result neutral.Result, peer string) neutral.Result {
+	t := teller{m.config.Mask, peer}
+	if c := result.Container; c != nil {
+		told := t.container(*c, c.Origin)
+		result.Container = &told
 	}
-	if w := result.Workload; w != nil && w.Origin == nil {
-		copied := *w
-		copied.Template.Env = concealed(w.Template.Env)
-		result.Workload = &copied
+	if w := result.Workload; w != nil {
+		told := t.workload(*w)
+		result.Workload = &told
 	}
-	if t := result.Task; t != nil && t.Container.Origin == nil {
-		copied := *t
-		copied.Container.Env = concealed(t.Container.Env)
-		result.Task = &copied
+	if task := result.Task; task != nil {
+		told := t.task(*task)
+		result.Task = &told
 	}
 	result.Containers = slices.Clone(result.Containers)
-	for i := range result.Containers {
-		if c := &result.Containers[i]; c.Origin == nil {
-			c.Env = concealed(c.Env)
-		}
+	for i, c := range result.Containers {
+		result.Containers[i] = t.container(c, c.Origin)
 	}
 	result.Workloads = slices.Clone(result.Workloads)
-	for i := range result.Workloads {
-		if w := &result.Workloads[i]; w.Origin == nil {
-			w.Template.Env = concealed(w.Template.Env)
-		}
+	for i, w := range result.Workloads {
+		result.Workloads[i] = t.workload(w)
 	}
 	result.Tasks = slices.Clone(result.Tasks)
-	for i := range result.Tasks {
-		if c := &result.Tasks[i].Container; c.Origin == nil {
-			c.Env = concealed(c.Env)
-		}
+	for i, task := range result.Tasks {
+		result.Tasks[i] = t.task(task)
 	}
 	return result
 }
 
-// concealed is an environment without its credentials.
-func concealed(env []string) []string {
-	shown := slices.Clone(env)
-	for i, variable := range shown {
-		if name, value, ok := strings.Cut(variable, "="); ok && value != "" && mask.IsCredential(name) {
-			shown[i] = name + "=" + mask.Hidden
+func (t teller) workload(w neutral.Workload) neutral.Workload {
+	w.Template = t.container(w.Template, w.Origin)
+	w.UpdateMessage = t.text(w.UpdateMessage)
+	return w
+}
+
+func (t teller) task(task neutral.Task) neutral.Task {
+	task.Container = t.container(task.Container, task.Container.Origin)
+	task.Message, task.Err = t.text(task.Message), t.text(task.Err)
+	return task
+}
+
+func (t teller) container(c neutral.Container, origin *neutral.Origin) neutral.Container {
+	wrote := t.wrote(origin)
+	texts := func(list []string, hide func(string) string) []string {
+		told := slices.Clone(list)
+		for i, text := range told {
+			if !wrote[text] {
+				told[i] = hide(text)
+			}
+		}
+		return told
+	}
+	c.Env = texts(c.Env, t.variable)
+	c.Entrypoint, c.Command = texts(c.Entrypoint, t.text), texts(c.Command, t.text)
+	c.DNS = texts(c.DNS, t.text)
+	c.ExtraHosts = texts(c.ExtraHosts, func(host string) string {
+		if name, address, ok := strings.Cut(host, ":"); ok && wrote[address+" "+name] { // as a service has it
+			return host
+		}
+		return t.text(host)
+	})
+	if c.Health != nil {
+		health := *c.Health
+		health.Test = texts(health.Test, t.text)
+		c.Health = &health
+	}
+	c.State.Error = t.text(c.State.Error)
+	return c
+}
+
+// wrote are the texts of an object's document, where the peer wrote it. What the peer was told by stand-ins and wrote back
+// is not among them.
+func (t teller) wrote(origin *neutral.Origin) map[string]bool {
+	if origin == nil || origin.Peer != t.peer || t.peer == "" {
+		return nil
+	}
+	var document any
+	if json.Unmarshal(origin.Spec, &document) != nil {
+		return nil
+	}
+	texts := map[string]bool{}
+	collect(document, texts)
+	return texts
+}
+
+func collect(value any, texts map[string]bool) {
+	switch v := value.(type) {
+	case string:
+		texts[v] = true
+	case []any:
+		for _, element := range v {
+			collect(element, texts)
+		}
+	case map[string]any:
+		for _, member := range v {
+			collect(member, texts)
 		}
 	}
-	return shown
+}
+
+// text hides the addresses in a text.
+func (t teller) text(text string) string {
+	if t.mask == nil {
+		return text
+	}
+	return t.mask.String(text)
+}
+
+// variable hides what a variable NAME=value of an environment holds, where its name says that it is a credential.
+func (t teller) variable(variable string) string {
+	if name, value, ok := strings.Cut(variable, "="); ok && value != "" && mask.IsCredential(name) {
+		return name + "=" + mask.Hidden
+	}
+	return t.text(variable)
 }
 
 // refuseConcealed refuses to make something whose environment was read from an answer: nobody would find out why it does

@@ -1,7 +1,10 @@
 package adapter
 
 import (
+	"bytes"
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
@@ -11,27 +14,45 @@ import (
 
 func TestConceal(t *testing.T) {
 	t.Parallel()
-	env := []string{"DB_PASSWORD=s3cret", "DB_PASSWORD_FILE=/run/x", "A=b", "API_TOKEN="}
-	hidden := []string{"DB_PASSWORD=" + mask.Hidden, "DB_PASSWORD_FILE=/run/x", "A=b", "API_TOKEN="}
-	foreign := neutral.Container{Env: env}
-	own := neutral.Container{Env: env, Origin: &neutral.Origin{Dialect: neutral.Docker}}
-	told := conceal(neutral.Result{
-		Container: &foreign, Workload: &neutral.Workload{Template: foreign}, Task: &neutral.Task{Container: foreign},
-		Containers: []neutral.Container{foreign, own}, Workloads: []neutral.Workload{{Template: foreign}, {Template: own, Origin: own.Origin}},
-		Tasks: []neutral.Task{{Container: foreign}},
-	})
-	for what, is := range map[string][]string{
-		"container": told.Container.Env, "workload": told.Workload.Template.Env, "task": told.Task.Container.Env,
-		"listed container": told.Containers[0].Env, "listed workload": told.Workloads[0].Template.Env, "listed task": told.Tasks[0].Container.Env,
+	m := New(Config{Mask: mask.New(bytes.Repeat([]byte{1}, mask.KeySize))})
+	at := m.config.Mask.String("10.0.0.1")
+	env := []string{"DB_PASSWORD=s3cret", "DB_PASSWORD_FILE=/run/x", "A=b", "API_TOKEN=", "HOST=10.0.0.1"}
+	hidden := []string{"DB_PASSWORD=" + mask.Hidden, "DB_PASSWORD_FILE=/run/x", "A=b", "API_TOKEN=", "HOST=" + at}
+	foreign := neutral.Container{Env: env, Command: []string{"--at=10.0.0.1"}, DNS: []string{"10.0.0.1"}, ExtraHosts: []string{"db:10.0.0.1"},
+		Health: &neutral.HealthCheck{Test: []string{"CMD", "ping", "10.0.0.1"}}, State: neutral.State{Error: "dial tcp 10.0.0.1:1: refused"}}
+	with := func(peer, spec string) neutral.Container {
+		c := foreign
+		c.Origin = &neutral.Origin{Dialect: neutral.Docker, Peer: peer, Spec: []byte(spec)}
+		return c
+	}
+	const spec = `{"Env":["DB_PASSWORD=s3cret","DB_PASSWORD_FILE=/run/x","A=b","API_TOKEN=","HOST=10.0.0.1"],"Cmd":["--at=10.0.0.1"],"TaskTemplate":{"Hosts":["10.0.0.1 db"]}}`
+	own, others, unknown := with("west", spec), with("south", spec), with("", spec)
+	sentBack := with("west", `{"Env":["DB_PASSWORD=`+mask.Hidden+`","HOST=`+at+`"]}`)
+	told := m.conceal(neutral.Result{
+		Container: &foreign, Workload: &neutral.Workload{Template: foreign, UpdateMessage: "10.0.0.1"}, Task: &neutral.Task{Container: foreign, Err: "10.0.0.1"},
+		Containers: []neutral.Container{foreign, own, others, unknown, sentBack},
+		Workloads:  []neutral.Workload{{Template: foreign}, {Template: foreign, Origin: own.Origin}, {Template: foreign, Origin: others.Origin}},
+		Tasks:      []neutral.Task{{Container: foreign}},
+	}, "west")
+	for what, is := range map[string]neutral.Container{
+		"container": *told.Container, "workload": told.Workload.Template, "task": told.Task.Container,
+		"listed container": told.Containers[0], "listed workload": told.Workloads[0].Template, "listed task": told.Tasks[0].Container,
+		"another peer's container": told.Containers[2], "nobody's container": told.Containers[3], "what was sent back": told.Containers[4],
+		"another peer's workload": told.Workloads[2].Template,
 	} {
-		if !reflect.DeepEqual(is, hidden) {
-			t.Errorf("%s: %v", what, is)
+		if !reflect.DeepEqual(is.Env, hidden) || strings.Contains(fmt.Sprint(is.Command, is.DNS, is.ExtraHosts, is.Health.Test, is.State.Error), "10.0.0.1") {
+			t.Errorf("%s: %+v", what, is)
 		}
 	}
-	if !reflect.DeepEqual(told.Containers[1].Env, env) || !reflect.DeepEqual(told.Workloads[1].Template.Env, env) {
-		t.Error("who wrote a thing does not read it back")
+	if told.Workload.UpdateMessage != at || told.Task.Err != at {
+		t.Errorf("%+v %+v", told.Workload, told.Task)
 	}
-	if env[0] != "DB_PASSWORD=s3cret" {
+	for _, c := range []neutral.Container{told.Containers[1], told.Workloads[1].Template} {
+		if !reflect.DeepEqual(c.Env, env) || c.Command[0] != "--at=10.0.0.1" || c.ExtraHosts[0] != "db:10.0.0.1" {
+			t.Errorf("who wrote a thing does not read it back: %+v", c)
+		}
+	}
+	if env[0] != "DB_PASSWORD=s3cret" || foreign.Command[0] != "--at=10.0.0.1" || foreign.Health.Test[2] != "10.0.0.1" {
 		t.Error("the result itself was changed")
 	}
 }

@@ -106,7 +106,7 @@ func (e *exchange) Response(_ context.Context, native modules.Answer) (modules.A
 func (e *exchange) encode(result neutral.Result) (dialect.Response, error) {
 	result.Losses = append(append([]neutral.Loss(nil), e.losses...), result.Losses...)
 	e.record.Losses = result.Losses
-	return e.inbound.Encode(e.admission.op, e.admission.head, conceal(result))
+	return e.inbound.Encode(e.admission.op, e.admission.head, e.module.conceal(result, e.req.Peer.Name))
 }
 
 // complete decodes a whole request and judges it once more now that its object is known.
@@ -121,6 +121,13 @@ func (m *Module) complete(req *modules.Request, inbound dialect.Inbound, a *admi
 	}
 	m.place(&op.Object)
 	op.Peer = req.Peer.Name
+	if op.Container != nil && op.Container.Origin != nil {
+		op.Container.Origin.Peer = op.Peer
+	}
+	if op.Workload != nil && op.Workload.Origin != nil {
+		op.Workload.Origin.Peer = op.Peer
+	}
+	op.Told = teller{m.config.Mask, op.Peer}.text
 	if op.Verb == neutral.Create || op.Action == neutral.WorkloadUpdate {
 		if op.Action == neutral.WorkloadUpdate && op.Workload != nil {
 			// The path holds an id as a rule, and rules speak of names. What the caller calls it is held against the one

@@ -140,7 +140,7 @@ func (r *reading) copy(w io.Writer, answer *http.Response, flush func() error) e
 var errForm = fault.New(fault.Unavailable, "the orchestrator answered in a form that the gateway does not read")
 
 func isJSON(kind string) bool {
-	return kind == "application/json" || kind == "application/x-ndjson" || kind == "application/jsonl" || kind == "application/json-seq" ||
+	return kind == "application/json" || kind == "application/x-ndjson" || kind == "application/jsonl" ||
 		strings.HasSuffix(kind, "+json")
 }
 

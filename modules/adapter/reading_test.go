@@ -408,6 +408,8 @@ func TestReadingDocker(t *testing.T) {
 		"/tasks":    `[{"ID":"1","ServiceID":"s","NetworksAttachments":[{"Addresses":["10.0.1.3/24"]}]},{"ID":"2","ServiceID":"t"}]`,
 		"/events": `{"Type":"container","Action":"start","Actor":{"ID":"1","Attributes":{"name":"a","tier":"front"}}}` + "\n" +
 			`{"Type":"container","Action":"start","Actor":{"ID":"2","Attributes":{"name":"b"}}}` + "\n",
+		"/system/df": `{"LayersSize":1,"Images":[{"Id":"i","RepoTags":["b:1"],"Labels":null},{"Id":"j","RepoTags":null,"Labels":{"tier":"front"}}],` +
+			`"Containers":[{"Id":"2","Names":["/b"]}],"Volumes":[{"Name":"a","Mountpoint":"/x","Labels":{"tier":"front"}},{"Name":"b","Mountpoint":"/y"}]}`,
 		"/info": `{"Swarm":{"NodeAddr":"10.103.0.1","RemoteManagers":[{"Addr":"10.103.0.1:2377"}]},"HttpProxy":"http://u:p@10.0.0.1:3128/"}`,
 	}
 	s := newSameType(t, neutral.Docker, front, func(w http.ResponseWriter, r *http.Request) {
@@ -436,6 +438,11 @@ func TestReadingDocker(t *testing.T) {
 				t.Errorf("%s tells of %s: %s", path, unseen, text)
 			}
 		}
+	}
+	usage := newSameType(t, neutral.Docker, fakePolicy{judge: front.judge}, answers("application/json", answer["/system/df"]))
+	if _, text := usage.ask("GET", "/system/df", "", nil); !strings.Contains(text, `"Images":[{"Id":"j","RepoTags":null,"Labels":{"tier":"front"}}],"Containers":[],"Volumes":[{"Name":"a"`) ||
+		strings.Contains(text, `"b"`) {
+		t.Error(text)
 	}
 	all := newSameType(t, neutral.Docker, fakePolicy{}, answers("application/json", answer["/info"]))
 	if _, text := all.ask("GET", "/info", "", nil); text != `{"Swarm":{"NodeAddr":"`+standIn("10.103.0.1")+`","RemoteManagers":[{"Addr":"`+standIn("10.103.0.1")+

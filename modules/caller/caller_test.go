@@ -240,6 +240,16 @@ func TestFilesChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	is("gone", "a-token-of-another", "", fault.Unavailable)
+	write(t, path, "a-token-of-another,ops\n", 0o600)
+	is("there once more", "a-token-of-another", "ops", 0)
+	if err := os.Rename(path, path+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	is("put aside", "a-token-of-another", "", fault.Unavailable)
+	if err := os.Rename(path+".aside", path); err != nil {
+		t.Fatal(err)
+	}
+	is("put back as it was", "a-token-of-another", "ops", 0)
 
 	alice := ca.client(named("alice"))
 	if got, err := a.byCertificate([]*x509.Certificate{alice}); got != "alice" {

@@ -51,6 +51,7 @@ func (f *file[T]) get() (T, error) {
 	f.looked = now
 	info, err := os.Stat(f.path)
 	if err != nil {
+		f.stamp = stamp{} // it may come back as it was
 		return f.nothing(err)
 	}
 	found := stamp{info.ModTime(), info.Size(), info.Mode(), inode(info)}

@@ -70,6 +70,7 @@ type Container struct {
 type Origin struct {
 	Dialect Orchestrator
 	Spec    []byte
+	Peer    string // whose caller wrote it; "" where that is not known
 }
 
 // State is what the orchestrator says of a container now.

@@ -96,6 +96,8 @@ type Operation struct {
 	// Only a rule that holds for every object of the kind allows it.
 	Beyond bool
 	Peer   string // for whom it is done; "" while nobody asked
+	// Told gives a text of an object as its caller is told it, who may send it back so. Nil tells all as it is.
+	Told   func(text string) string `json:"-"`
 	Object Object
 	Ref    string // the object as the caller named it: name, id or unique id prefix
 

@@ -272,9 +272,12 @@ func (g *gateway) offer(ctx context.Context, name string, q APIRequest) error {
 }
 
 // part ends the trust in a peer, and forgets it. Its certificates are refused first of all, and what it has under way is
-// cut.
+// cut. The token that it came with is void from then on.
 func (g *gateway) part(ctx context.Context, name string) error {
 	if _, err := g.own(name); err != nil {
+		return err
+	}
+	if err := g.invitations.Forget(ctx, name); err != nil {
 		return err
 	}
 	if g.trusted()[name] != "" {

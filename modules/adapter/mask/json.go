@@ -238,11 +238,8 @@ func (w *walk) hide(f field, text string) string {
 	case w.rules.Kept[string(f.key)], isVersion(f.key):
 		return text
 	case w.rules.Images[string(f.key)], element && w.rules.Images[string(f.list)]:
-		registry, rest, ok := strings.Cut(text, "/")
-		if !ok {
-			return text
-		}
-		return w.mask.String(registry) + "/" + rest
+		read, unread := imageParts(text)
+		return w.mask.String(read) + unread
 	case element && w.rules.Environments[string(f.list)]:
 		if name, value, ok := strings.Cut(text, "="); ok && value != "" && IsCredential(name) {
 			return name + "=" + Hidden
@@ -256,6 +253,20 @@ func (w *walk) hide(f field, text string) string {
 		return string(w.mask.Value(w.rules, []byte(text)))
 	}
 	return w.mask.String(text)
+}
+
+// imageParts are what of a reference to an image may hold an address, its registry, and the rest, where what looks like one
+// is a tag or a part of a name. What is no reference, in a field of somebody else's of that name, is read whole.
+func imageParts(text string) (read, unread string) {
+	_, err := netip.ParseAddr(text)
+	_, errPort := netip.ParseAddrPort(text)
+	if err == nil || errPort == nil || strings.Contains(text, "://") || strings.ContainsAny(text, " \t\r\n,") {
+		return text, ""
+	}
+	if i := strings.IndexByte(text, '/'); i >= 0 {
+		return text[:i], text[i:]
+	}
+	return "", text
 }
 
 // isVersion tells whether a field holds a version, which may have four parts.

@@ -93,9 +93,9 @@ func (m *Mask) Restore(rules *Rules, written, object []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	r := &restorer{mask: m, originals: &originals{mask: m, addresses: map[netip.Addr]netip.Addr{}, macs: map[[6]byte][6]byte{}}}
+	r := &restorer{mask: m, rules: rules, originals: &originals{mask: m, addresses: map[netip.Addr]netip.Addr{}, macs: map[[6]byte][6]byte{}}}
 	r.learn(live)
-	restored, err := r.value("", submitted, shown, live)
+	restored, err := r.value(place{}, submitted, shown, live)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,8 @@ func (m *Mask) Restore(rules *Rules, written, object []byte) ([]byte, error) {
 }
 
 type restorer struct {
-	mask *Mask
+	mask  *Mask
+	rules *Rules
 	*originals
 }
 
@@ -124,15 +125,33 @@ func (r *restorer) learn(value any) {
 	}
 }
 
+// place is where a value stands: its path, its key and, as an element of a list, the list's key.
+type place struct {
+	path      string
+	key, list string
+}
+
+func (p place) member(key string) place {
+	return place{path: strings.TrimPrefix(p.path+"."+key, "."), key: key, list: p.list}
+}
+
+func (p place) element(i int) place {
+	list := p.key
+	if list == "" {
+		list = p.list
+	}
+	return place{path: p.path + "[" + strconv.Itoa(i) + "]", list: list}
+}
+
 // value restores what was written in a place; shown is what the peer was shown there, and live what is there.
-func (r *restorer) value(path string, written, shown, live any) (any, error) {
+func (r *restorer) value(at place, written, shown, live any) (any, error) {
 	switch w := written.(type) {
 	case string:
-		return r.text(path, w, shown, live)
+		return r.text(at, w, shown, live)
 	case map[string]any:
 		s, _ := shown.(map[string]any)
 		l, _ := live.(map[string]any)
-		return r.object(path, w, s, l)
+		return r.object(at, w, s, l)
 	case []any:
 		s, _ := shown.([]any)
 		l, _ := live.([]any)
@@ -142,7 +161,7 @@ func (r *restorer) value(path string, written, shown, live any) (any, error) {
 		out := make([]any, len(w))
 		for i, element := range w {
 			var err error
-			inner := path + "[" + strconv.Itoa(i) + "]"
+			inner := at.element(i)
 			if j := counterpart(element, i, len(w), s); j >= 0 {
 				out[i], err = r.value(inner, element, s[j], l[j])
 			} else {
@@ -158,7 +177,7 @@ func (r *restorer) value(path string, written, shown, live any) (any, error) {
 }
 
 // object restores an object; its keys can hold addresses, in what the API keeps of who set which field.
-func (r *restorer) object(path string, written, shown, live map[string]any) (any, error) {
+func (r *restorer) object(at place, written, shown, live map[string]any) (any, error) {
 	originalKeys := map[string]string{}
 	for key := range live {
 		if hidden := r.mask.String(key); hidden != key {
@@ -174,7 +193,7 @@ func (r *restorer) object(path string, written, shown, live map[string]any) (any
 				was = string(rewrite([]byte(key), r.originals, false))
 			}
 		}
-		restored, err := r.value(strings.TrimPrefix(path+"."+key, "."), value, shown[key], live[was])
+		restored, err := r.value(at.member(key), value, shown[key], live[was])
 		if err != nil {
 			return nil, err
 		}
@@ -213,7 +232,7 @@ func counterpart(element any, i, length int, shown []any) int {
 	return i
 }
 
-func (r *restorer) text(path, written string, shown, live any) (any, error) {
+func (r *restorer) text(at place, written string, shown, live any) (any, error) {
 	if !r.mask.Suspect([]byte(written)) {
 		return written, nil
 	}
@@ -222,31 +241,39 @@ func (r *restorer) text(path, written string, shown, live any) (any, error) {
 			return original, nil
 		}
 		if text, ok := shown.(string); ok && embeds(written) && embeds(text) && embeds(original) {
-			return r.embedded(path, written, text, original)
+			return r.embedded(at, written, text, original)
 		}
 	}
+	// Where addresses are not looked for, nothing is restored: a peer would read the original there.
+	read, unread := written, ""
+	switch element := at.key == ""; {
+	case r.rules.Kept[at.key], isVersion([]byte(at.key)):
+		read, unread = "", written
+	case r.rules.Images[at.key], element && r.rules.Images[at.list]:
+		read, unread = imageParts(written)
+	}
 	r.unknown = ""
-	restored := string(rewrite([]byte(written), r.originals, false))
+	restored := string(rewrite([]byte(read), r.originals, false)) + unread
 	switch {
 	case r.unknown != "":
-		return nil, &UnknownError{path, r.unknown}
+		return nil, &UnknownError{at.path, r.unknown}
 	case strings.Contains(restored, Hidden):
-		return nil, &UnknownError{path, Hidden}
+		return nil, &UnknownError{at.path, Hidden}
 	case strings.Contains(restored, hiddenNames):
-		return nil, &UnknownError{path, restored}
+		return nil, &UnknownError{at.path, restored}
 	}
 	return restored, nil
 }
 
 // embedded restores a text that is a JSON document itself.
-func (r *restorer) embedded(path string, texts ...string) (any, error) {
+func (r *restorer) embedded(at place, texts ...string) (any, error) {
 	var values [3]any // written, shown and live
 	for i, text := range texts {
 		if err := decodeExact([]byte(text), &values[i]); err != nil {
 			return nil, err
 		}
 	}
-	restored, err := r.value(path, values[0], values[1], values[2])
+	restored, err := r.value(place{path: at.path}, values[0], values[1], values[2])
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package mask
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -84,4 +85,26 @@ func FuzzRestore(f *testing.F) {
 			t.Fatalf("%v\n got %s\nfrom %s\n was %s", err, restored, shown, plain)
 		}
 	})
+}
+
+// A stand-in that is written where addresses are not looked for must not come back as what it stands for.
+func TestRestoreWhereNothingIsHidden(t *testing.T) {
+	t.Parallel()
+	m := New(key)
+	const object = `{"spec":{"clusterIP":"10.0.0.1"},"annotations":{"a":"b"}}`
+	for _, written := range []string{
+		`{"annotations":{"my-version":"` + m.String("10.0.0.1") + `"}}`,
+		`{"annotations":{"chart":"` + m.String("10.0.0.1") + `"}}`,
+		`{"annotations":{"image":"x/` + m.String("10.0.0.1") + `"}}`,
+		`{"annotations":{"image":"` + m.String("10.0.0.1") + `"}}`,
+		`{"annotations":{"image":["x/` + m.String("10.0.0.1") + `"]}}`,
+	} {
+		restored, err := m.Restore(rules, []byte(written), []byte(object))
+		if err != nil {
+			continue
+		}
+		if shown := m.Value(rules, restored); bytes.Contains(shown, []byte("10.0.0.1")) {
+			t.Errorf("%s is written as %s and shown as %s", written, restored, shown)
+		}
+	}
 }

@@ -175,6 +175,19 @@ func (i *Invitations) Revoke(ctx context.Context, id string) (revoked Invitation
 	return revoked, err
 }
 
+// Forget voids every invitation of a cluster, the used ones too: who used one could use it again until it expires.
+func (i *Invitations) Forget(ctx context.Context, cluster string) error {
+	return i.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		now := i.now()
+		for at := range all {
+			if all[at].For == cluster && all[at].Open(now) {
+				all[at].Revoked = now.UTC().Truncate(time.Second)
+			}
+		}
+		return all, nil
+	})
+}
+
 // List tells all that are remembered.
 func (i *Invitations) List() []Invitation { return slices.Clone(i.document.Value()) }
 

@@ -347,6 +347,40 @@ func TestRedeemedOnce(t *testing.T) {
 	}
 }
 
+// A peer that was removed does not come back by the token that it came with, nor by another one of its name.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	i, err := OpenInvitations(t.Context(), file.Open(file.Config{Dir: t.TempDir()}), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := peering.Identity{TrustDomain: "west.isthmus.internal", Cluster: "west"}
+	var tokens [3][2]string
+	for n, cluster := range []string{"west", "west", "north"} {
+		invitation, secret, err := i.Create(t.Context(), cluster, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens[n] = [2]string{invitation.ID, secret}
+	}
+	for range 2 {
+		if err := i.Redeem(t.Context(), tokens[0][0], tokens[0][1], by, "authority"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := i.Forget(t.Context(), "west"); err != nil {
+		t.Fatal(err)
+	}
+	for n, cluster := range []string{"west", "west", "north"} {
+		by.Cluster = cluster
+		err := i.Redeem(t.Context(), tokens[n][0], tokens[n][1], by, "authority")
+		var refusal *Refusal
+		if cluster == "west" && (!errors.As(err, &refusal) || refusal.Reason != Revoked) || cluster == "north" && err != nil {
+			t.Errorf("invitation %d of %s: %v", n, cluster, err)
+		}
+	}
+}
+
 func TestParseToken(t *testing.T) {
 	t.Parallel()
 	e := newInviting(t)

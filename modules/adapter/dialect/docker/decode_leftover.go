@@ -17,6 +17,19 @@ type disposal struct {
 
 const reasonUnknown = "not a field of the Docker Engine API that is known here"
 
+// disposalOf finds a field as an engine finds it: by its name, in any case.
+func disposalOf(table map[string]disposal, pattern string) (disposal, bool) {
+	if d, ok := table[pattern]; ok {
+		return d, true
+	}
+	for name, d := range table {
+		if strings.EqualFold(name, pattern) {
+			return d, true
+		}
+	}
+	return disposal{}, false
+}
+
 // settle reports or refuses what is left of a document.
 func settle(t *tree, table map[string]disposal, op string) ([]neutral.Loss, error) {
 	if t.root.err != nil {
@@ -26,9 +39,9 @@ func settle(t *tree, table map[string]disposal, op string) ([]neutral.Loss, erro
 	var refused []string
 	var reasons []string
 	t.leftover(func(left *tree) {
-		d, known := table[left.pattern()]
+		d, known := disposalOf(table, left.pattern())
 		for parent := left.parent; !known && parent != nil; parent = parent.parent {
-			d, known = table[parent.pattern()]
+			d, known = disposalOf(table, parent.pattern())
 			d.plain = nil
 		}
 		switch {

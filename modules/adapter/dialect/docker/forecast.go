@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 
@@ -28,7 +29,7 @@ func (c *Cluster) Forecastable(op neutral.Operation) bool {
 
 // Forecast reads what the body asks for. An engine has no dry run; what policy's conditions have no word for and would
 // change what a container may do, such as a device, is refused.
-func (c *Cluster) Forecast(_ context.Context, op neutral.Operation, req dialect.Request) (dialect.Forecast, error) {
+func (c *Cluster) Forecast(ctx context.Context, op neutral.Operation, req dialect.Request) (dialect.Forecast, error) {
 	object, err := wantedObject(op, req)
 	if f := fault.Of(err); err != nil && f.Kind != fault.Unsupported {
 		return dialect.Forecast{}, err
@@ -36,7 +37,34 @@ func (c *Cluster) Forecast(_ context.Context, op neutral.Operation, req dialect.
 		return dialect.Forecast{}, &fault.Error{Kind: f.Kind, Field: f.Field, Cause: err, Message: "the policy that allows it has conditions, to which this " +
 			"cannot be held: " + f.Message}
 	}
+	if object.Container != nil {
+		if object.Container, err = c.sharing(ctx, object.Container); err != nil {
+			return dialect.Forecast{}, err
+		}
+	}
 	return dialect.Forecast{Objects: []neutral.Object{object}, Request: req}, nil
+}
+
+// sharing is a container that shares another one's network as policy sees it: in the host's, where that one is.
+func (c *Cluster) sharing(ctx context.Context, wanted *neutral.Container) (*neutral.Container, error) {
+	network := wanted.Network
+	for range 8 {
+		other, ok := strings.CutPrefix(string(network), "container:")
+		if !ok {
+			break
+		}
+		found, err := c.find(ctx, "", other)
+		if err != nil {
+			return nil, err
+		}
+		network = networkModeFrom(found.HostConfig.NetworkMode)
+	}
+	if network != neutral.NetworkHost || wanted.Network == network {
+		return wanted, nil
+	}
+	shared := *wanted
+	shared.Network = network
+	return &shared, nil
 }
 
 func wantedObject(op neutral.Operation, req dialect.Request) (neutral.Object, error) {
@@ -56,9 +84,14 @@ func wantedObject(op neutral.Operation, req dialect.Request) (neutral.Object, er
 		}
 		return objectFrom(op.Object.Kind, named.Name, named.Labels), nil
 	}
-	decoded, _, err := Dialect{}.Decode(op, req)
+	decoded, losses, err := Dialect{}.Decode(op, req)
 	if err != nil {
 		return neutral.Object{}, err
+	}
+	for _, loss := range losses {
+		if loss.Reason == reasonUnknown { // the engine may know it
+			return neutral.Object{}, &fault.Error{Kind: fault.Unsupported, Field: loss.Field, Message: loss.Field + " is " + reasonUnknown}
+		}
 	}
 	object := decoded.Object
 	if decoded.Workload != nil {

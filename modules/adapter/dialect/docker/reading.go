@@ -61,6 +61,13 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	case neutral.EventWatch:
 		reading.Sequence, reading.Always = true, true
 		reading.Filter = func(context.Context) dialect.Filter { return seenEvent }
+	case neutral.SystemUsage: // it lists everything, also to one who may ask about the system alone
+		reading.Always, reading.Lists = true, map[string]bool{"Containers": true, "Images": true, "Volumes": true}
+		reading.Filter = func(ctx context.Context) dialect.Filter {
+			return func(element []byte, see func(neutral.Object) bool) ([]byte, error) {
+				return (&listing{cluster: c, ctx: ctx, kind: usedKind(element)}).see(element, see)
+			}
+		}
 	case neutral.ObjectRaw:
 		if op.Object.Resource != "plugins" {
 			return nil, nil
@@ -75,6 +82,9 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 			return nil, nil
 		}
 	}
+	if reading.Sequence {
+		reading.Accept = jsonMediaType // newer engines have events in other framings too
+	}
 	if list, ok := elements[op.Action]; ok {
 		reading.Lists = map[string]bool{list: true}
 		reading.Filter = func(ctx context.Context) dialect.Filter {
@@ -82,6 +92,23 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		}
 	}
 	return reading, nil
+}
+
+// usedKind tells what an element of the disk's usage is, which does not say it.
+func usedKind(element []byte) neutral.Kind {
+	var found struct{ Names, RepoTags, RepoDigests, Mountpoint json.RawMessage }
+	if err := json.Unmarshal(element, &found); err != nil {
+		return neutral.KindOther
+	}
+	switch {
+	case found.Names != nil:
+		return neutral.KindContainer
+	case found.RepoTags != nil, found.RepoDigests != nil:
+		return neutral.KindImage
+	case found.Mountpoint != nil:
+		return neutral.KindVolume
+	}
+	return neutral.KindOther
 }
 
 // Foreign is nothing: an engine answers itself.

@@ -96,6 +96,9 @@ func classifyResource(head dialect.Request, t target) (neutral.Operation, error)
 		if op.Verb, op.Action, err = subresourceVerb(kind, t, verb); err != nil {
 			return neutral.Operation{}, err
 		}
+		if t.subresource == "ephemeralcontainers" && op.Verb == neutral.Exec {
+			op.Also = []neutral.Verb{neutral.Create} // of any image and with any rights, which exec alone does not give
+		}
 		return op, nil
 	}
 	op.Action = actionOf(kind, t.group, verb)

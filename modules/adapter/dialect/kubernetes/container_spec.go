@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -325,11 +326,11 @@ func imageID(native string) string {
 	return native
 }
 
-// literalEnv is what variables in a command can refer to.
+// literalEnv is what variables in a command can refer to. Credentials are not put into commands, which are told.
 func literalEnv(c *corev1.Container) map[string]string {
 	values := make(map[string]string, len(c.Env))
 	for _, e := range c.Env {
-		if e.ValueFrom == nil {
+		if e.ValueFrom == nil && !mask.IsCredential(e.Name) {
 			values[e.Name] = expand(e.Value, values)
 		}
 	}

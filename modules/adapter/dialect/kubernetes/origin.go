@@ -78,5 +78,6 @@ func originFromMeta(meta metav1.ObjectMeta) *neutral.Origin {
 	if err != nil {
 		return nil
 	}
+	origin.Peer = meta.Annotations[annotationPeer]
 	return origin
 }

@@ -65,6 +65,9 @@ func keepBeside(meta *metav1.ObjectMeta, origin *neutral.Origin, losses []neutra
 	if origin != nil {
 		if text, ok := originAnnotation(origin); ok {
 			meta.Annotations[annotationOrigin] = text
+			if origin.Peer != "" {
+				meta.Annotations[annotationPeer] = origin.Peer
+			}
 		} else {
 			losses = append(losses, neutral.Loss{Field: "the document as sent", Change: "not kept beside the object",
 				Reason: "it is too long for an annotation"})

@@ -25,7 +25,9 @@ var rules = &mask.Rules{
 	Kept:         map[string]bool{"helm.sh/chart": true, "chart": true},
 	Images:       map[string]bool{"image": true, "imageID": true, "names": true, "reference": true},
 	Environments: map[string]bool{"env": true},
-	Names:        map[string]string{"hostname": "ingress", "address": "addresses"},
+	// What a docker client wrote, its environment included, is beside what was made of it.
+	Credentials: map[string]bool{annotationOrigin: true},
+	Names:       map[string]string{"hostname": "ingress", "address": "addresses"},
 }
 
 // lists are the keys of lists of objects: of a list, and of a list as a table.
@@ -65,14 +67,18 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	return reading, nil
 }
 
-// systemReading is how what is no resource is read: the old form of discovery, which has the API server's own address in
-// it, and the inside of the API server.
+// systemReading is how what is no resource is read: the roots of discovery and how to verify its tokens, which have the
+// API server's own address in them, and the inside of the API server. Accept does not tell which form of discovery comes:
+// it may offer several, or one that the API server does not have.
 func systemReading(op neutral.Operation, head dialect.Request) (*dialect.Reading, error) {
-	switch {
-	case op.Verb == neutral.Raw:
+	if op.Verb == neutral.Raw {
 		return &dialect.Reading{Accept: "text/plain, " + mediaJSON + ";q=0.9", Rules: rules, Body: bodyOf}, nil
-	case op.Object.Resource != "/api" && op.Object.Resource != "/apis",
-		strings.Contains(strings.Join(head.Header.Values("Accept"), ","), "APIGroupDiscoveryList"):
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(op.Object.Resource, "/"), "/")
+	switch {
+	case first == ".well-known", first == "openid":
+		return &dialect.Reading{Rules: rules}, nil // in JSON, whatever is accepted
+	case op.Object.Resource != "/api" && op.Object.Resource != "/apis":
 		return nil, nil
 	}
 	accept, err := readable(head.Header.Values("Accept"))
@@ -136,7 +142,7 @@ type judged struct {
 // seen gives an object of a list, or a row of a table, if the caller may see it.
 func seen(op neutral.Operation, element []byte, see func(neutral.Object) bool) ([]byte, error) {
 	object, err := objectOf(op, element)
-	if err != nil || !see(object) {
+	if err != nil || object.Name == "" || !see(object) { // a table's row that brings no object cannot be judged
 		return nil, err
 	}
 	return element, nil

@@ -71,7 +71,7 @@ func (w *watched) see(element []byte, see func(neutral.Object) bool) ([]byte, er
 	if w.shown == nil {
 		w.shown = map[string]bool{}
 	}
-	visible := see(judged)
+	visible := judged.Name != "" && see(judged) // a table's row that brings no object cannot be judged
 	if _, told := w.shown[uid]; !visible && !told && !w.asked && event.Type != "ADDED" {
 		w.asked = true
 		for known := range w.began(see) {

@@ -272,6 +272,9 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 	if is.Mode != "" && is.Mode != found.Mode {
 		return neutral.Result{}, fault.New(fault.Unsupported, "service mode change is not allowed")
 	}
+	if a.op.Told != nil {
+		restoreTold(&is.Template, &found.Template, a.op.Told)
+	}
 	if err := restoreEnv(&is.Template, &found.Template); err != nil {
 		return neutral.Result{}, err
 	}
@@ -298,6 +301,26 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 		}
 	}
 	return neutral.Result{ID: found.ID, Losses: append(losses, offered...)}, nil
+}
+
+// restoreTold puts back what a caller was told in other words, and sent as it was told.
+func restoreTold(is, was *neutral.Container, told func(string) string) {
+	restore := func(is, was []string) []string {
+		restored := slices.Clone(is)
+		for i, text := range restored {
+			if at := slices.IndexFunc(was, func(original string) bool { return original != text && told(original) == text }); at >= 0 {
+				restored[i] = was[at]
+			}
+		}
+		return restored
+	}
+	is.Env, is.DNS, is.ExtraHosts = restore(is.Env, was.Env), restore(is.DNS, was.DNS), restore(is.ExtraHosts, was.ExtraHosts)
+	is.Entrypoint, is.Command = restore(is.Entrypoint, was.Entrypoint), restore(is.Command, was.Command)
+	if is.Health != nil && was.Health != nil {
+		health := *is.Health
+		health.Test = restore(health.Test, was.Health.Test)
+		is.Health = &health
+	}
 }
 
 // restoreEnv puts the credentials back for which what a caller was told has stand-ins.
