@@ -13,6 +13,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
+	"github.com/isthmus-mesh/isthmus/xds/peering/join"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
 
@@ -103,13 +104,25 @@ func trustCommand() *cobra.Command {
 		},
 	}, &cobra.Command{
 		Use: "remove PEER", Short: "Trust a peer's bundle no longer", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			peers, done, err := openPeers(*config)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set, self, err := identified(*config)
 			if err != nil {
 				return err
 			}
-			defer done()
-			return peers.Remove(args[0])
+			home, err := openHome(set, "")
+			if err != nil {
+				return err
+			}
+			defer func() { _ = home.Close() }()
+			if err := trust.OpenPeers(home, self).Remove(args[0]); err != nil {
+				return err
+			}
+			// The token that it may have come by would bring it back.
+			invitations, err := join.OpenInvitations(cmd.Context(), home, func() {})
+			if err != nil {
+				return err
+			}
+			return invitations.Forget(cmd.Context(), args[0])
 		},
 	})
 	return c
@@ -160,11 +173,7 @@ func trustImportCommand(config *[]string) *cobra.Command {
 
 // openPeers opens the bundles of a gateway; done closes what they are kept in.
 func openPeers(config []string) (peers *trust.Peers, done func(), err error) {
-	set, err := manifest.Load(config...)
-	if err != nil {
-		return nil, nil, err
-	}
-	self, err := identity(set)
+	set, self, err := identified(config)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -173,6 +182,16 @@ func openPeers(config []string) (peers *trust.Peers, done func(), err error) {
 		return nil, nil, err
 	}
 	return trust.OpenPeers(home, self), func() { _ = home.Close() }, nil
+}
+
+// identified reads a gateway's documents, and who it is by them.
+func identified(config []string) (*manifest.Set, peering.Identity, error) {
+	set, err := manifest.Load(config...)
+	if err != nil {
+		return nil, peering.Identity{}, err
+	}
+	self, err := identity(set)
+	return set, self, err
 }
 
 // configFlag is the flag of every command that reads documents.

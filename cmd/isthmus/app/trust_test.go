@@ -6,6 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	filehome "github.com/isthmus-mesh/isthmus/modules/state/file"
+	"github.com/isthmus-mesh/isthmus/xds/peering/join"
 )
 
 // TestTrust takes two gateways through init, export, import, list and remove, and refuses what must not be trusted.
@@ -97,7 +101,17 @@ func TestTrust(t *testing.T) {
 	if out := isthmus(t, "trust", "list", "--config", west); strings.Contains(out, fingerprint) {
 		t.Errorf("the first is still trusted: %s", out)
 	}
+	invitations, err := join.OpenInvitations(t.Context(), filehome.Open(filehome.Config{Dir: filepath.Join(westDir, "state")}), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := invitations.Create(t.Context(), "east", time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	isthmus(t, "trust", "remove", "--config", west, "east")
+	if invitations, err = join.OpenInvitations(t.Context(), filehome.Open(filehome.Config{Dir: filepath.Join(westDir, "state")}), func() {}); err != nil || invitations.AnyOpen() {
+		t.Errorf("an invitation of a peer that was removed is open: %v", err)
+	}
 	if out := isthmus(t, "trust", "list", "--config", west); strings.Contains(out, "east") {
 		t.Errorf("after the removal: %s", out)
 	}
