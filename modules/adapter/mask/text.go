@@ -76,10 +76,12 @@ func (m finder) at(text []byte, i int) (length int, replacement []byte) {
 			return userinfo(text, i)
 		}
 		return len(scheme), nil
+	case c == '%' || c == '\\':
+		return escaped(text[i:]), nil
 	case !isHex(c) && c != ':':
 		return 0, nil
 	}
-	if i > 0 && isWord(text[i-1]) {
+	if i > 0 && isWord(text[i-1]) && !afterEscape(text[:i]) {
 		return 0, nil
 	}
 	if c >= '0' && c <= '9' && !continues(text[:i]) {
@@ -120,6 +122,47 @@ func (m finder) at(text []byte, i int) (length int, replacement []byte) {
 		return colon + 1, nil // a word before the address: "deadbeef:fd00::1"
 	}
 	return len(run), nil
+}
+
+// escaped is the length of the escape of one character that text begins with, in a URL or a quoted text; 0 for none. Its
+// letters and digits are no part of what follows.
+func escaped(text []byte) int {
+	hex := func(from, to int) bool {
+		return len(text) >= to && !bytes.ContainsFunc(text[from:to], func(r rune) bool { return r > 'f' || !isHex(byte(r)) })
+	}
+	switch {
+	case text[0] == '%' && hex(1, 3) && !beginsAddress(text[1:]):
+		return 3
+	case text[0] != '\\' || len(text) < 2:
+		return 0
+	case text[1] == 'u' && hex(2, 6):
+		return 6
+	case text[1] == 'x' && hex(2, 4):
+		return 4
+	case bytes.IndexByte([]byte(`nrtfbv`), text[1]) >= 0:
+		return 2
+	}
+	return 0
+}
+
+// beginsAddress tells whether text begins with an address as it stands.
+func beginsAddress(text []byte) bool {
+	n := 0
+	for n < len(text) && (isHex(text[n]) || text[n] == ':') {
+		n++
+	}
+	_, err := netip.ParseAddr(string(text[:min(n, 40)]))
+	return err == nil || dotted(text) > 0
+}
+
+// afterEscape tells whether text ends with an escape.
+func afterEscape(text []byte) bool {
+	for _, length := range []int{2, 3, 4, 6} {
+		if from := len(text) - length; from >= 0 && escaped(text[from:]) == length {
+			return true
+		}
+	}
+	return false
 }
 
 // isFingerprint tells whether a run of hexadecimal digits is a digest in pairs.
