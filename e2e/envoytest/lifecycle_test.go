@@ -315,6 +315,38 @@ func TestEnvoyAdopted(t *testing.T) {
 	if s.Status().State != envoy.Stopped {
 		t.Errorf("%+v", s.Status())
 	}
+	t.Run("an end comes before the adoption", func(t *testing.T) {
+		c.Leave = true
+		left, err := envoy.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := run(t, left.Run)
+		eventually(t, waits, func() error {
+			if st := left.Status(); st.State != envoy.Running {
+				return fmt.Errorf("%+v", st)
+			}
+			return nil
+		})
+		if err := left.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pid := left.Status().PID
+		stop()
+		c.Leave = false
+		next, err := envoy.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := next.Run(over); err != nil {
+			t.Error(err)
+		}
+		if err := syscall.Kill(pid, 0); err == nil {
+			t.Error("envoy runs on after an orderly end")
+		}
+	})
 }
 
 // TestDrain ends a gateway while an answer is being read: it may end before Envoy does.
