@@ -147,7 +147,7 @@ func (s *Supervisor) next(ctx context.Context) (*process, error) {
 			return p, nil
 		}
 		if ctx.Err() != nil {
-			return p, nil // the shutdown that came first ends it too
+			return p, nil //nolint:nilerr // the shutdown that came first ends it too
 		}
 		s.config.Log.Warn("an envoy of an earlier run does not answer and is ended", "pid", p.pid, "error", err)
 		p.kill()
