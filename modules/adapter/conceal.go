@@ -70,7 +70,8 @@ func (t teller) container(c neutral.Container, origin *neutral.Origin) neutral.C
 		}
 		return told
 	}
-	c.Env = texts(c.Env, t.variable)
+	secrets := credentials(c.Env)
+	c.Env = texts(c.Env, func(variable string) string { return t.variable(variable, secrets) })
 	c.Entrypoint, c.Command = texts(c.Entrypoint, t.text), texts(c.Command, t.text)
 	c.DNS = texts(c.DNS, t.text)
 	c.ExtraHosts = texts(c.ExtraHosts, func(host string) string {
@@ -126,12 +127,31 @@ func (t teller) text(text string) string {
 	return t.mask.String(text)
 }
 
-// variable hides what a variable NAME=value of an environment holds, where its name says that it is a credential.
-func (t teller) variable(variable string) string {
-	if name, value, ok := strings.Cut(variable, "="); ok && value != "" && mask.IsCredential(name) {
+// variable hides what a variable NAME=value of an environment holds, where its name says that it is a credential, or
+// where one of the credentials stands in it, as in the URL of a database.
+func (t teller) variable(variable string, secrets []string) string {
+	name, value, ok := strings.Cut(variable, "=")
+	if !ok || value == "" {
+		return t.text(variable)
+	}
+	if mask.IsCredential(name) || slices.ContainsFunc(secrets, func(secret string) bool { return strings.Contains(value, secret) }) {
 		return name + "=" + mask.Hidden
 	}
 	return t.text(variable)
+}
+
+// shortest is how long a credential must be for it to be looked for in other texts: a shorter one stands everywhere.
+const shortest = 4
+
+// credentials are those that an environment holds.
+func credentials(env []string) []string {
+	var all []string
+	for _, variable := range env {
+		if name, value, ok := strings.Cut(variable, "="); ok && len(value) >= shortest && mask.IsCredential(name) {
+			all = append(all, value)
+		}
+	}
+	return all
 }
 
 // refuseConcealed refuses to make something whose environment was read from an answer: nobody would find out why it does

@@ -16,8 +16,8 @@ func TestConceal(t *testing.T) {
 	t.Parallel()
 	m := New(Config{Mask: mask.New(bytes.Repeat([]byte{1}, mask.KeySize))})
 	at := m.config.Mask.String("10.0.0.1")
-	env := []string{"DB_PASSWORD=s3cret", "DB_PASSWORD_FILE=/run/x", "A=b", "API_TOKEN=", "HOST=10.0.0.1"}
-	hidden := []string{"DB_PASSWORD=" + mask.Hidden, "DB_PASSWORD_FILE=/run/x", "A=b", "API_TOKEN=", "HOST=" + at}
+	env := []string{"DB_PASSWORD=s3cret", "DB_PASSWORD_FILE=/run/x", "A=b", "API_TOKEN=", "HOST=10.0.0.1", "DSN=db://u:s3cret@db/x"}
+	hidden := []string{"DB_PASSWORD=" + mask.Hidden, "DB_PASSWORD_FILE=/run/x", "A=b", "API_TOKEN=", "HOST=" + at, "DSN=" + mask.Hidden}
 	foreign := neutral.Container{Env: env, Command: []string{"--at=10.0.0.1"}, DNS: []string{"10.0.0.1"}, ExtraHosts: []string{"db:10.0.0.1"},
 		Health: &neutral.HealthCheck{Test: []string{"CMD", "ping", "10.0.0.1"}}, State: neutral.State{Error: "dial tcp 10.0.0.1:1: refused"}}
 	with := func(peer, spec string) neutral.Container {
@@ -25,7 +25,7 @@ func TestConceal(t *testing.T) {
 		c.Origin = &neutral.Origin{Dialect: neutral.Docker, Peer: peer, Spec: []byte(spec)}
 		return c
 	}
-	const spec = `{"Env":["DB_PASSWORD=s3cret","DB_PASSWORD_FILE=/run/x","A=b","API_TOKEN=","HOST=10.0.0.1"],"Cmd":["--at=10.0.0.1"],"TaskTemplate":{"Hosts":["10.0.0.1 db"]}}`
+	const spec = `{"Env":["DB_PASSWORD=s3cret","DB_PASSWORD_FILE=/run/x","A=b","API_TOKEN=","HOST=10.0.0.1","DSN=db://u:s3cret@db/x"],"Cmd":["--at=10.0.0.1"],"TaskTemplate":{"Hosts":["10.0.0.1 db"]}}`
 	own, others, unknown := with("west", spec), with("south", spec), with("", spec)
 	sentBack := with("west", `{"Env":["DB_PASSWORD=`+mask.Hidden+`","HOST=`+at+`"]}`)
 	told := m.conceal(neutral.Result{
