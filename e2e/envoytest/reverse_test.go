@@ -277,7 +277,7 @@ func TestReverseRemoved(t *testing.T) {
 	}
 	select {
 	case <-ofInner.end:
-	case <-time.After(time.Second):
+	case <-time.After(waits): // nothing comes any more at once; Envoy closes the client's connection a second later
 		t.Error("the removed peer's download goes on")
 	}
 	ofOther.running(t, "a download of another peer's tunnel")
