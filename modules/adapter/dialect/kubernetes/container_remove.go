@@ -85,6 +85,9 @@ func (a *action) pruneContainers(ctx context.Context) (neutral.Result, error) {
 			continue
 		}
 		c := containerFromPod(a.cluster, pod, 0, time.Now())
+		if c.State.Status == neutral.StatusPaused {
+			continue // its processes ended by a pause, and it is to go on
+		}
 		if !filter.matches(&c) || !a.op.Until.IsZero() && !c.CreatedAt.Before(a.op.Until) || a.permit(containerObject(&c)) != nil {
 			continue
 		}
