@@ -1,7 +1,7 @@
 // Package adapter serves container operations. When the caller's orchestrator is of this cluster's type it hands the
-// request on, and reads the answer where policy hides or leaves out some of it; else it translates: the caller's dialect reads the request, this cluster plans it, and the
-// answer goes back in the caller's words. Which executor runs a plan follows from its shape: one native call is
-// rewritten in place in Envoy, several calls and streams run in the Bridge.
+// request on, and reads the answer where policy hides or leaves out some of it; else it translates: the caller's dialect
+// reads the request, this cluster plans it, and the answer goes back in the caller's words. Which executor runs a plan
+// follows from its shape: one native call is rewritten in place in Envoy, several calls and streams run in the Bridge.
 package adapter
 
 import (
