@@ -22,6 +22,8 @@ type Tools struct {
 	// argument; Kubectl is a link to it.
 	Kubernetes, Kubectl string
 	Envoy               string
+	// Provisioner makes volumes for claims.
+	Provisioner string
 	// Forward joins a listener of the machine to an address in a namespace.
 	Forward string
 	// BusyboxImage and PauseImage are archives that docker and containerd load.
@@ -29,7 +31,8 @@ type Tools struct {
 }
 
 // Install brings onto a bare Debian 12 machine what a bed needs: packages,
-// Envoy, Kubernetes built from source, and two images. What is there already
+// Envoy, Kubernetes and its volume provisioner built from source, and two
+// images. What is there already
 // costs nothing; what is built is kept in the user's cache folder.
 func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 	if err := requireRoot(); err != nil {
@@ -72,6 +75,7 @@ func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 		func() error { return installEnvoy(ctx, cache, log) },
 		func() error { return buildKubernetes(ctx, cache, log) },
 		func() error { return buildPrograms(ctx, cache, log) },
+		func() error { return installGoTools(ctx, cache, log) },
 	}
 	failed := make([]error, len(steps))
 	var group sync.WaitGroup
@@ -100,11 +104,12 @@ func installed() (*Tools, error) {
 		Kubernetes:   filepath.Join(kubernetesDir(cache), "kubernetes"),
 		Kubectl:      filepath.Join(kubernetesDir(cache), "kubectl"),
 		Envoy:        envoyPath(cache),
+		Provisioner:  provisioner.path(cache),
 		Forward:      filepath.Join(programsDir(cache), "forward"),
 		BusyboxImage: filepath.Join(programsDir(cache), "busybox.tar"),
 		PauseImage:   filepath.Join(programsDir(cache), "pause.tar"),
 	}
-	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
+	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("not installed: %w", err)
 		}

@@ -44,6 +44,7 @@ var bodies = map[neutral.Action]string{
 	neutral.WorkloadCreate:  `{"Name":"shop","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
 	neutral.WorkloadUpdate:  `{"Name":"shop","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
 	neutral.ContainerUpdate: `{"Memory":67108864}`,
+	neutral.VolumeCreate:    `{"Name":"data"}`,
 }
 
 // echo is an API server that has nothing and takes everything: what is created comes back as it was sent.

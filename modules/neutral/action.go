@@ -35,6 +35,7 @@ const (
 	ContainerCommit  Action = "container.commit"
 	ContainerCopyOut Action = "container.copy-out"
 	ContainerCopyIn  Action = "container.copy-in"
+	ContainerStat    Action = "container.stat" // of one file
 	ContainerPrune   Action = "container.prune"
 
 	ExecCreate  Action = "exec.create"
@@ -67,7 +68,8 @@ const (
 	VolumeList    Action = "volume.list"
 	VolumeGet     Action = "volume.inspect"
 	VolumeCreate  Action = "volume.create"
-	VolumeRemove  Action = "volume.remove" // one, or all that are unused
+	VolumeRemove  Action = "volume.remove"
+	VolumePrune   Action = "volume.prune" // all that are unused
 	VolumeOther   Action = "volume.other"
 	NodeList      Action = "node.list"
 	NodeInspect   Action = "node.inspect"
@@ -128,6 +130,7 @@ var actions = map[Action]struct {
 	ContainerCommit:  {verb: Copy, kind: KindContainer, body: true},
 	ContainerCopyOut: {verb: Exec, kind: KindContainer, stream: true},
 	ContainerCopyIn:  {verb: Exec, kind: KindContainer, stream: true},
+	ContainerStat:    {verb: Exec, kind: KindContainer},
 	ContainerPrune:   {verb: Destroy, kind: KindContainer},
 
 	ExecCreate:  {verb: Exec, kind: KindContainer, body: true},
@@ -161,6 +164,7 @@ var actions = map[Action]struct {
 	VolumeGet:     {verb: Get, kind: KindVolume},
 	VolumeCreate:  {verb: Create, kind: KindVolume, body: true},
 	VolumeRemove:  {verb: Destroy, kind: KindVolume},
+	VolumePrune:   {verb: Destroy, kind: KindVolume},
 	VolumeOther:   {verb: Update, kind: KindVolume},
 	NodeList:      {verb: List, kind: KindNode},
 	NodeInspect:   {verb: Get, kind: KindNode},

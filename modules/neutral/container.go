@@ -128,7 +128,7 @@ type Port struct {
 // Mount is one mount of a container.
 type Mount struct {
 	Type     string // bind, volume, tmpfs
-	Source   string // host path or volume name
+	Source   string // host path or volume name; "" is a volume that nobody named
 	Target   string
 	ReadOnly bool
 	Size     int64 // tmpfs, bytes; 0 is the default

@@ -24,7 +24,8 @@ type Result struct {
 	System     *System
 	Exec       *ExecState
 	Top        *ProcessTable
-	ExitCode   int // container.wait
+	File       *FileStat // container.stat
+	ExitCode   int       // container.wait
 	Message    string
 	Removed    []string
 	Losses     []Loss

@@ -102,6 +102,8 @@ type Network struct {
 type Volume struct {
 	Name, Driver, Scope string
 	Labels              map[string]string
+	Options             map[string]string // as its maker wrote them
+	Anonymous           bool              // made for one container, under a name that nobody chose
 	Created             time.Time
 }
 

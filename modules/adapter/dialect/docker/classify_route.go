@@ -34,12 +34,13 @@ const (
 		"cannot be asked of another orchestrator"
 	reasonAuth = "login: credentials are not handed to another cluster, whose nodes pull with their own; log in on the " +
 		"client's side only"
-	reasonFiles    = "the files of a container cannot be read or written across orchestrators"
+	reasonFiles    = "which files a container has beside its image's, only an engine knows"
+	reasonCopy     = "POST /containers/{id}/copy left the API with version 1.24; use GET /containers/{id}/archive"
 	reasonCommit   = "commit: an image cannot be made from a container of another orchestrator"
 	reasonStats    = "stats: resource usage is not carried across orchestrators"
 	reasonSocket   = "attach by WebSocket is not served; use attach by upgrade (POST /containers/{id}/attach)"
 	reasonNetwork  = "networks of another orchestrator cannot be changed through the Docker API"
-	reasonVolume   = "volumes of another orchestrator cannot be made or changed through the Docker API"
+	reasonVolume   = "update: cluster volumes belong to a swarm"
 	reasonSwarm    = "the cluster is not a swarm; its membership cannot be changed through the Docker API"
 	reasonNode     = "nodes of another orchestrator cannot be changed through the Docker API"
 	reasonSecret   = "secrets of another orchestrator are not served through the Docker API"
@@ -73,10 +74,10 @@ var routes = func() []route {
 		{method: get, path: "containers/{ref}/export", action: neutral.ContainerExport, reason: reasonFiles},
 		{method: get, path: "containers/{ref}/stats", action: neutral.ContainerStats, reason: reasonStats},
 		{method: get, path: "containers/{ref}/attach/ws", action: neutral.ContainerAttach, reason: reasonSocket},
-		{method: get, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut, reason: reasonFiles},
-		{method: head, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut, reason: reasonFiles},
-		{method: put, path: "containers/{ref}/archive", action: neutral.ContainerCopyIn, reason: reasonFiles},
-		{method: post, path: "containers/{ref}/copy", action: neutral.ContainerCopyOut, reason: reasonFiles},
+		{method: get, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut},
+		{method: head, path: "containers/{ref}/archive", action: neutral.ContainerStat},
+		{method: put, path: "containers/{ref}/archive", action: neutral.ContainerCopyIn},
+		{method: post, path: "containers/{ref}/copy", action: neutral.ContainerCopyOut, reason: reasonCopy},
 		{method: get, path: "containers/{ref}/checkpoints", action: neutral.ObjectRaw, resource: "checkpoints", reason: reasonSnapshot},
 		{method: post, path: "containers/{ref}/checkpoints", action: neutral.ObjectRaw, resource: "checkpoints", reason: reasonSnapshot},
 		{method: del, path: "containers/{ref}/checkpoints/{checkpoint}", action: neutral.ObjectRaw, resource: "checkpoints", reason: reasonSnapshot},
@@ -130,11 +131,11 @@ var routes = func() []route {
 		{method: post, path: "networks/{ref}/disconnect", action: neutral.NetworkOther, beyond: true, reason: reasonNetwork},
 
 		{method: get, path: "volumes", action: neutral.VolumeList},
-		{method: post, path: "volumes/create", action: neutral.VolumeCreate, reason: reasonVolume},
-		{method: post, path: "volumes/prune", action: neutral.VolumeRemove, reason: reasonVolume},
+		{method: post, path: "volumes/create", action: neutral.VolumeCreate},
+		{method: post, path: "volumes/prune", action: neutral.VolumePrune},
 		{method: get, path: "volumes/{ref}", action: neutral.VolumeGet},
 		{method: put, path: "volumes/{ref}", action: neutral.VolumeOther, reason: reasonVolume},
-		{method: del, path: "volumes/{ref}", action: neutral.VolumeRemove, reason: reasonVolume},
+		{method: del, path: "volumes/{ref}", action: neutral.VolumeRemove},
 
 		{method: get, path: "services", action: neutral.WorkloadList},
 		{method: post, path: "services/create", action: neutral.WorkloadCreate},

@@ -69,7 +69,7 @@ func untranslated(req dialect.Request) string {
 // needsJSON are the actions whose request is in a JSON body.
 var needsJSON = map[neutral.Action]bool{
 	neutral.ContainerCreate: true, neutral.ContainerUpdate: true, neutral.ExecCreate: true,
-	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true,
+	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true, neutral.VolumeCreate: true,
 }
 
 func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral.Loss, error) {
@@ -84,7 +84,9 @@ func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral
 		return decodeContainerUpdate(op, t)
 	case neutral.ExecCreate:
 		return decodeExecCreate(op, t)
-	default: // of a service, the only other with a JSON body
+	case neutral.VolumeCreate:
+		return decodeVolumeCreate(op, t)
+	default: // of a service
 		losses, err := decodeWorkload(op, q, t, req.Body)
 		if err == nil && carriesCredentials(req.Header.Get("X-Registry-Auth")) {
 			losses = append(losses, lossAuth)
@@ -143,6 +145,8 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 		if !validName(op.NewName) {
 			q.fail("name", "Invalid container name (%s), only %s are allowed", shorten(op.NewName), nameCharacters)
 		}
+	case neutral.ContainerCopyOut, neutral.ContainerCopyIn, neutral.ContainerStat:
+		return decodeCopy(op, q)
 	case neutral.ContainerTop:
 		op.Extra = map[string]string{"ps_args": q.text("ps_args")}
 	case neutral.ContainerStart:
@@ -155,7 +159,13 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 		op.Filter = q.workloads()
 	case neutral.TaskList:
 		op.Filter = q.tasks()
-	case neutral.NodeList, neutral.ImageList, neutral.NetworkList, neutral.VolumeList:
+	case neutral.VolumeList:
+		op.Filter = q.volumes()
+	case neutral.VolumePrune:
+		op.Filter = q.prunedVolumes()
+	case neutral.VolumeRemove:
+		op.Remove = &neutral.RemoveOptions{Force: q.flag("force")}
+	case neutral.NodeList, neutral.ImageList, neutral.NetworkList:
 		set := q.filters(op.Action) // the answer is filtered by them, see encode_filter.go
 		op.Filter.Labels = set["label"]
 	case neutral.EventWatch:

@@ -105,7 +105,6 @@ func mountDisposals(at string) map[string]disposal {
 		at + ".Consistency":                     {reason: reasonOptions, plain: []string{"default", "consistent"}},
 		at + ".BindOptions":                     {reason: reasonOptions},
 		at + ".VolumeOptions":                   {reason: reasonOptions},
-		at + ".VolumeOptions.NoCopy":            {reason: reasonOptions},
 		at + ".VolumeOptions.Labels":            {reason: "a volume's labels are its maker's"},
 		at + ".VolumeOptions.Subpath":           {refuse: true, reason: "a part of a volume cannot be mounted across orchestrators"},
 		at + ".VolumeOptions.DriverConfig":      {refuse: true, reason: reasonDriver},

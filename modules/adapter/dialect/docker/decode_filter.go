@@ -25,6 +25,7 @@ var filterKeys = map[neutral.Action][]string{
 	neutral.ImageList:      {"before", "dangling", "label", "reference", "since", "until"},
 	neutral.NetworkList:    {"dangling", "driver", "id", "label", "name", "scope", "type"},
 	neutral.VolumeList:     {"dangling", "driver", "label", "name"},
+	neutral.VolumePrune:    {"all", "label", "label!"},
 	neutral.EventWatch: {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope",
 		"secret", "service", "type", "volume"},
 }
@@ -33,6 +34,7 @@ var filterKeys = map[neutral.Action][]string{
 var untranslatedFilters = map[neutral.Action][]string{
 	neutral.ContainerList:  {"annotation", "isolation", "is-task"},
 	neutral.ContainerPrune: {"label!"},
+	neutral.VolumePrune:    {"label!"},
 }
 
 // filters reads and checks the filters of an action.

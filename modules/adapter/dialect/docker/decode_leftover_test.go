@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -157,7 +158,8 @@ var candidates = map[string]candidate{
 			"HostConfig.Tmpfs":                           `{"Image":"busybox"}`,
 		},
 		inert: []string{"AttachStdin", "AttachStdout", "AttachStderr", "NetworkingConfig.EndpointsConfig.key.NetworkID",
-			"HostConfig.Mounts[0].ClusterOptions"},
+			"HostConfig.Mounts[0].ClusterOptions",
+			"HostConfig.Mounts[0].VolumeOptions.NoCopy"}, // asks for what the target does anyway
 	},
 	"workload": {
 		action: neutral.WorkloadCreate, path: "/v1.49/services/create", kind: reflect.TypeFor[swarm.ServiceSpec](),
@@ -179,7 +181,12 @@ var candidates = map[string]candidate{
 			"TaskTemplate.ContainerSpec.Mounts[0].Type":         `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"tmpfs","Target":"/x"}]}}}`,
 		},
 		// Empty objects: the reference or the mount's type that they stand in is what is refused.
-		inert: []string{"TaskTemplate.ContainerSpec.Configs[0].Runtime", "TaskTemplate.ContainerSpec.Mounts[0].ClusterOptions"},
+		inert: []string{"TaskTemplate.ContainerSpec.Configs[0].Runtime", "TaskTemplate.ContainerSpec.Mounts[0].ClusterOptions",
+			"TaskTemplate.ContainerSpec.Mounts[0].VolumeOptions.NoCopy"},
+	},
+	"volume": {
+		action: neutral.VolumeCreate, path: "/v1.49/volumes/create", kind: reflect.TypeFor[volume.CreateRequest](),
+		base: map[string]string{"": `{}`},
 	},
 	"exec": {
 		action: neutral.ExecCreate, path: "/v1.49/containers/c/exec", kind: reflect.TypeFor[container.ExecCreateRequest](),

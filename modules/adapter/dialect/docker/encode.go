@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -21,12 +22,15 @@ func (d Dialect) Encode(op neutral.Operation, req dialect.Request, result neutra
 	}
 	switch op.Action {
 	case neutral.ContainerStart, neutral.ContainerStop, neutral.ContainerKill, neutral.ContainerRestart,
-		neutral.ContainerRemove, neutral.ContainerPause, neutral.ContainerUnpause, neutral.ContainerRename:
+		neutral.ContainerRemove, neutral.ContainerPause, neutral.ContainerUnpause, neutral.ContainerRename,
+		neutral.VolumeRemove:
 		return answerEmpty(http.StatusNoContent), nil
 	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove, neutral.ExecStart: // a start that detaches
 		return answerEmpty(http.StatusOK), nil
 	case neutral.SystemPing:
 		return ping(req), nil
+	case neutral.ContainerStat:
+		return answerStat(result)
 	default:
 		body, status, err := d.encodeBody(op, q, result)
 		if err != nil {
@@ -73,11 +77,17 @@ func (d Dialect) encodeBody(op neutral.Operation, q *query, result neutral.Resul
 		return required(result.Network, networkToDocker, http.StatusOK)
 	case neutral.VolumeList:
 		return volumesToDocker(q, result), http.StatusOK, nil
-	case neutral.VolumeGet:
+	case neutral.VolumeGet, neutral.VolumeCreate:
 		if len(result.Volumes) != 1 {
 			return nil, 0, errNoResult
 		}
-		return volumeToDocker(result.Volumes[0]), http.StatusOK, nil
+		status := http.StatusOK
+		if op.Action == neutral.VolumeCreate {
+			status = http.StatusCreated
+		}
+		return volumeToDocker(result.Volumes[0]), status, nil
+	case neutral.VolumePrune:
+		return volume.PruneReport{VolumesDeleted: listed(result.Removed)}, http.StatusOK, nil
 	default:
 		return encodeSwarmBody(op, q, result)
 	}

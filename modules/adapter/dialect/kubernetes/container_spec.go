@@ -90,7 +90,7 @@ func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) 
 		StopSignal: meta.Annotations[annotationStopSignal],
 		Resources:  resourcesFromContainer(native),
 		Ports:      portsFromContainer(native),
-		Mounts:     mountsFromContainer(spec, native),
+		Mounts:     mountsFromContainer(meta, spec, native),
 		Network:    neutral.NetworkPod,
 		Security:   securityFromContainer(spec, native),
 		Health:     healthFromContainer(meta, native),
@@ -161,7 +161,9 @@ func labelsFromMeta(meta metav1.ObjectMeta) map[string]string {
 }
 
 // ownLabel tells a label that isthmus keeps for itself from a caller's.
-func ownLabel(key string) bool { return key == labelAutoRemove || key == labelWorkload }
+func ownLabel(key string) bool {
+	return key == labelAutoRemove || key == labelWorkload || key == labelVolume
+}
 
 func restartFromPod(meta metav1.ObjectMeta, spec *corev1.PodSpec) neutral.RestartPolicy {
 	if mode, count, _ := strings.Cut(meta.Annotations[annotationRestart], ":"); mode != "" {
@@ -201,7 +203,7 @@ func portsFromContainer(c *corev1.Container) []neutral.Port {
 
 // mountsFromContainer gives the mounts that docker has words for. Files that Kubernetes projects (config maps,
 // secrets, tokens) are part of how the Pod is set up, as docker's own /etc/hosts is, and are left out.
-func mountsFromContainer(spec *corev1.PodSpec, c *corev1.Container) []neutral.Mount {
+func mountsFromContainer(meta metav1.ObjectMeta, spec *corev1.PodSpec, c *corev1.Container) []neutral.Mount {
 	var mounts []neutral.Mount
 	for _, m := range c.VolumeMounts {
 		i := slices.IndexFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
@@ -215,10 +217,12 @@ func mountsFromContainer(spec *corev1.PodSpec, c *corev1.Container) []neutral.Mo
 			if v.EmptyDir.SizeLimit != nil {
 				mount.Size = v.EmptyDir.SizeLimit.Value()
 			}
+		case v.EmptyDir != nil && strings.HasPrefix(v.Name, volumeAnonymous):
+			mount.Type = "volume"
 		case v.EmptyDir != nil:
 			mount.Type, mount.Source = "volume", v.Name
 		case v.PersistentVolumeClaim != nil:
-			mount.Type, mount.Source = "volume", v.PersistentVolumeClaim.ClaimName
+			mount.Type, mount.Source = "volume", claimName(meta, v.PersistentVolumeClaim.ClaimName)
 		case v.HostPath != nil:
 			mount.Type, mount.Source = "bind", v.HostPath.Path
 		default:

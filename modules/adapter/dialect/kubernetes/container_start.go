@@ -144,6 +144,9 @@ func (a *action) undoStart(ctx context.Context, found *located, why *fault.Error
 		if err := a.deletePod(ctx, found.pod, 0); err != nil {
 			a.log.Warn("a container that could not be started is not removed", "container", found.Name, "err", err)
 		}
+		if err := a.dropAnonymous(ctx, found.pod); err != nil {
+			a.log.Warn("the volumes of a container that could not be started are not removed", "container", found.Name, "err", err)
+		}
 		return
 	}
 	if err := a.keepStill(ctx, found.pod, map[string]any{annotationError: why.Message}, why.Message); err != nil {

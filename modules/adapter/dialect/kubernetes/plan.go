@@ -49,6 +49,9 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.ContainerPrune:   program((*action).pruneContainers),
 	neutral.ContainerUpdate:  program((*action).updateContainer),
 	neutral.ContainerTop:     program((*action).topContainer),
+	neutral.ContainerStat:    program((*action).statFile),
+	neutral.ContainerCopyOut: stream((*action).copyOut),
+	neutral.ContainerCopyIn:  stream((*action).copyIn),
 	neutral.ContainerWait:    stream((*action).waitContainer),
 	neutral.ContainerLogs:    stream((*action).containerLogs),
 	neutral.ContainerAttach:  stream((*action).attachContainer),
@@ -74,6 +77,9 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.NetworkGet:   (*action).planNetworkInspect,
 	neutral.VolumeList:   (*action).planVolumeList,
 	neutral.VolumeGet:    (*action).planVolumeInspect,
+	neutral.VolumeCreate: program((*action).createVolume),
+	neutral.VolumeRemove: program((*action).removeVolume),
+	neutral.VolumePrune:  program((*action).pruneVolumes),
 }
 
 // refused says why the rest is not done.
@@ -83,8 +89,6 @@ var refused = map[neutral.Action]string{
 	neutral.ContainerChanges: "diff is refused: Kubernetes does not tell which files a container changed",
 	neutral.ContainerExport:  "export is refused: Kubernetes does not give out a container's file system",
 	neutral.ContainerCommit:  "commit is refused: Kubernetes makes no images",
-	neutral.ContainerCopyOut: "copying files out of a container of a Kubernetes cluster is not offered yet",
-	neutral.ContainerCopyIn:  "copying files into a container of a Kubernetes cluster is not offered yet",
 	neutral.SystemUsage:      "the disk usage of a Kubernetes cluster is not known through its API",
 	neutral.SystemAuth:       "the nodes of a Kubernetes cluster log in to registries with their own credentials",
 }
@@ -93,7 +97,7 @@ var refused = map[neutral.Action]string{
 var refusedKinds = map[neutral.Kind]string{
 	neutral.KindImage:   "images are not made, tagged or removed through a Kubernetes cluster: its nodes pull them from registries",
 	neutral.KindNetwork: "networks of a Kubernetes cluster are not changed: every Pod is on the cluster's own",
-	neutral.KindVolume:  "volumes of a Kubernetes cluster are not changed by another orchestrator's callers yet",
+	neutral.KindVolume:  "a claim of a Kubernetes cluster is not changed once it is made",
 	neutral.KindNode:    "nodes of a Kubernetes cluster are not changed from outside it",
 	neutral.KindSystem:  "the make-up of a Kubernetes cluster is not changed from outside it",
 	neutral.KindSecret:  "secrets of a Kubernetes cluster are not offered to another orchestrator's callers yet",

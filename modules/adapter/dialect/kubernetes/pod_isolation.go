@@ -82,19 +82,20 @@ func (t *podTemplate) network() error {
 func (t *podTemplate) mounts() error {
 	for i, m := range t.in.Mounts {
 		switch m.Type {
-		case "tmpfs":
+		case "tmpfs", "volume", "":
 		case "bind":
 			return refuse("HostConfig.Binds", "the path %q of the caller's host is not on the node that runs the container", m.Source)
-		case "volume", "":
-			if m.Source == "" {
-				return refuse("HostConfig.Mounts", "the anonymous volume at %q would not outlive the container", m.Target)
-			}
-			return refuse("HostConfig.Mounts", "the volume %q cannot be mounted across orchestrators; of mounts, tmpfs alone is carried", m.Source)
 		default:
 			return refuse("HostConfig.Mounts", "mounts of type %q have no form in Kubernetes", m.Type)
 		}
 		if !path.IsAbs(m.Target) || strings.Contains(m.Target, ":") {
 			return invalid("HostConfig.Mounts", "invalid mount path: %q", m.Target)
+		}
+		if m.Type != "tmpfs" {
+			if err := t.volume(m); err != nil {
+				return err
+			}
+			continue
 		}
 		name := "tmpfs-" + strconv.Itoa(i)
 		source := &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}

@@ -191,7 +191,30 @@ func putResources(c, built *corev1.Container) {
 	}
 }
 
-// putMounts changes the tmpfs mounts alone; others cannot come from a caller.
+// dropMounts takes out the volumes that the caller took out. Mounts that no caller can make stay.
+func dropMounts(live *corev1.PodTemplateSpec, was, is *neutral.Container) {
+	gone := map[string]bool{}
+	for _, m := range was.Mounts {
+		if m.Type == "volume" && !slices.Contains(is.Mounts, m) {
+			gone[m.Target] = true
+		}
+	}
+	c := &live.Spec.Containers[0]
+	left := map[string]bool{}
+	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return gone[m.MountPath] })
+	for _, list := range [][]corev1.Container{live.Spec.InitContainers, live.Spec.Containers} {
+		for i := range list {
+			for _, m := range list[i].VolumeMounts {
+				left[m.Name] = true
+			}
+		}
+	}
+	live.Spec.Volumes = slices.DeleteFunc(live.Spec.Volumes, func(v corev1.Volume) bool {
+		return strings.HasPrefix(v.Name, volumeNamed) && !left[v.Name] || strings.HasPrefix(v.Name, volumeAnonymous) && !left[v.Name]
+	})
+}
+
+// putMounts changes the tmpfs mounts and adds volumes.
 func putMounts(c *corev1.Container, live, built *corev1.PodTemplateSpec) {
 	tmpfs := map[string]bool{}
 	live.Spec.Volumes = slices.DeleteFunc(live.Spec.Volumes, func(v corev1.Volume) bool {
@@ -202,6 +225,9 @@ func putMounts(c *corev1.Container, live, built *corev1.PodTemplateSpec) {
 	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return tmpfs[m.Name] })
 	live.Spec.Volumes = append(live.Spec.Volumes, built.Spec.Volumes...)
 	c.VolumeMounts = append(c.VolumeMounts, built.Spec.Containers[0].VolumeMounts...)
+	for claim, name := range volumeNames(built.ObjectMeta) {
+		noteVolume(&live.ObjectMeta, claim, name)
+	}
 }
 
 // changeTemplate applies the difference between was and is to the live template.
@@ -229,6 +255,7 @@ func changeTemplate(live *corev1.PodTemplateSpec, was, is *neutral.Container) ([
 	if err != nil {
 		return nil, err
 	}
+	dropMounts(live, was, is)
 	for _, a := range changed {
 		a.put(&live.Spec.Containers[0], live, built)
 	}
@@ -282,6 +309,15 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 	losses, err := changeWorkload(n, &found.Workload, is)
 	if err != nil {
 		return neutral.Result{}, err
+	}
+	if !sameList(found.Template.Mounts, is.Template.Mounts) {
+		missing, err := a.missingVolumes(ctx, n.template.ObjectMeta, &n.template.Spec)
+		if err != nil {
+			return neutral.Result{}, err
+		}
+		if err := a.makeVolumes(ctx, missing); err != nil {
+			return neutral.Result{}, err
+		}
 	}
 	changed := workloadFromNative(a.cluster, n)
 	if err := a.permit(workloadObject(&changed)); err != nil {
