@@ -21,7 +21,10 @@ type goTool struct {
 // provisioner makes the volumes that claims ask for, as folders of the node.
 var provisioner = goTool{pkg: "github.com/rancher/local-path-provisioner", version: "v0.0.30"}
 
-var goTools = []goTool{provisioner}
+// nameServer is a cluster's name server.
+var nameServer = goTool{pkg: "github.com/coredns/coredns", version: "v1.15.0"}
+
+var goTools = []goTool{provisioner, nameServer}
 
 func (t goTool) name() string { return path.Base(t.pkg) }
 

@@ -24,6 +24,8 @@ type Tools struct {
 	Envoy               string
 	// Provisioner makes volumes for claims.
 	Provisioner string
+	// CoreDNS is the name server of Kubernetes.
+	CoreDNS string
 	// Forward joins a listener of the machine to an address in a namespace.
 	Forward string
 	// BusyboxImage and PauseImage are archives that docker and containerd load.
@@ -31,8 +33,8 @@ type Tools struct {
 }
 
 // Install brings onto a bare Debian 12 machine what a bed needs: packages,
-// Envoy, Kubernetes and its volume provisioner built from source, and two
-// images. What is there already
+// Envoy, Kubernetes with its volume provisioner and its name server built from
+// source, and two images. What is there already
 // costs nothing; what is built is kept in the user's cache folder.
 func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 	if err := requireRoot(); err != nil {
@@ -105,11 +107,12 @@ func installed() (*Tools, error) {
 		Kubectl:      filepath.Join(kubernetesDir(cache), "kubectl"),
 		Envoy:        envoyPath(cache),
 		Provisioner:  provisioner.path(cache),
+		CoreDNS:      nameServer.path(cache),
 		Forward:      filepath.Join(programsDir(cache), "forward"),
 		BusyboxImage: filepath.Join(programsDir(cache), "busybox.tar"),
 		PauseImage:   filepath.Join(programsDir(cache), "pause.tar"),
 	}
-	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
+	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("not installed: %w", err)
 		}

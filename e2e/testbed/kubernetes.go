@@ -132,6 +132,9 @@ func (k *KubernetesCluster) start(ctx context.Context) error {
 	if err := k.startNode(ctx, keys, runtime); err != nil {
 		return err
 	}
+	if err := k.startNames(ctx); err != nil {
+		return err
+	}
 	if err := k.startStorage(ctx); err != nil {
 		return err
 	}

@@ -45,9 +45,12 @@ var bodies = map[neutral.Action]string{
 	neutral.WorkloadUpdate:  `{"Name":"shop","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
 	neutral.ContainerUpdate: `{"Memory":67108864}`,
 	neutral.VolumeCreate:    `{"Name":"data"}`,
+	neutral.NetworkCreate:   `{"Name":"front"}`,
+	neutral.NetworkJoin:     `{"Container":"web"}`,
+	neutral.NetworkLeave:    `{"Container":"web"}`,
 }
 
-// echo is an API server that has nothing and takes everything: what is created comes back as it was sent.
+// echo is an API server that has nothing but the network frontend and takes everything: what is created comes back as it was sent.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if r.Method == http.MethodPost && err == nil {
@@ -57,6 +60,11 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if strings.HasSuffix(r.URL.Path, "/networkpolicies") {
+		_, _ = io.WriteString(w, `{"kind":"NetworkPolicyList","apiVersion":"networking.k8s.io/v1","items":[{"metadata":{"name":"net-frontend",`+
+			`"namespace":"default"}}]}`)
+		return
+	}
 	w.WriteHeader(http.StatusNotFound)
 	_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
 }

@@ -63,8 +63,10 @@ const (
 	NetworkList   Action = "network.list"
 	NetworkGet    Action = "network.inspect"
 	NetworkCreate Action = "network.create"
-	NetworkRemove Action = "network.remove" // one, or all that are unused
-	NetworkOther  Action = "network.other"  // connect, disconnect
+	NetworkRemove Action = "network.remove"
+	NetworkPrune  Action = "network.prune"   // all that are unused
+	NetworkJoin   Action = "network.connect" // of a container
+	NetworkLeave  Action = "network.disconnect"
 	VolumeList    Action = "volume.list"
 	VolumeGet     Action = "volume.inspect"
 	VolumeCreate  Action = "volume.create"
@@ -159,7 +161,9 @@ var actions = map[Action]struct {
 	NetworkGet:    {verb: Get, kind: KindNetwork},
 	NetworkCreate: {verb: Create, kind: KindNetwork, body: true},
 	NetworkRemove: {verb: Destroy, kind: KindNetwork},
-	NetworkOther:  {verb: Update, kind: KindNetwork},
+	NetworkPrune:  {verb: Destroy, kind: KindNetwork},
+	NetworkJoin:   {verb: Update, kind: KindNetwork, body: true},
+	NetworkLeave:  {verb: Update, kind: KindNetwork, body: true},
 	VolumeList:    {verb: List, kind: KindVolume},
 	VolumeGet:     {verb: Get, kind: KindVolume},
 	VolumeCreate:  {verb: Create, kind: KindVolume, body: true},

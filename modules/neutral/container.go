@@ -148,6 +148,7 @@ const (
 
 // NetworkAttachment is one user network of a container.
 type NetworkAttachment struct {
+	ID      string `json:",omitempty"` // as a network that is listed has it; "" where that is not known
 	Name    string
 	Aliases []string
 }

@@ -103,6 +103,8 @@ type Operation struct {
 
 	Container *Container        // container.create
 	Volume    *Volume           // volume.create
+	Network   *Network          // network.create
+	Member    *NetworkMember    // network.connect, disconnect
 	Workload  *Workload         // workload.create, workload.update: the whole spec
 	Version   string            // workload.update: the caller's optimistic lock
 	Filter    Filter            // lists, events, prune

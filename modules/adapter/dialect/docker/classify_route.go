@@ -39,7 +39,6 @@ const (
 	reasonCommit   = "commit: an image cannot be made from a container of another orchestrator"
 	reasonStats    = "stats: resource usage is not carried across orchestrators"
 	reasonSocket   = "attach by WebSocket is not served; use attach by upgrade (POST /containers/{id}/attach)"
-	reasonNetwork  = "networks of another orchestrator cannot be changed through the Docker API"
 	reasonVolume   = "update: cluster volumes belong to a swarm"
 	reasonSwarm    = "the cluster is not a swarm; its membership cannot be changed through the Docker API"
 	reasonNode     = "nodes of another orchestrator cannot be changed through the Docker API"
@@ -123,12 +122,12 @@ var routes = func() []route {
 
 		{method: get, path: "networks", action: neutral.NetworkList},
 		{method: get, path: "networks/", action: neutral.NetworkList},
-		{method: post, path: "networks/create", action: neutral.NetworkCreate, reason: reasonNetwork},
-		{method: post, path: "networks/prune", action: neutral.NetworkRemove, reason: reasonNetwork},
+		{method: post, path: "networks/create", action: neutral.NetworkCreate},
+		{method: post, path: "networks/prune", action: neutral.NetworkPrune},
 		{method: get, path: "networks/{ref}", action: neutral.NetworkGet},
-		{method: del, path: "networks/{ref}", action: neutral.NetworkRemove, reason: reasonNetwork},
-		{method: post, path: "networks/{ref}/connect", action: neutral.NetworkOther, beyond: true, reason: reasonNetwork},
-		{method: post, path: "networks/{ref}/disconnect", action: neutral.NetworkOther, beyond: true, reason: reasonNetwork},
+		{method: del, path: "networks/{ref}", action: neutral.NetworkRemove},
+		{method: post, path: "networks/{ref}/connect", action: neutral.NetworkJoin, beyond: true},
+		{method: post, path: "networks/{ref}/disconnect", action: neutral.NetworkLeave, beyond: true},
 
 		{method: get, path: "volumes", action: neutral.VolumeList},
 		{method: post, path: "volumes/create", action: neutral.VolumeCreate},

@@ -70,6 +70,7 @@ func untranslated(req dialect.Request) string {
 var needsJSON = map[neutral.Action]bool{
 	neutral.ContainerCreate: true, neutral.ContainerUpdate: true, neutral.ExecCreate: true,
 	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true, neutral.VolumeCreate: true,
+	neutral.NetworkCreate: true, neutral.NetworkJoin: true, neutral.NetworkLeave: true,
 }
 
 func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral.Loss, error) {
@@ -86,6 +87,10 @@ func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral
 		return decodeExecCreate(op, t)
 	case neutral.VolumeCreate:
 		return decodeVolumeCreate(op, t)
+	case neutral.NetworkCreate:
+		return decodeNetworkCreate(op, t)
+	case neutral.NetworkJoin, neutral.NetworkLeave:
+		return decodeNetworkMember(op, t)
 	default: // of a service
 		losses, err := decodeWorkload(op, q, t, req.Body)
 		if err == nil && carriesCredentials(req.Header.Get("X-Registry-Auth")) {
@@ -116,12 +121,7 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 	case neutral.ContainerPrune:
 		set := q.filters(op.Action)
 		op.Filter.Labels = set["label"]
-		if until := q.one(set, "until"); until != "" {
-			var ok bool
-			if op.Until, ok = parseMoment(until); !ok {
-				q.fail("filters", "invalid filter 'until=%s': give a time as RFC 3339 or seconds since 1970", shorten(until))
-			}
-		}
+		op.Until = q.until(set)
 	case neutral.ContainerLogs, neutral.WorkloadLogs, neutral.TaskLogs:
 		op.Logs = q.logs()
 	case neutral.ContainerStop, neutral.ContainerRestart:
@@ -163,6 +163,10 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 		op.Filter = q.volumes()
 	case neutral.VolumePrune:
 		op.Filter = q.prunedVolumes()
+	case neutral.NetworkPrune:
+		set := q.filters(op.Action)
+		op.Filter.Labels = set["label"]
+		op.Until = q.until(set)
 	case neutral.VolumeRemove:
 		op.Remove = &neutral.RemoveOptions{Force: q.flag("force")}
 	case neutral.NodeList, neutral.ImageList, neutral.NetworkList:

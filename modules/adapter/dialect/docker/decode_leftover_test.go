@@ -184,6 +184,17 @@ var candidates = map[string]candidate{
 		inert: []string{"TaskTemplate.ContainerSpec.Configs[0].Runtime", "TaskTemplate.ContainerSpec.Mounts[0].ClusterOptions",
 			"TaskTemplate.ContainerSpec.Mounts[0].VolumeOptions.NoCopy"},
 	},
+	"network": {
+		action: neutral.NetworkCreate, path: "/v1.49/networks/create", kind: reflect.TypeFor[network.CreateRequest](),
+		values: map[string]any{"Name": "other", "Driver": "overlay"},
+		base:   map[string]string{"": `{"Name":"front"}`},
+		inert:  []string{"EnableIPv4"}, // what every network has
+	},
+	"member": {
+		action: neutral.NetworkJoin, path: "/v1.49/networks/front/connect", kind: reflect.TypeFor[network.ConnectRequest](),
+		base:  map[string]string{"": `{"Container":"web"}`},
+		inert: []string{"EndpointConfig.NetworkID"},
+	},
 	"volume": {
 		action: neutral.VolumeCreate, path: "/v1.49/volumes/create", kind: reflect.TypeFor[volume.CreateRequest](),
 		base: map[string]string{"": `{}`},

@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
@@ -23,9 +25,10 @@ func (d Dialect) Encode(op neutral.Operation, req dialect.Request, result neutra
 	switch op.Action {
 	case neutral.ContainerStart, neutral.ContainerStop, neutral.ContainerKill, neutral.ContainerRestart,
 		neutral.ContainerRemove, neutral.ContainerPause, neutral.ContainerUnpause, neutral.ContainerRename,
-		neutral.VolumeRemove:
+		neutral.VolumeRemove, neutral.NetworkRemove:
 		return answerEmpty(http.StatusNoContent), nil
-	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove, neutral.ExecStart: // a start that detaches
+	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove, neutral.NetworkJoin, neutral.NetworkLeave,
+		neutral.ExecStart: // a start that detaches
 		return answerEmpty(http.StatusOK), nil
 	case neutral.SystemPing:
 		return ping(req), nil
@@ -75,6 +78,10 @@ func (d Dialect) encodeBody(op neutral.Operation, q *query, result neutral.Resul
 		return networksToDocker(q, result.Networks), http.StatusOK, nil
 	case neutral.NetworkGet:
 		return required(result.Network, networkToDocker, http.StatusOK)
+	case neutral.NetworkCreate:
+		return network.CreateResponse{ID: result.ID, Warning: strings.Join(warnings(result.Losses), "; ")}, http.StatusCreated, nil
+	case neutral.NetworkPrune:
+		return network.PruneReport{NetworksDeleted: listed(result.Removed)}, http.StatusOK, nil
 	case neutral.VolumeList:
 		return volumesToDocker(q, result), http.StatusOK, nil
 	case neutral.VolumeGet, neutral.VolumeCreate:

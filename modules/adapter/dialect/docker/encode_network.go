@@ -88,12 +88,16 @@ func idOfNetwork(n *neutral.Network) string {
 
 // networkToDocker renders a network without its addresses.
 func networkToDocker(n *neutral.Network) any {
+	members := make(map[string]network.EndpointResource, len(n.Members))
+	for _, m := range n.Members {
+		members[m.ID] = network.EndpointResource{Name: m.Name}
+	}
 	return network.Inspect{
 		Network: network.Network{
 			Name: n.Name, ID: idOfNetwork(n), Created: n.Created.UTC(), Scope: n.Scope, Driver: n.Driver, EnableIPv4: true,
 			IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}}, Internal: n.Internal,
 			Options: map[string]string{}, Labels: labelled(n.Labels),
 		},
-		Containers: map[string]network.EndpointResource{},
+		Containers: members,
 	}
 }

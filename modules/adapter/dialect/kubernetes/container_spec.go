@@ -55,6 +55,9 @@ func listedContainer(cluster string, pod *corev1.Pod, index int, now time.Time) 
 	c.Siblings = len(pod.Spec.Containers) - 1
 	c.Owner = ownerFromPod(pod)
 	c.State = stateFromPod(pod, index, now)
+	for i := range c.Networks {
+		c.Networks[i].ID = networkID(cluster, pod.Namespace, c.Networks[i].Name)
+	}
 	if c.State.Status == neutral.StatusPaused {
 		c.Labels[labelPause] = string(neutral.PauseQuiesce)
 	}
@@ -92,6 +95,7 @@ func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) 
 		Ports:      portsFromContainer(native),
 		Mounts:     mountsFromContainer(meta, spec, native),
 		Network:    neutral.NetworkPod,
+		Networks:   networksFromMeta(meta),
 		Security:   securityFromContainer(spec, native),
 		Health:     healthFromContainer(meta, native),
 		Losses:     lossesFromMeta(meta),
@@ -115,7 +119,13 @@ func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) 
 		}
 	}
 	if dns := spec.DNSConfig; dns != nil {
-		c.DNS, c.DNSSearch = dns.Nameservers, dns.Searches
+		c.DNS = dns.Nameservers
+		domains := searchDomains(meta.Namespace, c.Networks)
+		for _, domain := range dns.Searches {
+			if !slices.Contains(domains, domain) {
+				c.DNSSearch = append(c.DNSSearch, domain)
+			}
+		}
 		for _, option := range dns.Options {
 			text := option.Name
 			if option.Value != nil {
@@ -162,7 +172,11 @@ func labelsFromMeta(meta metav1.ObjectMeta) map[string]string {
 
 // ownLabel tells a label that isthmus keeps for itself from a caller's.
 func ownLabel(key string) bool {
-	return key == labelAutoRemove || key == labelWorkload || key == labelVolume
+	switch key {
+	case labelAutoRemove, labelWorkload, labelVolume, labelNetwork, labelNetworked:
+		return true
+	}
+	return strings.HasPrefix(key, networkLabel) || strings.HasPrefix(key, portLabel)
 }
 
 func restartFromPod(meta metav1.ObjectMeta, spec *corev1.PodSpec) neutral.RestartPolicy {

@@ -43,6 +43,8 @@ const (
 	annotationReplacing  = "isthmus.io/replacing"   // the Pod is deleted only to be made anew under the same name
 
 	labelAutoRemove = "isthmus.io/auto-remove"     // the container goes when it ends
+	labelNetwork    = "isthmus.io/network"         // on what makes a network: its policy, its Service, the names of its containers
+	labelNetworked  = "isthmus.io/networked"       // on Pods that are on one
 	labelVolume     = "isthmus.io/volume"          // on claims that callers made: named, or anonymous
 	labelWorkload   = "isthmus.io/workload"        // selects the containers of a workload that isthmus made
 	labelExport     = "isthmus.io/export"          // a caller's label: offer the workload's service to peers

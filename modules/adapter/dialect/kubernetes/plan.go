@@ -68,18 +68,23 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.TaskInspect:     program((*action).inspectTask),
 	neutral.TaskLogs:        stream((*action).taskLogs),
 
-	neutral.ImageList:    (*action).planImageList,
-	neutral.ImageInspect: (*action).planImageInspect,
-	neutral.ImagePull:    stream((*action).pullImage),
-	neutral.NodeList:     (*action).planNodeList,
-	neutral.NodeInspect:  (*action).planNodeInspect,
-	neutral.NetworkList:  (*action).planNetworkList,
-	neutral.NetworkGet:   (*action).planNetworkInspect,
-	neutral.VolumeList:   (*action).planVolumeList,
-	neutral.VolumeGet:    (*action).planVolumeInspect,
-	neutral.VolumeCreate: program((*action).createVolume),
-	neutral.VolumeRemove: program((*action).removeVolume),
-	neutral.VolumePrune:  program((*action).pruneVolumes),
+	neutral.ImageList:     (*action).planImageList,
+	neutral.ImageInspect:  (*action).planImageInspect,
+	neutral.ImagePull:     stream((*action).pullImage),
+	neutral.NodeList:      (*action).planNodeList,
+	neutral.NodeInspect:   (*action).planNodeInspect,
+	neutral.NetworkList:   (*action).planNetworkList,
+	neutral.NetworkGet:    program((*action).inspectNetwork),
+	neutral.NetworkCreate: program((*action).createNetwork),
+	neutral.NetworkRemove: program((*action).removeNetwork),
+	neutral.NetworkPrune:  program((*action).pruneNetworks),
+	neutral.NetworkJoin:   program((*action).joinNetwork),
+	neutral.NetworkLeave:  program((*action).leaveNetwork),
+	neutral.VolumeList:    (*action).planVolumeList,
+	neutral.VolumeGet:     (*action).planVolumeInspect,
+	neutral.VolumeCreate:  program((*action).createVolume),
+	neutral.VolumeRemove:  program((*action).removeVolume),
+	neutral.VolumePrune:   program((*action).pruneVolumes),
 }
 
 // refused says why the rest is not done.
@@ -95,13 +100,12 @@ var refused = map[neutral.Action]string{
 
 // refusedKinds says it of all the rest of a kind.
 var refusedKinds = map[neutral.Kind]string{
-	neutral.KindImage:   "images are not made, tagged or removed through a Kubernetes cluster: its nodes pull them from registries",
-	neutral.KindNetwork: "networks of a Kubernetes cluster are not changed: every Pod is on the cluster's own",
-	neutral.KindVolume:  "a claim of a Kubernetes cluster is not changed once it is made",
-	neutral.KindNode:    "nodes of a Kubernetes cluster are not changed from outside it",
-	neutral.KindSystem:  "the make-up of a Kubernetes cluster is not changed from outside it",
-	neutral.KindSecret:  "secrets of a Kubernetes cluster are not offered to another orchestrator's callers yet",
-	neutral.KindConfig:  "configs of a Kubernetes cluster are not offered to another orchestrator's callers yet",
+	neutral.KindImage:  "images are not made, tagged or removed through a Kubernetes cluster: its nodes pull them from registries",
+	neutral.KindVolume: "a claim of a Kubernetes cluster is not changed once it is made",
+	neutral.KindNode:   "nodes of a Kubernetes cluster are not changed from outside it",
+	neutral.KindSystem: "the make-up of a Kubernetes cluster is not changed from outside it",
+	neutral.KindSecret: "secrets of a Kubernetes cluster are not offered to another orchestrator's callers yet",
+	neutral.KindConfig: "configs of a Kubernetes cluster are not offered to another orchestrator's callers yet",
 }
 
 // refusal is why an action is not done, "" for none that is known.

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"fmt"
 	"net/netip"
 	"path"
 	"strconv"
@@ -66,17 +67,28 @@ func (t *podTemplate) network() error {
 	default:
 		return refuse(field, "the network %q is not one of this cluster", string(mode))
 	}
+	var users []neutral.NetworkAttachment
 	for _, network := range t.in.Networks {
-		switch network.Name {
-		case "", "default", "bridge", "host", "pod":
-		default:
-			return refuse("NetworkingConfig.EndpointsConfig", "the network %q is not one of this cluster", network.Name)
-		}
-		if len(network.Aliases) > 0 {
+		switch {
+		case !predefined(network.Name):
+			users = append(users, neutral.NetworkAttachment{Name: network.Name, Aliases: network.Aliases})
+		case len(network.Aliases) > 0:
 			return refuse("NetworkingConfig.EndpointsConfig.Aliases", "an alias needs a user network")
 		}
+		for _, alias := range network.Aliases {
+			if len(validation.IsDNS1123Label(strings.ToLower(alias))) > 0 {
+				t.lose("NetworkingConfig.EndpointsConfig.Aliases", fmt.Sprintf("%q is not resolved", alias),
+					"name servers know names of letters, digits and '-'")
+			}
+		}
 	}
-	return nil
+	if len(users) > 0 && t.out.Spec.HostNetwork {
+		return invalid(field, "conflicting options: the host's network and user networks")
+	}
+	if len(users) > 0 && len(t.in.DNS) > 0 {
+		t.lose("NetworkingConfig.EndpointsConfig", "its names are not resolved", "the container has name servers of its own (Dns)")
+	}
+	return noteNetworks(&t.out.ObjectMeta, users)
 }
 
 func (t *podTemplate) mounts() error {

@@ -20,6 +20,13 @@ func (a *action) createWorkload(ctx context.Context) (neutral.Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	on, err := a.joined(ctx, w.Template.Networks)
+	if err != nil {
+		return neutral.Result{}, err
+	}
+	placed := *w
+	placed.Template.Networks = on
+	w = &placed
 	made, built, volumes, err := a.makeWorkload(ctx, w)
 	if err != nil {
 		a.undoVolumes(ctx, volumes)
@@ -103,6 +110,9 @@ func (a *action) admitWorkload(ctx context.Context, n *nativeWorkload) ([]*corev
 	}
 	w := workloadFromNative(a.cluster, n)
 	if err := a.permit(workloadObject(&w)); err != nil {
+		return nil, err
+	}
+	if err := a.publishPorts(ctx, n.template.Labels); err != nil {
 		return nil, err
 	}
 	return missing, a.makeVolumes(ctx, missing)

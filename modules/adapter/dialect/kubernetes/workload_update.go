@@ -133,6 +133,7 @@ var aspects = []aspect{
 	}, func(to, from *neutral.Container) { to.Network, to.Networks = from.Network, from.Networks },
 		func(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
 			live.Spec.HostNetwork, live.Spec.DNSPolicy = built.Spec.HostNetwork, built.Spec.DNSPolicy
+			_ = noteNetworks(&live.ObjectMeta, networksFromMeta(built.ObjectMeta)) // what was read can be written
 		}},
 }
 
@@ -157,8 +158,10 @@ func annotate(live, built *corev1.PodTemplateSpec, key string) {
 // putLabels keeps those that select the containers, whatever the caller says.
 func putLabels(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
 	labels := built.Labels
-	if own := live.Labels[labelWorkload]; own != "" {
-		labels[labelWorkload] = own
+	for label, value := range live.Labels {
+		if ownLabel(label) {
+			labels[label] = value
+		}
 	}
 	live.Labels = labels
 	annotate(live, built, annotationLabels)
@@ -305,11 +308,21 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 	if err := restoreEnv(&is.Template, &found.Template); err != nil {
 		return neutral.Result{}, err
 	}
+	if !sameList(found.Template.Networks, is.Template.Networks) {
+		on, err := a.joined(ctx, is.Template.Networks)
+		if err != nil {
+			return neutral.Result{}, err
+		}
+		placed := *is
+		placed.Template.Networks = on
+		is = &placed
+	}
 	n := found.native
 	losses, err := changeWorkload(n, &found.Workload, is)
 	if err != nil {
 		return neutral.Result{}, err
 	}
+	searchNetworks(n.template.ObjectMeta, n.meta.Namespace, &n.template.Spec)
 	if !sameList(found.Template.Mounts, is.Template.Mounts) {
 		missing, err := a.missingVolumes(ctx, n.template.ObjectMeta, &n.template.Spec)
 		if err != nil {
