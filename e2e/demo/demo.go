@@ -35,7 +35,8 @@ spec:
   - verbs: [get, list, watch]
     objects: [{kind: system}, {kind: node}, {kind: image}, {kind: network}, {kind: volume}, {kind: event}]
   - verbs: [create]
-    objects: [{kind: image}, {namespace: default, kind: volume}, {namespace: default, kind: network}]
+    objects: [{kind: image}, {namespace: default, kind: volume}, {namespace: default, kind: network},
+      {namespace: default, kind: secret}, {namespace: default, kind: config}]
   - verbs: [update]
     objects: [{namespace: default, kind: network}]
 ---

@@ -26,6 +26,8 @@ type Tools struct {
 	Provisioner string
 	// CoreDNS is the name server of Kubernetes.
 	CoreDNS string
+	// Compose is docker's plugin of that name.
+	Compose string
 	// Forward joins a listener of the machine to an address in a namespace.
 	Forward string
 	// BusyboxImage and PauseImage are archives that docker and containerd load.
@@ -108,11 +110,12 @@ func installed() (*Tools, error) {
 		Envoy:        envoyPath(cache),
 		Provisioner:  provisioner.path(cache),
 		CoreDNS:      nameServer.path(cache),
+		Compose:      compose.path(cache),
 		Forward:      filepath.Join(programsDir(cache), "forward"),
 		BusyboxImage: filepath.Join(programsDir(cache), "busybox.tar"),
 		PauseImage:   filepath.Join(programsDir(cache), "pause.tar"),
 	}
-	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
+	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Compose, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("not installed: %w", err)
 		}

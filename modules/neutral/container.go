@@ -45,6 +45,7 @@ type Container struct {
 	Resources   Resources
 	Ports       []Port
 	Mounts      []Mount
+	Files       []MountedFile // secrets and configs, in the order of the caller
 	Network     NetworkMode
 	Networks    []NetworkAttachment
 	ExtraHosts  []string // name:address

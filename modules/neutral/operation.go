@@ -104,6 +104,7 @@ type Operation struct {
 	Container *Container        // container.create
 	Volume    *Volume           // volume.create
 	Network   *Network          // network.create
+	File      *StoredFile       // secret.create, config.create
 	Member    *NetworkMember    // network.connect, disconnect
 	Workload  *Workload         // workload.create, workload.update: the whole spec
 	Version   string            // workload.update: the caller's optimistic lock

@@ -71,6 +71,7 @@ var needsJSON = map[neutral.Action]bool{
 	neutral.ContainerCreate: true, neutral.ContainerUpdate: true, neutral.ExecCreate: true,
 	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true, neutral.VolumeCreate: true,
 	neutral.NetworkCreate: true, neutral.NetworkJoin: true, neutral.NetworkLeave: true,
+	neutral.SecretCreate: true, neutral.ConfigCreate: true,
 }
 
 func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral.Loss, error) {
@@ -87,6 +88,8 @@ func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral
 		return decodeExecCreate(op, t)
 	case neutral.VolumeCreate:
 		return decodeVolumeCreate(op, t)
+	case neutral.SecretCreate, neutral.ConfigCreate:
+		return decodeStoredFile(op, t)
 	case neutral.NetworkCreate:
 		return decodeNetworkCreate(op, t)
 	case neutral.NetworkJoin, neutral.NetworkLeave:
@@ -161,6 +164,8 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 		op.Filter = q.tasks()
 	case neutral.VolumeList:
 		op.Filter = q.volumes()
+	case neutral.SecretList, neutral.ConfigList:
+		q.filters(op.Action) // the answer is filtered by them
 	case neutral.VolumePrune:
 		op.Filter = q.prunedVolumes()
 	case neutral.NetworkPrune:

@@ -26,6 +26,8 @@ var filterKeys = map[neutral.Action][]string{
 	neutral.ImageList:      {"before", "dangling", "label", "reference", "since", "until"},
 	neutral.NetworkList:    {"dangling", "driver", "id", "label", "name", "scope", "type"},
 	neutral.VolumeList:     {"dangling", "driver", "label", "name"},
+	neutral.SecretList:     {"id", "label", "name", "names"},
+	neutral.ConfigList:     {"id", "label", "name", "names"},
 	neutral.NetworkPrune:   {"label", "label!", "until"},
 	neutral.VolumePrune:    {"all", "label", "label!"},
 	neutral.EventWatch: {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope",

@@ -173,16 +173,20 @@ var candidates = map[string]candidate{
 			"TaskTemplate.ContainerSpec.Mounts[0].Source": "src",
 		},
 		base: map[string]string{
-			"":                                       `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
-			"TaskTemplate.RestartPolicy.MaxAttempts": `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"},"RestartPolicy":{"Condition":"on-failure"}}}`,
-			"EndpointSpec.Ports[0]":                  `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}},"EndpointSpec":{"Ports":[{"TargetPort":80}]}}`,
-			"TaskTemplate.ContainerSpec.Mounts[0]":   `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"volume","Source":"vol","Target":"/x"}]}}}`,
+			"":                                                  `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
+			"TaskTemplate.RestartPolicy.MaxAttempts":            `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"},"RestartPolicy":{"Condition":"on-failure"}}}`,
+			"EndpointSpec.Ports[0]":                             `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}},"EndpointSpec":{"Ports":[{"TargetPort":80}]}}`,
+			"TaskTemplate.ContainerSpec.Mounts[0]":              `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"volume","Source":"vol","Target":"/x"}]}}}`,
+			"TaskTemplate.ContainerSpec.Secrets[0]":             `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Secrets":[{"SecretName":"a"}]}}}`,
+			"TaskTemplate.ContainerSpec.Configs[0]":             `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Configs":[{"ConfigName":"a"}]}}}`,
 			"TaskTemplate.ContainerSpec.Mounts[0].TmpfsOptions": `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"tmpfs","Target":"/x"}]}}}`,
 			"TaskTemplate.ContainerSpec.Mounts[0].Type":         `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"tmpfs","Target":"/x"}]}}}`,
 		},
 		// Empty objects: the reference or the mount's type that they stand in is what is refused.
 		inert: []string{"TaskTemplate.ContainerSpec.Configs[0].Runtime", "TaskTemplate.ContainerSpec.Mounts[0].ClusterOptions",
-			"TaskTemplate.ContainerSpec.Mounts[0].VolumeOptions.NoCopy"},
+			"TaskTemplate.ContainerSpec.Mounts[0].VolumeOptions.NoCopy",
+			// The name beside each says which one is meant.
+			"TaskTemplate.ContainerSpec.Secrets[0].SecretID", "TaskTemplate.ContainerSpec.Configs[0].ConfigID"},
 	},
 	"network": {
 		action: neutral.NetworkCreate, path: "/v1.49/networks/create", kind: reflect.TypeFor[network.CreateRequest](),

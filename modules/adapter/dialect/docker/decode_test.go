@@ -144,6 +144,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add("/v1.49/exec/e/start", `{"Detach":true}`)
 	f.Add("/v1.49/networks/create", `{"Name":"front","IPAM":{"Config":[{"Subnet":"10.0.0.0/8"}]},"Internal":true}`)
 	f.Add("/v1.49/networks/front/connect", `{"Container":"web","EndpointConfig":{"Aliases":["a"]}}`)
+	f.Add("/v1.49/secrets/create", `{"Name":"key","Data":"aGVsbG8="}`)
 	f.Add("/v1.49/volumes/create", `{"Name":"data","Driver":"local","DriverOpts":{"size":"1Gi"},"Labels":{"a":"b"}}`)
 	f.Fuzz(func(t *testing.T, path, body string) {
 		req := dialect.Request{Method: "POST", Path: path, Body: []byte(body)}

@@ -154,6 +154,7 @@ func templateFromTree(task *tree, w *neutral.Workload, update bool) {
 			NoNewPrivileges: spec.get("Privileges").get("NoNewPrivileges").boolean(),
 		},
 	}
+	w.Template.Files = append(filesFromTree(spec.get("Secrets"), neutral.KindSecret), filesFromTree(spec.get("Configs"), neutral.KindConfig)...)
 	checkTargets(spec, w.Template.Mounts)
 	if grace := spec.get("StopGracePeriod"); grace != nil {
 		d := grace.duration()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/volume"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
@@ -25,7 +26,7 @@ func (d Dialect) Encode(op neutral.Operation, req dialect.Request, result neutra
 	switch op.Action {
 	case neutral.ContainerStart, neutral.ContainerStop, neutral.ContainerKill, neutral.ContainerRestart,
 		neutral.ContainerRemove, neutral.ContainerPause, neutral.ContainerUnpause, neutral.ContainerRename,
-		neutral.VolumeRemove, neutral.NetworkRemove:
+		neutral.VolumeRemove, neutral.NetworkRemove, neutral.SecretRemove, neutral.ConfigRemove:
 		return answerEmpty(http.StatusNoContent), nil
 	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove, neutral.NetworkJoin, neutral.NetworkLeave,
 		neutral.ExecStart: // a start that detaches
@@ -113,6 +114,20 @@ func encodeSwarmBody(op neutral.Operation, q *query, result neutral.Result) (any
 		return required(result.Workload, func(w *neutral.Workload) any {
 			return serviceToDocker(w, q.flag("insertDefaults"), false)
 		}, http.StatusOK)
+	case neutral.SecretCreate, neutral.ConfigCreate:
+		return swarm.SecretCreateResponse{ID: result.ID}, http.StatusCreated, nil // a config's is the same
+	case neutral.SecretList:
+		return storedToDocker(q, result.Stored, secretToDocker), http.StatusOK, nil
+	case neutral.ConfigList:
+		return storedToDocker(q, result.Stored, configToDockerConfig), http.StatusOK, nil
+	case neutral.SecretGet, neutral.ConfigGet:
+		if len(result.Stored) != 1 {
+			return nil, 0, errNoResult
+		}
+		if op.Action == neutral.ConfigGet {
+			return configToDockerConfig(&result.Stored[0]), http.StatusOK, nil
+		}
+		return secretToDocker(&result.Stored[0]), http.StatusOK, nil
 	case neutral.TaskList:
 		return tasksToDocker(result.Tasks), http.StatusOK, nil
 	case neutral.TaskInspect:

@@ -94,6 +94,7 @@ func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) 
 		Resources:  resourcesFromContainer(native),
 		Ports:      portsFromContainer(native),
 		Mounts:     mountsFromContainer(meta, spec, native),
+		Files:      filesFromSpec(meta, spec, index),
 		Network:    neutral.NetworkPod,
 		Networks:   networksFromMeta(meta),
 		Security:   securityFromContainer(spec, native),
@@ -173,7 +174,7 @@ func labelsFromMeta(meta metav1.ObjectMeta) map[string]string {
 // ownLabel tells a label that isthmus keeps for itself from a caller's.
 func ownLabel(key string) bool {
 	switch key {
-	case labelAutoRemove, labelWorkload, labelVolume, labelNetwork, labelNetworked:
+	case labelAutoRemove, labelWorkload, labelVolume, labelNetwork, labelNetworked, labelStored:
 		return true
 	}
 	return strings.HasPrefix(key, networkLabel) || strings.HasPrefix(key, portLabel)

@@ -45,6 +45,7 @@ const (
 	labelAutoRemove = "isthmus.io/auto-remove"     // the container goes when it ends
 	labelNetwork    = "isthmus.io/network"         // on what makes a network: its policy, its Service, the names of its containers
 	labelNetworked  = "isthmus.io/networked"       // on Pods that are on one
+	labelStored     = "isthmus.io/stored"          // on Secrets and ConfigMaps that callers made as secrets and configs
 	labelVolume     = "isthmus.io/volume"          // on claims that callers made: named, or anonymous
 	labelWorkload   = "isthmus.io/workload"        // selects the containers of a workload that isthmus made
 	labelExport     = "isthmus.io/export"          // a caller's label: offer the workload's service to peers

@@ -300,8 +300,8 @@ func (a *action) networkUser(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for i := range pods {
-		if alive(&pods[i]) {
+	for i := range pods { // a service's tasks count as their service does
+		if alive(&pods[i]) && pods[i].DeletionTimestamp == nil && metav1.GetControllerOf(&pods[i]) == nil {
 			return fmt.Sprintf("name:%q id:%q", displayName(&pods[i], 0), containerID(a.cluster, &pods[i], "")[:12]), nil
 		}
 	}

@@ -80,6 +80,14 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.NetworkPrune:  program((*action).pruneNetworks),
 	neutral.NetworkJoin:   program((*action).joinNetwork),
 	neutral.NetworkLeave:  program((*action).leaveNetwork),
+	neutral.SecretList:    program((*action).listStored),
+	neutral.SecretGet:     program((*action).inspectStored),
+	neutral.SecretCreate:  program((*action).createStored),
+	neutral.SecretRemove:  program((*action).removeStored),
+	neutral.ConfigList:    program((*action).listStored),
+	neutral.ConfigGet:     program((*action).inspectStored),
+	neutral.ConfigCreate:  program((*action).createStored),
+	neutral.ConfigRemove:  program((*action).removeStored),
 	neutral.VolumeList:    (*action).planVolumeList,
 	neutral.VolumeGet:     (*action).planVolumeInspect,
 	neutral.VolumeCreate:  program((*action).createVolume),
@@ -104,8 +112,8 @@ var refusedKinds = map[neutral.Kind]string{
 	neutral.KindVolume: "a claim of a Kubernetes cluster is not changed once it is made",
 	neutral.KindNode:   "nodes of a Kubernetes cluster are not changed from outside it",
 	neutral.KindSystem: "the make-up of a Kubernetes cluster is not changed from outside it",
-	neutral.KindSecret: "secrets of a Kubernetes cluster are not offered to another orchestrator's callers yet",
-	neutral.KindConfig: "configs of a Kubernetes cluster are not offered to another orchestrator's callers yet",
+	neutral.KindSecret: "a secret is not changed once it is made; create another one",
+	neutral.KindConfig: "a config is not changed once it is made; create another one",
 }
 
 // refusal is why an action is not done, "" for none that is known.
@@ -129,13 +137,6 @@ func (c *Cluster) Plan(op neutral.Operation, guard dialect.Guard) (dialect.Plan,
 	}
 	if plan, ok := plans[op.Action]; ok {
 		return plan(a)
-	}
-	switch op.Action {
-	case neutral.SecretList, neutral.ConfigList:
-		// None of them can be made or used through this gateway, so a caller that only looks sees none.
-		return dialect.Plan{Answer: &neutral.Result{}}, nil
-	case neutral.SecretGet, neutral.ConfigGet:
-		return dialect.Plan{}, fault.New(fault.NotFound, "No such %s: %s", op.Action.Kind(), op.Ref)
 	}
 	if reason := refusal(op.Action); reason != "" {
 		return dialect.Plan{}, fault.New(fault.Unsupported, "%s", reason)

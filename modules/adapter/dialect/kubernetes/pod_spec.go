@@ -113,7 +113,7 @@ func templateFromContainer(c *neutral.Container, nonce string) (*corev1.PodTempl
 		SecurityContext: &corev1.SecurityContext{},
 	}
 	for _, step := range []func() error{t.command, t.environment, t.labels, t.user, t.hostname, t.resources, t.network,
-		t.ports, t.mounts, t.names, t.security, t.health, t.stopSignal} {
+		t.ports, t.mounts, t.files, t.names, t.security, t.health, t.stopSignal} {
 		if err := step(); err != nil {
 			return nil, nil, err
 		}

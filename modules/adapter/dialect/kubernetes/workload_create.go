@@ -24,6 +24,9 @@ func (a *action) createWorkload(ctx context.Context) (neutral.Result, error) {
 	if err != nil {
 		return neutral.Result{}, err
 	}
+	if err := a.checkFiles(ctx, w.Template.Files); err != nil {
+		return neutral.Result{}, err
+	}
 	placed := *w
 	placed.Template.Networks = on
 	w = &placed

@@ -99,6 +99,8 @@ var aspects = []aspect{
 		}},
 	{"mounts", func(x, y *neutral.Container) bool { return sameList(x.Mounts, y.Mounts) },
 		func(to, from *neutral.Container) { to.Mounts = from.Mounts }, putMounts},
+	{"secrets and configs", func(x, y *neutral.Container) bool { return sameList(x.Files, y.Files) },
+		func(to, from *neutral.Container) { to.Files = from.Files }, putFiles},
 	{"hosts", func(x, y *neutral.Container) bool { return sameList(x.ExtraHosts, y.ExtraHosts) },
 		func(to, from *neutral.Container) { to.ExtraHosts = from.ExtraHosts },
 		func(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
@@ -226,8 +228,16 @@ func putMounts(c *corev1.Container, live, built *corev1.PodTemplateSpec) {
 		return gone
 	})
 	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return tmpfs[m.Name] })
-	live.Spec.Volumes = append(live.Spec.Volumes, built.Spec.Volumes...)
-	c.VolumeMounts = append(c.VolumeMounts, built.Spec.Containers[0].VolumeMounts...)
+	for _, v := range built.Spec.Volumes {
+		if !strings.HasPrefix(v.Name, volumeFile) { // putFiles'
+			live.Spec.Volumes = append(live.Spec.Volumes, v)
+		}
+	}
+	for _, m := range built.Spec.Containers[0].VolumeMounts {
+		if !strings.HasPrefix(m.Name, volumeFile) {
+			c.VolumeMounts = append(c.VolumeMounts, m)
+		}
+	}
 	for claim, name := range volumeNames(built.ObjectMeta) {
 		noteVolume(&live.ObjectMeta, claim, name)
 	}
@@ -316,6 +326,11 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 		placed := *is
 		placed.Template.Networks = on
 		is = &placed
+	}
+	if !sameList(found.Template.Files, is.Template.Files) {
+		if err := a.checkFiles(ctx, is.Template.Files); err != nil {
+			return neutral.Result{}, err
+		}
 	}
 	n := found.native
 	losses, err := changeWorkload(n, &found.Workload, is)
