@@ -3,6 +3,7 @@ package adapter_test
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,13 +47,13 @@ func TestNamelessWrites(t *testing.T) {
 func TestDockerSpellings(t *testing.T) {
 	t.Parallel()
 	bridged := fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
-		if o.Container == nil || o.Container.Network == neutral.NetworkHost {
+		if o.Container == nil || o.Container.Network == neutral.NetworkHost || len(o.Container.Security.Devices) > 0 {
 			return denied
 		}
 		return allowed
 	}}
 	for body, status := range map[string]int{
-		`{"Image":"b","HostConfig":{"devices":[{"PathOnHost":"/dev/sda"}]}}`:    501,
+		`{"Image":"b","HostConfig":{"devices":[{"PathOnHost":"/dev/sda"}]}}`:    403,
 		`{"Image":"b","hostConfig":{"volumesFrom":["other"]}}`:                  501,
 		`{"Image":"b","HostConfig":{"pidmode":"container:x"}}`:                  501,
 		"{\"Image\":\"b\",\"HostConfig\":{\"Lin\u212as\":[\"a:b\"]}}":           501,
@@ -82,6 +83,9 @@ func TestDockerDetours(t *testing.T) {
 	t.Parallel()
 	plain := fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
 		if o.Kind == neutral.KindVolume {
+			if o.Volume == nil || len(o.Volume.HostPaths) > 0 {
+				return denied
+			}
 			return allowed
 		}
 		if o.Container == nil || o.Container.Security.Privileged || o.Container.User == "root" {
@@ -103,7 +107,7 @@ func TestDockerDetours(t *testing.T) {
 		{"/v1.44/containers/create?name=web", `{"Image":"b","HostConfig":{"Binds":["plain:/x","fresh:/y"]}}`}: 200,
 		{"/v1.44/containers/create?name=web", `{"Image":"b","HostConfig":{"Binds":["plain:/x","hosts:/y"]}}`}: 403,
 		{"/v1.44/volumes/create", `{"Name":"a"}`}:                                                             200,
-		{"/v1.44/volumes/create", `{"Name":"a","driverOpts":{"type":"none","o":"bind","device":"/"}}`}:        501,
+		{"/v1.44/volumes/create", `{"Name":"a","driverOpts":{"type":"none","o":"bind","device":"/"}}`}:        403,
 	} {
 		wrote := false
 		s := newSameType(t, neutral.Docker, plain, func(w http.ResponseWriter, r *http.Request) {
@@ -125,6 +129,45 @@ func TestDockerDetours(t *testing.T) {
 		})
 		if got, text := s.ask("POST", request[0], request[1], http.Header{"Content-Type": {"application/json"}}); got != status || wrote != (status == 200) {
 			t.Errorf("%v: %d %s, wrote %v", request, got, text, wrote)
+		}
+	}
+}
+
+// A name that a container asks for may come to be another object's before the engine makes the container, which is then
+// looked at once more: it has not run yet, and is taken back.
+func TestDockerNameTaken(t *testing.T) {
+	t.Parallel()
+	plain := fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
+		if o.Container == nil || slices.ContainsFunc(o.Container.Mounts, func(m neutral.Mount) bool { return m.Type == "bind" }) {
+			return denied
+		}
+		return allowed
+	}}
+	for device, status := range map[string]int{"": 201, "/etc": 403} {
+		made, removed := false, false
+		s := newSameType(t, neutral.Docker, plain, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodPost:
+				made = true
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusCreated)
+				_, _ = io.WriteString(w, `{"Id":"1","Warnings":[]}`)
+			case r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/containers/1"):
+				removed = true
+				w.WriteHeader(http.StatusNoContent)
+			case made && strings.HasSuffix(r.URL.Path, "/containers/1/json"):
+				answers("application/json", `{"Id":"1","Name":"/web","Config":{},"HostConfig":{},"NetworkSettings":{},"Mounts":[{"Type":"volume","Name":"fresh","Destination":"/y"}]}`)(w, r)
+			case made && device != "" && strings.HasSuffix(r.URL.Path, "/volumes/fresh"):
+				answers("application/json", `{"Name":"fresh","Driver":"local","Options":{"o":"bind","device":"`+device+`"}}`)(w, r)
+			default:
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, `{"message":"no such thing"}`)
+			}
+		})
+		got, text := s.ask("POST", "/v1.44/containers/create?name=web", `{"Image":"b","HostConfig":{"Binds":["fresh:/y"]}}`, http.Header{"Content-Type": {"application/json"}})
+		if got != status || !made || removed != (status == 403) || status == 201 && !strings.Contains(text, `"Id":"1"`) {
+			t.Errorf("%q: %d %s, made %v, removed %v", device, got, text, made, removed)
 		}
 	}
 }
