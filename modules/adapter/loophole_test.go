@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // What names no object is not let in by a condition that the empty name happens to meet.
@@ -255,5 +256,59 @@ func TestReadingOrigin(t *testing.T) {
 	text, err := io.ReadAll(response.Body)
 	if err != nil || strings.Contains(string(text), "s3cret") || !strings.Contains(string(text), `"isthmus.io/origin":"hidden-by-isthmus"`) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// An engine lets everybody have every exec; here it is its maker's alone, also for one who found its id elsewhere.
+func TestDockerExecIsItsMakers(t *testing.T) {
+	t.Parallel()
+	id := strings.Repeat("ab", 32)
+	arrived := 0
+	s := newSameType(t, neutral.Docker, showing, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/containers/web/exec") {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `{"Id":"`+id+`"}`)
+			return
+		}
+		arrived++
+		answers("application/json", `{"ID":"`+id+`","Running":true}`)(w, r)
+	})
+	ask := func(caller, method, path string) (int, string) {
+		verdict, err := s.module.Decide(t.Context(), &modules.Request{Class: modules.ContainerOperation, Peer: s.peer, Caller: caller, Method: method, Path: path, Header: http.Header{}})
+		if err == nil && verdict.Route.Upstream != names.Bridge { // its answer crosses unread
+			return http.StatusOK, ""
+		}
+		request, failed := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(`{}`))
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set(names.HeaderCaller, caller)
+		response, failed := http.DefaultTransport.RoundTrip(request)
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		defer func() { _ = response.Body.Close() }()
+		text, failed := io.ReadAll(response.Body)
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		if (err == nil) != (response.StatusCode < http.StatusBadRequest) {
+			t.Errorf("%s %s: decided %v, answered %d", method, path, err, response.StatusCode)
+		}
+		return response.StatusCode, string(text)
+	}
+	if status, text := ask("ci", "POST", "/v1.44/containers/web/exec"); status != http.StatusCreated || text != `{"Id":"`+id+`"}` {
+		t.Fatalf("%d %s", status, text)
+	}
+	for _, request := range [][2]string{{"GET", "/v1.44/exec/" + id + "/json"}, {"POST", "/v1.44/exec/" + id + "/start"}, {"POST", "/v1.44/exec/" + id + "/resize?h=1&w=1"}} {
+		if status, text := ask("other", request[0], request[1]); status != http.StatusNotFound || strings.TrimSpace(text) != `{"message":"No such exec instance: `+id+`"}` || arrived != 0 {
+			t.Errorf("%v: %d %s, %d arrived", request, status, text, arrived)
+		}
+		if status, text := ask("ci", request[0], request[1]); status != http.StatusOK {
+			t.Errorf("%v of its maker: %d %s", request, status, text)
+		}
+		arrived = 0
 	}
 }

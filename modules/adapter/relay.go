@@ -28,6 +28,9 @@ func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, err)
 	}
 	answer, err := b.module.handOver(ctx, req, &a, body, record)
+	if err == nil && a.op.Action == neutral.ExecCreate && answer.StatusCode == http.StatusCreated {
+		answer, err = b.module.mine(req, answer)
+	}
 	if err != nil {
 		return b.refuse(w, req, unavailable(err))
 	}
@@ -161,10 +164,9 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 // confirmed is the answer of a request whose object is what policy allowed. One that is not is taken back.
 func (m *Module) confirmed(ctx context.Context, req *modules.Request, a *admission, answer *http.Response,
 	made func(context.Context, []byte) (neutral.Object, func(context.Context) error, error), record *modules.Record) (*http.Response, error) {
-	body, err := io.ReadAll(io.LimitReader(answer.Body, pieceLimit))
-	err = errors.Join(err, answer.Body.Close())
+	body, err := readWhole(answer)
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "the orchestrator's answer could not be read")
+		return nil, err
 	}
 	object, undo, err := made(ctx, body)
 	if err == nil {
@@ -181,6 +183,26 @@ func (m *Module) confirmed(ctx context.Context, req *modules.Request, a *admissi
 		}
 	}
 	return nil, err
+}
+
+// mine is the answer of a request that made an exec, whose it is remembered.
+func (m *Module) mine(req *modules.Request, answer *http.Response) (*http.Response, error) {
+	body, err := readWhole(answer)
+	if err == nil {
+		err = m.own(req, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return native(dialect.Response{Status: answer.StatusCode, Header: answer.Header, Body: body}), nil
+}
+
+func readWhole(answer *http.Response) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(answer.Body, pieceLimit))
+	if err = errors.Join(err, answer.Body.Close()); err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the orchestrator's answer could not be read")
+	}
+	return body, nil
 }
 
 // undoDeadline bounds how long something is taken back.

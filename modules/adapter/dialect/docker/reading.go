@@ -58,6 +58,8 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		reading.Sequence = true
 	case neutral.ImagePull:
 		reading.Sequence = true
+	case neutral.ExecCreate:
+		reading.Always = true // whose the exec is stays known
 	case neutral.EventWatch:
 		reading.Sequence, reading.Always = true, true
 		reading.Filter = func(context.Context) dialect.Filter { return seenEvent }
