@@ -31,8 +31,11 @@ func (a *action) planContainerCreate() (dialect.Plan, error) {
 	if err != nil {
 		return dialect.Plan{}, err
 	}
-	if len(claimsOf(&made.pod.Spec)) > 0 || onUserNetwork(made.pod.Labels) {
+	if len(claimsOf(&made.pod.Spec)) > 0 || onUserNetwork(made.pod.Labels) { // policy may have to look at volumes
 		return dialect.Plan{Program: func(ctx context.Context) (neutral.Result, error) { return a.createContainer(ctx, made) }}, nil
+	}
+	if err := a.permit(containerObject(&made.wanted)); err != nil {
+		return dialect.Plan{}, err
 	}
 	body, err := json.Marshal(made.pod)
 	if err != nil {
@@ -64,7 +67,7 @@ func (n *newContainer) result(cluster string, pod *corev1.Pod) neutral.Result {
 	return neutral.Result{ID: c.ID, Container: &c, Losses: n.losses}
 }
 
-// newContainer writes the Pod of a container that policy allows.
+// newContainer writes the Pod of a container.
 func (a *action) newContainer(c *neutral.Container, nonce string) (*newContainer, error) {
 	pod, losses, err := podFromContainer(c, a.namespace, nonce)
 	if err != nil {
@@ -73,14 +76,16 @@ func (a *action) newContainer(c *neutral.Container, nonce string) (*newContainer
 	if a.op.Peer != "" {
 		pod.Annotations[annotationPeer] = a.op.Peer
 	}
-	made := &newContainer{pod: pod, wanted: containerFromPod(a.cluster, pod, 0, time.Now()), losses: losses}
-	return made, a.permit(containerObject(&made.wanted))
+	return &newContainer{pod: pod, wanted: containerFromPod(a.cluster, pod, 0, time.Now()), losses: losses}, nil
 }
 
 // createContainer makes a Pod on networks that are there, and the volumes that it mounts and that are not.
 func (a *action) createContainer(ctx context.Context, made *newContainer) (neutral.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	if err := a.permitContainer(ctx, &made.wanted); err != nil {
+		return neutral.Result{}, err
+	}
 	on, err := a.joined(ctx, a.op.Container.Networks)
 	if err != nil {
 		return neutral.Result{}, err
@@ -91,7 +96,10 @@ func (a *action) createContainer(ctx context.Context, made *newContainer) (neutr
 	}
 	c := *a.op.Container
 	c.Networks = on
-	if made, err = a.newContainer(&c, made.pod.Annotations[annotationNonce]); err != nil { // once more: networks have their names now, and the record is about it
+	if made, err = a.newContainer(&c, made.pod.Annotations[annotationNonce]); err != nil { // networks have their names now
+		return neutral.Result{}, err
+	}
+	if err := a.permitContainer(ctx, &made.wanted); err != nil { // once more: the record is about the container
 		return neutral.Result{}, err
 	}
 	if err := a.publishPorts(ctx, made.pod.Labels); err != nil {

@@ -149,7 +149,7 @@ func (a *action) changeNetworks(ctx context.Context, change func(string, []neutr
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if err := a.permit(containerObject(&found.Container)); err != nil {
+	if err := a.permitContainer(ctx, &found.Container); err != nil {
 		return neutral.Result{}, err
 	}
 	if err := found.own("change the networks of"); err != nil {

@@ -192,10 +192,27 @@ func (a *action) find(ctx context.Context) (*located, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.permit(containerObject(&found.Container)); err != nil {
+	if err := a.permitContainer(ctx, &found.Container); err != nil {
 		return nil, err
 	}
 	return found, nil
+}
+
+// permitContainer asks policy about a container as permitSeen does.
+func (a *action) permitContainer(ctx context.Context, c *neutral.Container) error {
+	return a.permitSeen(ctx, containerObject(c))
+}
+
+// permitSeen asks policy about an object, and where that does not do about all that its container has by way of claims.
+func (a *action) permitSeen(ctx context.Context, object neutral.Object) error {
+	err := a.permit(object)
+	if err == nil || object.Container == nil || len(object.Container.UnseenMounts) == 0 {
+		return err
+	}
+	seen := *object.Container
+	(&volumes{cluster: a.Cluster}).resolve(ctx, object.Namespace, &seen)
+	object.Container = &seen
+	return a.permit(object)
 }
 
 // lookFor resolves a reference. A Pod's own name costs one small call; ids and other names need the list.

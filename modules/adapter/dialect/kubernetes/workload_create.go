@@ -112,7 +112,7 @@ func (a *action) admitWorkload(ctx context.Context, n *nativeWorkload) ([]*corev
 		return nil, err
 	}
 	w := workloadFromNative(a.cluster, n)
-	if err := a.permit(workloadObject(&w)); err != nil {
+	if err := a.permitSeen(ctx, workloadObject(&w)); err != nil {
 		return nil, err
 	}
 	if err := a.publishPorts(ctx, n.template.Labels); err != nil {

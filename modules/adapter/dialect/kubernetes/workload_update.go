@@ -348,7 +348,7 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 		}
 	}
 	changed := workloadFromNative(a.cluster, n)
-	if err := a.permit(workloadObject(&changed)); err != nil {
+	if err := a.permitSeen(ctx, workloadObject(&changed)); err != nil {
 		return neutral.Result{}, err
 	}
 	if err := n.save(ctx, a.Cluster); err != nil {
