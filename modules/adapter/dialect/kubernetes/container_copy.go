@@ -117,7 +117,7 @@ func (a *action) unpack(ctx context.Context, found *located, sent io.Reader) err
 	case strings.Contains(strings.ToLower(text), "not a directory"):
 		return fault.New(fault.Invalid, "extraction point is not a directory: %s", a.op.Copy.Path)
 	default:
-		return a.tarFault(found, text)
+		return a.tarFault(text)
 	}
 }
 
@@ -221,7 +221,7 @@ func (p *packing) end() error {
 	case p.err != nil:
 		return p.err
 	case p.code != 0 && !changedOnly(p.said.String()):
-		return p.action.tarFault(p.found, p.said.String())
+		return p.action.tarFault(p.said.String())
 	}
 	return nil
 }
@@ -247,7 +247,7 @@ func (p *packing) fault(err error) error {
 	case p.message != "":
 		return noTar(p.found, p.message)
 	}
-	return p.action.tarFault(p.found, p.said.String())
+	return p.action.tarFault(p.said.String())
 }
 
 // changedOnly tells whether tar complained of nothing but files that were written to while it read them.
@@ -267,7 +267,7 @@ func noTar(found *located, message string) error {
 }
 
 // tarFault reads what tar said.
-func (a *action) tarFault(found *located, said string) error {
+func (a *action) tarFault(said string) error {
 	lower := strings.ToLower(said)
 	switch {
 	case strings.Contains(lower, "no such file"), strings.Contains(lower, "not a directory"):

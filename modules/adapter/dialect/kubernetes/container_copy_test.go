@@ -140,7 +140,7 @@ func TestTarFaults(t *testing.T) {
 		"tar: invalid tar magic": fault.Internal,
 		"":                       fault.Internal,
 	} {
-		if f := fault.Of(a.tarFault(&located{}, said)); f.Kind != want || want == fault.NotFound &&
+		if f := fault.Of(a.tarFault(said)); f.Kind != want || want == fault.NotFound &&
 			f.Message != "Could not find the file /nope in container web" {
 			t.Errorf("%q: %v %q", said, f.Kind, f.Message)
 		}

@@ -234,9 +234,10 @@ func searchNetworks(meta metav1.ObjectMeta, namespace string, spec *corev1.PodSp
 		}
 		config = &corev1.PodDNSConfig{}
 	}
-	kept := slices.DeleteFunc(slices.Clone(config.Searches), func(domain string) bool {
+	domains := slices.DeleteFunc(slices.Clone(config.Searches), func(domain string) bool {
 		return strings.HasPrefix(domain, networkPrefix) && strings.HasSuffix(domain, own)
 	})
-	config.Searches = append(kept, searchDomains(namespace, list)...)
+	domains = append(domains, searchDomains(namespace, list)...)
+	config.Searches = domains
 	spec.DNSConfig = config
 }
