@@ -232,15 +232,12 @@ func (p *packing) fault(err error) error {
 	if errors.As(err, &known) { // the caller is gone
 		return err
 	}
-	select {
-	case <-p.done:
-	default:
-		if !errors.Is(err, io.EOF) {
-			p.stop() // what it prints is no archive
-			return fault.Wrap(fault.Unavailable, err, "what the container's tar prints is no archive")
-		}
-		<-p.done
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		p.stop()
+		return fault.Wrap(fault.Unavailable, err, "what the container's tar prints is no archive")
 	}
+	_, _ = io.Copy(io.Discard, p.pipe) // an archive of nothing has an end as well
+	<-p.done
 	switch {
 	case p.err != nil:
 		return p.err
