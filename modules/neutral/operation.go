@@ -119,6 +119,7 @@ type Operation struct {
 	Wait      WaitCondition     // container.wait
 	Remove    *RemoveOptions    // container.remove, volume.remove
 	Exec      *ExecSpec         // exec.create
+	Usage     *UsageOptions     // container.stats
 	Copy      *CopyOptions      // container.copy-in, copy-out, stat
 	Attach    *AttachOptions    // container.attach, exec.start
 	Size      *Size             // resize

@@ -37,7 +37,6 @@ const (
 	reasonFiles    = "which files a container has beside its image's, only an engine knows"
 	reasonCopy     = "POST /containers/{id}/copy left the API with version 1.24; use GET /containers/{id}/archive"
 	reasonCommit   = "commit: an image cannot be made from a container of another orchestrator"
-	reasonStats    = "stats: resource usage is not carried across orchestrators"
 	reasonSocket   = "attach by WebSocket is not served; use attach by upgrade (POST /containers/{id}/attach)"
 	reasonVolume   = "update: cluster volumes belong to a swarm"
 	reasonSwarm    = "the cluster is not a swarm; its membership cannot be changed through the Docker API"
@@ -71,7 +70,7 @@ var routes = func() []route {
 		{method: get, path: "containers/{ref}/logs", action: neutral.ContainerLogs},
 		{method: get, path: "containers/{ref}/changes", action: neutral.ContainerChanges, reason: reasonFiles},
 		{method: get, path: "containers/{ref}/export", action: neutral.ContainerExport, reason: reasonFiles},
-		{method: get, path: "containers/{ref}/stats", action: neutral.ContainerStats, reason: reasonStats},
+		{method: get, path: "containers/{ref}/stats", action: neutral.ContainerStats},
 		{method: get, path: "containers/{ref}/attach/ws", action: neutral.ContainerAttach, reason: reasonSocket},
 		{method: get, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut},
 		{method: head, path: "containers/{ref}/archive", action: neutral.ContainerStat},

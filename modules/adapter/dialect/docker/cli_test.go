@@ -118,6 +118,13 @@ func TestClientVolumes(t *testing.T) {
 	c.want([]string{"volume", "prune", "-f", "--all"}, "old", "Total reclaimed space: 0B")
 }
 
+func TestClientStats(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	c.want([]string{"stats", "--no-stream", "--format", "{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.MemPerc}} {{.NetIO}} {{.BlockIO}} {{.PIDs}}", "web"},
+		"web 50.00% 2MiB / 8MiB 25.00% 2kB / 3kB 1kB / 0B 4")
+}
+
 func TestClientCopy(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)

@@ -156,6 +156,11 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 		}
 	case neutral.ContainerCopyOut, neutral.ContainerCopyIn, neutral.ContainerStat:
 		return decodeCopy(op, q)
+	case neutral.ContainerStats:
+		op.Usage = &neutral.UsageOptions{Stream: q.text("stream") == "" || q.flag("stream"), Once: q.flag("one-shot")}
+		if op.Usage.Stream && op.Usage.Once {
+			q.fail("one-shot", "cannot have stream=true and one-shot=true")
+		}
 	case neutral.ContainerTop:
 		op.Extra = map[string]string{"ps_args": q.text("ps_args")}
 	case neutral.ContainerStart:

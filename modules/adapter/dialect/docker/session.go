@@ -53,6 +53,7 @@ type session struct {
 	closed   bool
 	pending  *time.Timer // flushes what was written; nil when nothing waits
 	broken   error       // of a flush that nobody waited for
+	before   *container.StatsResponse
 }
 
 // gathering is how long what was written may wait for more. Each flush is a frame of its own on the whole way to the
@@ -109,7 +110,7 @@ const (
 
 func (s *session) mediaType() string {
 	switch s.op.Action {
-	case neutral.ContainerWait, neutral.EventWatch, neutral.ImagePull:
+	case neutral.ContainerWait, neutral.EventWatch, neutral.ImagePull, neutral.ContainerStats:
 		return jsonMediaType
 	case neutral.ContainerCopyOut:
 		return mediaTar
@@ -313,7 +314,7 @@ func (s *session) fail(f *fault.Error) error {
 		return s.writeLast(container.WaitResponse{StatusCode: -1, Error: &container.WaitExitError{Message: message}})
 	case neutral.ImagePull:
 		return s.writeLast(pullFailure{ErrorDetail: jsonstream.Error{Code: refusalStatus(f.Kind), Message: message}, Error: message})
-	case neutral.EventWatch, neutral.ContainerCopyOut:
+	case neutral.EventWatch, neutral.ContainerCopyOut, neutral.ContainerStats:
 		s.cut()
 		return nil
 	case neutral.ContainerAttach, neutral.ExecStart:

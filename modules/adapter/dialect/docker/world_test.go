@@ -321,6 +321,16 @@ func (w *world) drive(op neutral.Operation, s dialect.Session) (neutral.Result, 
 			return result, err
 		}
 		return result, echo(s)
+	case neutral.ContainerStats:
+		for i := range int64(2) {
+			second := time.Duration(i+1) * time.Second
+			if _, err := neutral.Measured(s, neutral.Usage{At: epoch.Add(second), ID: w.containers[0].ID, Name: "web", CPU: second / 2, HostCPU: 2 * second,
+				CPUs: 2, Memory: 3 << 20, Cache: 1 << 20, MemoryLimit: 8 << 20, Processes: 4, BlockRead: 1000,
+				Networks: map[string]neutral.Traffic{"eth0": {ReceivedBytes: 2000, SentBytes: 3000}}}); err != nil {
+				return result, err
+			}
+		}
+		return result, nil
 	case neutral.ContainerCopyIn:
 		archive := tar.NewReader(s.Stdin())
 		for {

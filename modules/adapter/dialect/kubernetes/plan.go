@@ -50,6 +50,7 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.ContainerUpdate:  program((*action).updateContainer),
 	neutral.ContainerTop:     program((*action).topContainer),
 	neutral.ContainerStat:    program((*action).statFile),
+	neutral.ContainerStats:   stream((*action).containerUsage),
 	neutral.ContainerCopyOut: stream((*action).copyOut),
 	neutral.ContainerCopyIn:  stream((*action).copyIn),
 	neutral.ContainerWait:    stream((*action).waitContainer),
@@ -98,7 +99,6 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 // refused says why the rest is not done.
 var refused = map[neutral.Action]string{
 	neutral.ContainerRename:  "rename is refused: a Pod's name is fixed when it is created; create a container of the new name",
-	neutral.ContainerStats:   "stats is refused: Kubernetes measures containers only where a metrics server runs",
 	neutral.ContainerChanges: "diff is refused: Kubernetes does not tell which files a container changed",
 	neutral.ContainerExport:  "export is refused: Kubernetes does not give out a container's file system",
 	neutral.ContainerCommit:  "commit is refused: Kubernetes makes no images",
