@@ -38,7 +38,8 @@ spec:
     objects: [{kind: image}, {namespace: default, kind: volume}, {namespace: default, kind: network},
       {namespace: default, kind: secret}, {namespace: default, kind: config}]
   - verbs: [update]
-    objects: [{namespace: default, kind: network}]
+    objects: [{namespace: default, kind: network}, {namespace: default, kind: volume}, {namespace: default, kind: secret},
+      {namespace: default, kind: config}]
 ---
 # North is of east's own type: its calls pass untouched.
 apiVersion: isthmus.io/v1alpha1

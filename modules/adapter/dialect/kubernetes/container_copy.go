@@ -34,12 +34,11 @@ func (a *action) statFile(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	from := newSource(a.op.Copy.Path)
-	archive := a.pack(ctx, found, from)
-	defer archive.stop()
-	first, err := archive.reader.Next()
+	archive, first, err := a.open(ctx, found, from)
 	if err != nil {
-		return neutral.Result{}, archive.fault(err)
+		return neutral.Result{}, err
 	}
+	defer archive.stop()
 	stat := from.stat(first)
 	return neutral.Result{File: &stat}, nil
 }
@@ -53,19 +52,18 @@ func (a *action) copyOut(ctx context.Context, session neutral.Session) (neutral.
 		return neutral.Result{}, err
 	}
 	from := newSource(a.op.Copy.Path)
-	archive := a.pack(ctx, found, from)
-	defer archive.stop()
-	first, err := archive.reader.Next()
+	archive, first, err := a.open(ctx, found, from)
 	if err != nil {
-		return neutral.Result{}, archive.fault(err)
+		return neutral.Result{}, err
 	}
+	defer archive.stop()
 	neutral.Stat(session, from.stat(first))
 	if err := session.Accept(); err != nil {
 		return neutral.Result{}, err
 	}
 	to := outputWriter{session, neutral.Stdout}
 	if from.prefix == "" {
-		_, err = io.Copy(to, archive.rest())
+		err = archive.handOn(to)
 	} else {
 		err = renamed(to, archive.reader, first, from.prefix)
 	}
@@ -176,8 +174,9 @@ type packing struct {
 	action *action
 	found  *located
 	reader *tar.Reader
-	seen   bytes.Buffer // what reader has read so far
+	seen   *tee // what reader has read so far
 	pipe   *io.PipeReader
+	held   *io.PipeWriter // keeps the command from its end; nil for a tar without a shell around it
 	cancel context.CancelFunc
 	said   limitedBuffer
 
@@ -187,34 +186,105 @@ type packing struct {
 	err     error
 }
 
+// heldTar packs $1/$2 and ends once its input has: runtimes were seen to lose the end of what a command writes just before
+// its own end.
+const heldTar = `tar -c -f - -C "$1" -- "$2"; s=$?; cat > /dev/null; exit $s`
+
+// open begins to make an archive, and gives its first entry. Without an error, stop must be called.
+func (a *action) open(ctx context.Context, found *located, from source) (*packing, *tar.Header, error) {
+	p := a.pack(ctx, found, from, true)
+	first, err := p.reader.Next()
+	if errors.Is(err, io.EOF) && p.shellless() {
+		p.stop()
+		p = a.pack(ctx, found, from, false)
+		first, err = p.reader.Next()
+	}
+	if err != nil {
+		err = p.fault(err)
+		p.stop()
+		return nil, nil, err
+	}
+	return p, first, nil
+}
+
 // pack begins to make an archive; stop must be called.
-func (a *action) pack(ctx context.Context, found *located, from source) *packing {
+func (a *action) pack(ctx context.Context, found *located, from source, hold bool) *packing {
 	ctx, cancel := context.WithCancel(ctx)
 	pipe, writer := io.Pipe()
-	p := &packing{action: a, found: found, pipe: pipe, cancel: cancel, done: make(chan struct{})}
-	p.reader = tar.NewReader(io.TeeReader(pipe, &p.seen))
+	p := &packing{action: a, found: found, pipe: pipe, cancel: cancel, done: make(chan struct{}), seen: &tee{}}
+	p.reader = tar.NewReader(io.TeeReader(pipe, p.seen))
+	options := &corev1.PodExecOptions{Container: found.native(), Stdin: hold, Stdout: true, Stderr: true,
+		Command: []string{"tar", "-c", "-f", "-", "-C", from.folder, "--", from.base}}
+	streams := remotecommand.StreamOptions{Stdout: writer, Stderr: &p.said}
+	if hold {
+		options.Command = []string{"/bin/sh", "-c", heldTar, "sh", from.folder, from.base}
+		streams.Stdin, p.held = io.Pipe()
+	}
 	go func() {
 		defer close(p.done)
-		p.code, p.message, p.err = a.run(ctx, found.pod, "exec", &corev1.PodExecOptions{Container: found.native(),
-			Command: []string{"tar", "-c", "-f", "-", "-C", from.folder, "--", from.base}, Stdout: true, Stderr: true},
-			remotecommand.StreamOptions{Stdout: writer, Stderr: &p.said})
+		p.code, p.message, p.err = a.run(ctx, found.pod, "exec", options, streams)
 		_ = writer.Close() // a pipe always closes
 	}()
 	return p
 }
 
+// tee keeps what passes until it is told where to, and gives it on from then on.
+type tee struct {
+	kept bytes.Buffer
+	to   io.Writer
+}
+
+func (t *tee) Write(b []byte) (int, error) {
+	if t.to != nil {
+		return t.to.Write(b)
+	}
+	return t.kept.Write(b)
+}
+
+// shellless tells, of a command that printed no archive, whether the image has no shell.
+func (p *packing) shellless() bool {
+	p.release()
+	_, _ = io.Copy(io.Discard, p.pipe)
+	<-p.done
+	return p.held != nil && p.message != ""
+}
+
+// release lets the command end.
+func (p *packing) release() {
+	if p.held != nil {
+		_ = p.held.Close() // a pipe always closes
+	}
+}
+
+// handOn gives the archive to somebody as it is, and reads along until its end.
+func (p *packing) handOn(to io.Writer) error {
+	if _, err := to.Write(p.seen.kept.Bytes()); err != nil {
+		return err
+	}
+	p.seen.kept, p.seen.to = bytes.Buffer{}, to
+	for {
+		if _, err := p.reader.Next(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	p.release()
+	_, err := io.Copy(to, p.pipe) // what fills up its last block
+	return err
+}
+
 // stop ends the command if it still runs.
 func (p *packing) stop() {
+	p.release()
 	p.cancel()
 	_ = p.pipe.Close() // a pipe always closes
 	<-p.done
 }
 
-// rest is the archive from its beginning; the reader is not used after it.
-func (p *packing) rest() io.Reader { return io.MultiReader(bytes.NewReader(p.seen.Bytes()), p.pipe) }
-
 // end waits for the command's own word of how it went.
 func (p *packing) end() error {
+	p.release()
 	_, _ = io.Copy(io.Discard, p.pipe) // what follows the archive's end
 	<-p.done
 	switch {
@@ -236,12 +306,13 @@ func (p *packing) fault(err error) error {
 		p.stop()
 		return fault.Wrap(fault.Unavailable, err, "what the container's tar prints is no archive")
 	}
+	p.release()
 	_, _ = io.Copy(io.Discard, p.pipe) // an archive of nothing has an end as well
 	<-p.done
 	switch {
 	case p.err != nil:
 		return p.err
-	case p.message != "":
+	case p.message != "", p.code == exitNotFound:
 		return noTar(p.found, p.message)
 	}
 	return p.action.tarFault(p.said.String())
