@@ -38,6 +38,11 @@ type Reading struct {
 	// Live is the path of the object that a write is about, as it is, and LiveKey the member of it that the write replaces;
 	// "" where the request writes nothing that was there.
 	Live, LiveKey string
+	// Steps binds a request that is a JSON patch to the object as it is, and gives the patch; ok false for what is none. Nil
+	// where no request is one. Such a patch can read what it changes.
+	Steps func(req Request, object []byte) (bound Request, steps []byte, ok bool, err error)
+	// Reveals says how the request itself would show what is hidden; "" where it would not.
+	Reveals string
 	// Always says that the elements are judged even where the request as a whole is allowed.
 	Always bool
 }

@@ -21,6 +21,7 @@ var _ dialect.Reader = (*Cluster)(nil)
 var rules = &mask.Rules{
 	Images:       map[string]bool{"Image": true, "image": true, "RepoTags": true, "RepoDigests": true, "from": true, "FromImage": true},
 	Environments: map[string]bool{"Env": true},
+	Commands:     map[string]bool{"CreatedBy": true},
 	Credentials: map[string]bool{"JoinTokens": true, "UnlockKey": true, "IdentityToken": true, "RegistryToken": true,
 		"registrytoken": true, "identitytoken": true, "Password": true, "password": true, "auth": true},
 }
@@ -58,6 +59,10 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		reading.Sequence = true
 	case neutral.ImagePull:
 		reading.Sequence = true
+	case neutral.ContainerCommit:
+		if strings.Contains(strings.Join(target.Query()["changes"], ""), "$") {
+			reading.Reveals = "a change of a commit can be no variable, whose value it would show"
+		}
 	case neutral.ExecCreate:
 		reading.Always = true // whose the exec is stays known
 	case neutral.EventWatch:
