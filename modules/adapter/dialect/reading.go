@@ -32,6 +32,9 @@ type Reading struct {
 	Sequence bool
 	// Filter makes what judges the elements of one answer; nil where nothing of it is judged by itself.
 	Filter func(ctx context.Context) Filter
+	// Part makes what judges the other members of one answer, which may tell of other objects; nil where none does. It is
+	// used even where the request as a whole is allowed.
+	Part func(ctx context.Context) Part
 	// Body gives a request's body as JSON and, where that is another form than its own, the media type of what may take
 	// its place; false where it cannot be read.
 	Body func(Request) (body []byte, mediaType string, ok bool)
@@ -49,6 +52,9 @@ type Reading struct {
 
 // Filter gives an element of an answer as it may be seen, nil for not at all. see judges an object of it.
 type Filter func(element []byte, see func(neutral.Object) bool) ([]byte, error)
+
+// Part gives a member of an answer as it may be seen. see judges an object that it tells of.
+type Part func(key string, member []byte, see func(neutral.Object) bool) ([]byte, error)
 
 // Forecaster is a cluster that tells what a native create or update would make, without making it: policies can hold it
 // to their conditions.
