@@ -30,7 +30,7 @@ type explainOptions struct {
 	config                   *[]string
 	peer, peerType, caller   string
 	method, path, host, body string
-	headers                  []string
+	headers, groups          []string
 	labels                   map[string]string
 	exists                   bool
 	output                   string
@@ -65,6 +65,7 @@ func explainCommand() *cobra.Command {
 	f.StringVar(&o.peer, "peer", "", "the peer that asks, by its name in the documents (default: the only one)")
 	f.StringVar(&o.peerType, "peer-type", "", "docker or kubernetes: the peer's orchestrator (default: the client's)")
 	f.StringVar(&o.caller, "caller", "", "who the peer says the caller is")
+	f.StringArrayVar(&o.groups, "group", nil, "a group that the peer says the caller is in; may be given several times")
 	f.BoolVar(&o.exists, "exists", false, "suppose that the object exists under the name that is given, without labels")
 	f.StringToStringVar(&o.labels, "labels", nil, "suppose that the object exists and has these labels: KEY=VALUE,...")
 	f.StringVar(&o.method, "method", "", "the request's method, in place of a client")
@@ -215,6 +216,7 @@ type Explained struct {
 	Peer      string              `json:"peer"`
 	PeerType  string              `json:"peerType,omitempty"`
 	Caller    string              `json:"caller"`
+	Groups    []string            `json:"groups,omitempty"`
 	Action    string              `json:"action,omitempty"`
 	Verb      string              `json:"verb,omitempty"`
 	Object    string              `json:"object,omitempty"`
@@ -280,6 +282,7 @@ func (e *Explanation) print(w io.Writer, format string) error {
 		line("target", r.Target)
 		line("peer", joinedType(r.Peer, r.PeerType))
 		line("caller", dash(r.Caller))
+		line("groups", strings.Join(r.Groups, ", "))
 		line("operation", strings.TrimSpace(r.Action+" "+r.Verb+" "+r.Object))
 		line("decision", joined(r.Decision, r.Reason))
 		for _, q := range r.Questions {

@@ -51,6 +51,7 @@ type explainer struct {
 	of     neutral.Orchestrator // the peer's type
 	fixed  bool                 // of was given
 	caller string
+	groups modules.Groups
 	exists bool
 	labels map[string]string
 	target dialect.Cluster
@@ -58,7 +59,14 @@ type explainer struct {
 }
 
 func newExplainer(ctx context.Context, set *manifest.Set, peer manifest.Peer, o *explainOptions) (*explainer, error) {
-	x := &explainer{set: set, peer: peer, caller: o.caller, exists: o.exists || o.labels != nil, labels: o.labels}
+	if len(o.groups) > 0 && o.caller == "" {
+		return nil, errors.New("--group is of the caller: give --caller as well")
+	}
+	groups, left := modules.JoinGroups(o.groups)
+	if left > 0 {
+		return nil, errors.New("--group is printable ASCII without commas, and a caller has at most 128 of them")
+	}
+	x := &explainer{set: set, peer: peer, caller: o.caller, groups: groups, exists: o.exists || o.labels != nil, labels: o.labels}
 	if x.labels == nil {
 		x.labels = map[string]string{}
 	}
@@ -103,7 +111,7 @@ func (x *explainer) explain(ctx context.Context, c captured) Explained {
 		authority = names.APIHost(x.cluster(), x.suffix())
 	}
 	e := Explained{
-		Request: requestText(c), Authority: authority, Peer: x.peer.Metadata.Name, Caller: x.caller,
+		Request: requestText(c), Authority: authority, Peer: x.peer.Metadata.Name, Caller: x.caller, Groups: x.groups.List(),
 		Class: extproc.NewZone(x.cluster(), x.suffix()).Classify(authority), Losses: []string{}, Questions: []ExplainedQuestion{},
 		Target: fmt.Sprintf("%s (%s)", x.cluster(), x.orchestrator()),
 	}
@@ -113,7 +121,7 @@ func (x *explainer) explain(ctx context.Context, c captured) Explained {
 	}
 	run := &explainRun{explainer: x, out: &e, asked: map[string]bool{}}
 	req := &modules.Request{
-		Class: e.Class, Peer: modules.Peer{Name: x.peer.Metadata.Name, Orchestrator: x.of, Ready: true}, Caller: x.caller,
+		Class: e.Class, Peer: modules.Peer{Name: x.peer.Metadata.Name, Orchestrator: x.of, Ready: true}, Caller: x.caller, Groups: x.groups,
 		Method: c.Method, Authority: authority, Path: c.Path, Header: crossing(c.Header), Start: time.Now(), EndOfBody: len(c.Body) == 0,
 	}
 	switch e.Class {
@@ -292,6 +300,9 @@ func (r *explainRun) throughBridge(ctx context.Context, module *adapter.Module, 
 	if r.caller != "" {
 		request.Header.Set(names.HeaderCaller, r.caller)
 	}
+	if r.groups != "" {
+		request.Header.Set(names.HeaderGroups, string(r.groups))
+	}
 	bridge.ServeHTTP(httptest.NewRecorder(), request)
 	if errors.Is(observed.err, errExplained) {
 		observed.err = nil
@@ -326,7 +337,7 @@ func (r *explainRun) query(ctx context.Context, req *modules.Request) {
 		r.finish(record, err)
 		return
 	}
-	subject := modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}
+	subject := req.Subject()
 	var judgement modules.Judgement
 	if r.exists {
 		record.Object.Labels = r.labels

@@ -116,7 +116,7 @@ type SecretWatcher interface {
 // TokenReviewer is a cluster whose orchestrator knows whose its bearer tokens are. The name is empty for a token that is
 // not good; an error says that it could not be asked. No audiences are the orchestrator's own.
 type TokenReviewer interface {
-	ReviewToken(ctx context.Context, token string, audiences []string) (name string, err error)
+	ReviewToken(ctx context.Context, token string, audiences []string) (name string, groups []string, err error)
 }
 
 // Connector opens an orchestrator.
