@@ -53,9 +53,11 @@ type explainer struct {
 	caller string
 	groups modules.Groups
 	exists bool
-	labels map[string]string
-	target dialect.Cluster
-	end    func()
+	// account is the target's orchestrator as it is, to be asked about rights; nil where it is not asked.
+	account dialect.Cluster
+	labels  map[string]string
+	target  dialect.Cluster
+	end     func()
 }
 
 func newExplainer(ctx context.Context, set *manifest.Set, peer manifest.Peer, o *explainOptions) (*explainer, error) {
@@ -84,10 +86,21 @@ func newExplainer(ctx context.Context, set *manifest.Set, peer manifest.Peer, o 
 	if x.target, x.end, err = offlineTarget(ctx, set); err != nil {
 		return nil, err
 	}
+	if o.rights {
+		if _, x.account, err = connect(ctx, x.orchestrator(), connection(set, slog.New(slog.DiscardHandler))); err != nil {
+			x.end()
+			return nil, err
+		}
+	}
 	return x, nil
 }
 
-func (x *explainer) close() { x.end() }
+func (x *explainer) close() {
+	x.end()
+	if x.account != nil {
+		_ = x.account.Close() // it was only asked
+	}
+}
 
 // setType says of which type the peer is, where no flag did.
 func (x *explainer) setType(of neutral.Orchestrator) {
@@ -128,6 +141,9 @@ func (x *explainer) explain(ctx context.Context, c captured) Explained {
 	case modules.ContainerOperation:
 		e.PeerType = string(x.of)
 		run.operation(ctx, req, c.Body)
+		if x.account != nil && goesOn(e) {
+			e.Rights = run.rights(ctx, req)
+		}
 	case modules.ServiceQuery:
 		run.query(ctx, req)
 	case modules.ContainerAccess:
@@ -176,6 +192,7 @@ type explainRun struct {
 	asked   map[string]bool
 	bridge  bool // a plan is explained and goes no further
 	planned bool
+	local   bool // the gateway answers by itself
 }
 
 var _ modules.Policy = (*explainRun)(nil)
