@@ -175,21 +175,31 @@ func (g *gateway) befriend(ctx context.Context, bundle trust.Bundle, reached man
 	if declared && p.Spec.TrustDomain != id.TrustDomain {
 		return join.Reject(errors.New("a peer of this name is declared with another trust domain"))
 	}
+	if declared && p.Spec.Suspended {
+		return errSuspended
+	}
 	if err := g.bundles.Import(id.Cluster, bundle); err != nil {
 		return err
 	}
 	g.readBundles()
 	if !declared || g.joined.holds(p) {
-		p.Metadata.Name = id.Cluster
-		p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, reached.Addresses
-		p.Spec.ReverseTunnel = reached.ReverseTunnel
-		if err := g.joined.put(ctx, p); err != nil {
+		err := g.joined.amend(ctx, id.Cluster, func(p *manifest.Peer, _ bool) error {
+			if p.Spec.Suspended { // a moment ago
+				return errSuspended
+			}
+			p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, reached.Addresses
+			p.Spec.ReverseTunnel = reached.ReverseTunnel
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
 	g.readAgain()
 	return nil
 }
+
+var errSuspended = join.Reject(errors.New("the peer of this name is suspended here"))
 
 // join redeems a token of another gateway. It returns that cluster's name.
 func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
@@ -250,12 +260,14 @@ func (g *gateway) own(name string) (manifest.Peer, error) {
 
 // suspend lets nothing of a peer pass, what is under way included, or again what policy allows.
 func (g *gateway) suspend(ctx context.Context, name string, suspended bool) error {
-	p, err := g.own(name)
-	if err != nil {
+	if _, err := g.own(name); err != nil {
 		return err
 	}
-	p.Spec.Suspended = suspended
-	if err := g.joined.put(ctx, p); err != nil {
+	err := g.joined.amend(ctx, name, func(p *manifest.Peer, there bool) error {
+		p.Spec.Suspended = suspended
+		return stillThere(name, there)
+	})
+	if err != nil {
 		return err
 	}
 	g.readAgain()
@@ -285,10 +297,21 @@ func (g *gateway) offer(ctx context.Context, name string, q APIRequest) error {
 	if err := g.joined.check(p, g.set.Load().Paths()); err != nil {
 		return fault.New(fault.Invalid, "peer %s keeps its API where it is: %v", name, err)
 	}
-	if err := g.joined.put(ctx, p); err != nil {
+	err = g.joined.amend(ctx, name, func(now *manifest.Peer, there bool) error {
+		now.Spec.API.Listen = p.Spec.API.Listen
+		return stillThere(name, there)
+	})
+	if err != nil {
 		return err
 	}
 	g.readAgain()
+	return nil
+}
+
+func stillThere(name string, there bool) error {
+	if !there {
+		return fault.New(fault.NotFound, "peer %s was removed meanwhile", name)
+	}
 	return nil
 }
 

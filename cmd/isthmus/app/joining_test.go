@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/state"
 	"github.com/isthmus-mesh/isthmus/xds/peering/join"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
@@ -26,6 +27,81 @@ func (i *interrupted) Put(ctx context.Context, r state.Record) (string, error) {
 		before()
 	}
 	return i.Store.Put(ctx, r)
+}
+
+// TestSuspensionDuringJoin suspends a peer that redeems its token again, as one whose answer was lost may: it stays suspended,
+// also where the suspension is in the state and not in force yet.
+func TestSuspensionDuringJoin(t *testing.T) {
+	t.Parallel()
+	g, _ := testGateway(t)
+	north, err := trust.Init(t.TempDir(), "north.isthmus.internal", "north")
+	if err != nil {
+		t.Fatal(err)
+	}
+	invitation, _, err := g.invitations.Create(t.Context(), "north", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joiner := join.Joiner{Invitation: invitation.ID, Bundle: north.Export(), Addresses: []string{"192.0.2.9:15443"}}
+	in := func() manifest.Peer {
+		t.Helper()
+		set, err := g.joined.load(g.set.Load().Paths())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, ok := set.Peer("north")
+		if !ok {
+			t.Fatal("the peer is gone")
+		}
+		return p
+	}
+	if err := g.admit(t.Context(), joiner); err != nil {
+		t.Fatal(err)
+	}
+	set, err := g.joined.load(g.set.Load().Paths())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.set.Store(set)
+	err = g.joined.amend(t.Context(), "north", func(p *manifest.Peer, there bool) error {
+		p.Spec.Suspended = true
+		return stillThere("north", there)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	joiner.Addresses = []string{"192.0.2.10:15443"}
+	for _, when := range []string{"before the suspension is in force", "after"} {
+		var refusal *join.Refusal
+		if err := g.admit(t.Context(), joiner); !errors.As(err, &refusal) || !strings.Contains(refusal.Message, "suspended") {
+			t.Errorf("%s: %v", when, err)
+		}
+		if p := in(); !p.Spec.Suspended || p.Spec.Addresses[0] != "192.0.2.9:15443" {
+			t.Errorf("%s: %+v", when, p.Spec)
+		}
+		if set, err = g.joined.load(g.set.Load().Paths()); err != nil {
+			t.Fatal(err)
+		}
+		g.set.Store(set)
+	}
+	// What is changed elsewhere meanwhile is not undone by a change of something else.
+	if err := g.offer(t.Context(), "north", APIRequest{Listen: "127.0.0.1:16500"}); err != nil {
+		t.Fatal(err)
+	}
+	if p := in(); !p.Spec.Suspended || p.Spec.API.Listen.Port() != 16500 {
+		t.Errorf("%+v", p.Spec)
+	}
+	if err := g.joined.remove(t.Context(), "north"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.suspend(t.Context(), "north", false); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a peer that was removed meanwhile: %v", err)
+	}
+	if set, err := g.joined.load(g.set.Load().Paths()); err != nil {
+		t.Error(err)
+	} else if _, ok := set.Peer("north"); ok {
+		t.Error("it is back")
+	}
 }
 
 // TestRemovalDuringJoin removes a peer at each moment of a join that is under way: the join does not bring it back.
