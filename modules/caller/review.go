@@ -78,7 +78,7 @@ func (r *reviews) owner(ctx context.Context, token string) (Identity, error) {
 		}
 		var who Identity
 		if name != "" && modules.CheckCaller(name) == nil {
-			left := 0
+			var left int
 			if who.Groups, left = modules.JoinGroups(groups); left > 0 {
 				r.log.Warn("a caller is in more groups than a peer is told of", "caller", name, "left", left)
 			}
