@@ -154,6 +154,14 @@ func TestStepsRevealNothing(t *testing.T) {
 			t.Errorf("%s is not bound: %s", patch, wrote)
 		}
 	}
+	for _, kind := range []string{"application/json-patch+json; charset", "Application/JSON-Patch+json;=;", "application/json-patch+json ;a=b"} {
+		api := &fakeObjects{t: t, object: object, tried: object}
+		s := newSameType(t, neutral.Kubernetes, fakePolicy{}, api.ServeHTTP)
+		patch := `[{"op":"copy","from":"/spec/containers/0/env/0/value","path":"/metadata/labels/x"}]`
+		if got, text := s.ask("PATCH", path, patch, http.Header{"Content-Type": {kind}}); got != 403 || len(api.wrote) != 0 {
+			t.Errorf("%s: %d %s", kind, got, text)
+		}
+	}
 	api := &fakeObjects{t: t, object: object, tried: object, conflicts: 2}
 	s := newSameType(t, neutral.Kubernetes, fakePolicy{}, api.ServeHTTP)
 	if status, text := s.ask("PATCH", path, `[{"op":"remove","path":"/metadata/labels"}]`, http.Header{"Content-Type": {"application/json-patch+json"}}); status != 200 || len(api.wrote) != 3 {

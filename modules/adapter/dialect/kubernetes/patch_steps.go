@@ -2,7 +2,7 @@ package kubernetes
 
 import (
 	"encoding/json"
-	"mime"
+	"strings"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -11,8 +11,9 @@ import (
 // stepsOf binds a JSON patch to the version of the object that it was looked at on: its last step sets that version, which
 // the API takes for that one alone.
 func stepsOf(req dialect.Request, object []byte) (bound dialect.Request, steps []byte, ok bool, err error) {
-	kind, _, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	if err != nil || kind != mediaJSONPatch {
+	// As the API does: whatever stands behind the type does not matter.
+	kind, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(kind), mediaJSONPatch) {
 		return req, nil, false, nil
 	}
 	if object == nil {
