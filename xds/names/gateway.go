@@ -47,7 +47,7 @@ const (
 )
 
 // Crossing are the headers of HeaderPrefix that a gateway takes from a peer; it drops or sets all others itself.
-var Crossing = []string{HeaderCaller, HeaderOrchestrator, HeaderNode, HeaderNetworkMode, HeaderSession, HeaderSessionBody}
+var Crossing = []string{HeaderCaller, HeaderGroups, HeaderOrchestrator, HeaderNode, HeaderNetworkMode, HeaderSession, HeaderSessionBody}
 
 // FromCaller are the headers of HeaderPrefix that a gateway takes from a caller of its own cluster.
 var FromCaller = []string{HeaderNode, HeaderNetworkMode}

@@ -13,6 +13,8 @@ const (
 	HeaderPeer = "x-isthmus-peer"
 	// HeaderCaller is who the peer says the caller is.
 	HeaderCaller = "x-isthmus-caller"
+	// HeaderGroups is which groups the peer says the caller is in, joined by commas.
+	HeaderGroups = "x-isthmus-caller-groups"
 	// HeaderRoute names the upstream that ext_proc chose. No route behind ext_proc leads anywhere without it, and it
 	// is removed from everything that arrives.
 	HeaderRoute = "x-isthmus-route"
