@@ -63,6 +63,10 @@ func peerManager(g Gateway, peer Peer) *hcmv3.HttpConnectionManager {
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
 	m.Http2ProtocolOptions = peerHTTP2()
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
+	// Dot segments are resolved before anybody decides by a path. Doubled and escaped slashes stay: they mean something
+	// to services and to proxied paths ("/api/v4/projects/group%2Fname"); who decides by a path decodes it as its
+	// orchestrator does.
+	m.NormalizePath = yes()
 	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
 	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())

@@ -78,7 +78,7 @@ func serviceRoute(g Gateway, cluster string, s Service, port neutral.ServicePort
 		route = forward(connect(headerIs(names.HeaderPeer, id)), tunnel(cluster))
 	} else {
 		action := to(cluster, 0)
-		action.RetryPolicy = again()
+		action.RetryPolicy = elsewhere()
 		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
 	}
 	route.TypedPerFilterConfig = decidedByRoute()
@@ -102,7 +102,7 @@ func callerRoute(cluster string, port neutral.ServicePort, id string) *routev3.R
 		return forward(connect(chosen...), tunnel(cluster))
 	}
 	action := to(cluster, 0)
-	action.RetryPolicy = again()
+	action.RetryPolicy = elsewhere()
 	return forward(anyPath(chosen...), action)
 }
 
