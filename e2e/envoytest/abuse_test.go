@@ -120,14 +120,14 @@ func (v *victim) goesOn() error {
 	case v.ticks() <- struct{}{}:
 	case err := <-v.bystander.lines:
 		return err
-	case <-time.After(time.Second):
-		return errors.New("nothing of it within a second")
+	case <-time.After(waits):
+		return fmt.Errorf("nothing of it within %v", waits)
 	}
 	select {
 	case err := <-v.bystander.lines:
 		return err
-	case <-time.After(time.Second):
-		return errors.New("nothing of it within a second")
+	case <-time.After(waits):
+		return fmt.Errorf("nothing of it within %v", waits)
 	}
 }
 

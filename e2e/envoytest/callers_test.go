@@ -21,6 +21,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/grpc"
 
+	"github.com/isthmus-mesh/isthmus/e2e/loopback"
 	"github.com/isthmus-mesh/isthmus/extproc"
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/caller"
@@ -87,7 +88,7 @@ func (nobodys) Refuse(_ *modules.Request, err error) modules.Answer { return mod
 // offers makes west listen for clients of east's API, with TLS.
 func (g *gateway) offers(t *testing.T) (address string, config *tls.Config) {
 	t.Helper()
-	address = freeAddress(t)
+	address = loopback.Address(t, g.address)
 	certificate, key := g.authority.issueDNS("localhost")
 	g.model.Peers[0].API, g.model.Peers[0].APIIdentity = address, snapshot.Identity{Certificate: certificate, Key: key}
 	pool := x509.NewCertPool()
@@ -130,7 +131,7 @@ func TestCallersOfAPI(t *testing.T) {
 		}
 		return config
 	}
-	base := "https://" + strings.Replace(address, "127.0.0.1", "localhost", 1)
+	base := "https://" + strings.Replace(address, west.address, "localhost", 1)
 	ask := func(config *tls.Config, http2 bool, header http.Header) answer {
 		r := request(t, http.MethodGet, base+"/api/v1/pods?limit=5", nil)
 		for k, v := range header {

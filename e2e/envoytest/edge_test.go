@@ -22,6 +22,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/isthmus-mesh/isthmus/e2e/loopback"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -256,7 +257,7 @@ func TestSecondAddress(t *testing.T) {
 	west, east := pair(t, func(east *gateway) {
 		east.export("web", neutral.HTTP1, serve(t, http.HandlerFunc(echo)), id("west"))
 	})
-	west.model.Peers[0].Addresses = []string{freeAddress(t), east.model.Gateway.Peer}
+	west.model.Peers[0].Addresses = []string{loopback.Address(t, loopback.NewHost()), east.model.Gateway.Peer}
 	west.set()
 	for range 20 {
 		a := call(t, west.edge(), request(t, http.MethodPost, "http://"+east.host("web", "shop", "svc")+"/", strings.NewReader("x")))

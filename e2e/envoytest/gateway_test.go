@@ -10,11 +10,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/e2e/loopback"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/envoy"
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -22,34 +22,10 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/snapshot"
 )
 
-// binary finds Envoy, or skips; a missing Envoy in CI is a failure.
-func binary(t *testing.T) string {
-	t.Helper()
-	if path := os.Getenv("ISTHMUS_ENVOY"); path != "" {
-		return path
-	}
-	if cache, err := os.UserCacheDir(); err == nil {
-		for _, pattern := range []string{
-			filepath.Join("testbed", "envoy-*", "envoy", "_bin", "envoy"),
-			filepath.Join("envoy-*", "lib", "python*", "site-packages", "envoy", "_bin", "envoy"),
-		} {
-			found, _ := filepath.Glob(filepath.Join(cache, "isthmus", pattern)) // the patterns are well-formed
-			if len(found) > 0 {
-				slices.Sort(found)
-				return found[len(found)-1]
-			}
-		}
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("no Envoy: set ISTHMUS_ENVOY")
-	}
-	t.Skip("no Envoy: set ISTHMUS_ENVOY, or start the testbed once")
-	return ""
-}
-
 // gateway is an Envoy with its control plane.
 type gateway struct {
 	t          *testing.T
+	address    string // of its listeners
 	model      snapshot.Model
 	authority  *authority
 	workers    int // of Envoy
@@ -81,11 +57,11 @@ func newGateway(t *testing.T, cluster string) *gateway {
 		}
 		_ = os.RemoveAll(dir)
 	})
-	ca := newAuthority(t, cluster+".test")
+	ca, host := newAuthority(t, cluster+".test"), loopback.NewHost()
 	certificate, key := ca.issue(id(cluster))
-	return &gateway{t: t, authority: ca, workers: 1, model: snapshot.Model{
+	return &gateway{t: t, address: host, authority: ca, workers: 1, model: snapshot.Model{
 		Gateway: snapshot.Gateway{
-			Cluster: cluster, Orchestrator: neutral.Docker, ID: id(cluster), Peer: freeAddress(t), Edge: freeAddress(t), RunDir: dir,
+			Cluster: cluster, Orchestrator: neutral.Docker, ID: id(cluster), Peer: loopback.Address(t, host), Edge: loopback.Address(t, host), RunDir: dir,
 			AccessLog: filepath.Join(dir, "access.log"), Callers: snapshot.Callers{Services: true, Accesses: true},
 		},
 		Identity: snapshot.Identity{Certificate: certificate, Key: key},
@@ -116,7 +92,7 @@ func (g *gateway) start() {
 			Node: g.model.Gateway.Cluster, Cluster: g.model.Gateway.Cluster, RunDir: g.model.Gateway.RunDir, Concurrency: g.workers,
 			LogLevel: os.Getenv("ISTHMUS_ENVOY_LOG"),
 		},
-		Binary: binary(g.t), Drain: 100 * time.Millisecond, Log: logger(g.t),
+		Binary: loopback.Envoy(g.t), Drain: 100 * time.Millisecond, Log: logger(g.t),
 	})
 	if err != nil {
 		g.t.Fatal(err)
@@ -230,17 +206,6 @@ func listen(t *testing.T, network, address string) net.Listener {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	return l
-}
-
-// freeAddress is a loopback address on which nothing listens now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // serve runs an HTTP server and gives its address.

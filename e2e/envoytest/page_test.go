@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/isthmus-mesh/isthmus/e2e/loopback"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/snapshot"
 )
@@ -16,11 +17,11 @@ func TestPeerAPICallers(t *testing.T) {
 	west, east := newGateway(t, "west"), newGateway(t, "east")
 	west.knows(east)
 	east.knows(west)
-	_, port, err := net.SplitHostPort(freeAddress(t))
+	own := loopback.Address(t, "127.0.0.2")
+	_, port, err := net.SplitHostPort(own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := net.JoinHostPort("127.0.0.2", port)
 	west.model.Peers[0].API = own
 	certificate, key := west.authority.issueDNS("localhost")
 	west.model.Peers[0].APIIdentity = snapshot.Identity{Certificate: certificate, Key: key}

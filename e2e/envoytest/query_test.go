@@ -103,7 +103,7 @@ func TestServiceQuery(t *testing.T) {
 			t.Errorf("%d %s", a.code, a.body)
 		}
 		body := strings.ToLower(a.body)
-		for _, word := range []string{names.HeaderPrefix, "10.9.8.7", "127.0.0.1", "x-envoy"} {
+		for _, word := range []string{names.HeaderPrefix, "10.9.8.7", "127.", "x-envoy"} {
 			if strings.Contains(body, word) {
 				t.Errorf("the service sees %q:\n%s", word, a.body)
 			}

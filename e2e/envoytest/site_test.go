@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/app"
+	"github.com/isthmus-mesh/isthmus/e2e/loopback"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
@@ -50,7 +51,9 @@ func newSite(t *testing.T, name string, services ...service) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, name: name, dir: dir, peer: freeAddress(t), edge: freeAddress(t), admin: freeAddress(t)}
+	host := loopback.NewHost()
+	s := &site{t: t, name: name, dir: dir,
+		peer: loopback.Address(t, host), edge: loopback.Address(t, host), admin: loopback.Address(t, host)}
 	s.issue = func() (trust.Pair, error) {
 		authority, err := trust.Open(s.trustDir())
 		if err != nil {
@@ -152,7 +155,7 @@ func (s *site) start() {
 	if s.log, err = os.OpenFile(filepath.Join(s.dir, "isthmus.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	process := exec.Command(os.Args[0], "gateway", "--config", s.config(), "--envoy", binary(s.t))
+	process := exec.Command(os.Args[0], "gateway", "--config", s.config(), "--envoy", loopback.Envoy(s.t))
 	process.Env = append(os.Environ(), isthmusEnv+"=1")
 	process.Stdout, process.Stderr = s.log, s.log
 	if err := process.Start(); err != nil {

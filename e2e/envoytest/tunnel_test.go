@@ -14,6 +14,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
+	"github.com/isthmus-mesh/isthmus/e2e/loopback"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/snapshot"
@@ -52,7 +53,7 @@ func dialTCP(t *testing.T, address string) *net.TCPConn {
 
 // access opens a listener in west that leads to an authority of east.
 func (g *gateway) access(name, authority string) string {
-	at := freeAddress(g.t)
+	at := loopback.Address(g.t, g.address)
 	g.model.Accesses = append(g.model.Accesses, snapshot.Access{
 		Name: name, Listen: at, Peer: "east", Authority: authority, Caller: "ci", Node: "node-1", NetworkMode: "host",
 	})

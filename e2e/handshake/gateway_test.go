@@ -13,14 +13,13 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/cmd/isthmus/app"
+	"github.com/isthmus-mesh/isthmus/e2e/loopback"
 	"github.com/isthmus-mesh/isthmus/e2e/relay"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -40,26 +39,6 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	os.Exit(m.Run())
-}
-
-// envoyBinary finds Envoy, or skips; a missing Envoy in CI is a failure.
-func envoyBinary(t *testing.T) string {
-	t.Helper()
-	if path := os.Getenv("ISTHMUS_ENVOY"); path != "" {
-		return path
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, _ := filepath.Glob(filepath.Join(cache, "isthmus", "testbed", "envoy-*", "envoy", "_bin", "envoy")) // well-formed
-	if len(found) == 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("no Envoy: set ISTHMUS_ENVOY")
-		}
-		t.Skip("no Envoy: set ISTHMUS_ENVOY, or start the testbed once")
-	}
-	return slices.Max(found)
 }
 
 // gateway is isthmus and Envoy as processes, of a cluster whose engine is a fake that runs nothing. What it says goes
@@ -84,9 +63,9 @@ func newGateway(t, root *testing.T, name string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := newHost()
-	g := &gateway{name: name, dir: dir, orchestrator: neutral.Docker, envoy: envoyBinary(t),
-		peer: freeAddress(t, host), edge: freeAddress(t, host), admin: freeAddress(t, host)}
+	host := loopback.NewHost()
+	g := &gateway{name: name, dir: dir, orchestrator: neutral.Docker, envoy: loopback.Envoy(t),
+		peer: loopback.Address(t, host), edge: loopback.Address(t, host), admin: loopback.Address(t, host)}
 	root.Cleanup(func() { _ = os.RemoveAll(dir) })
 	engine, err := net.Listen("unix", filepath.Join(dir, "engine.sock"))
 	if err != nil {
@@ -298,27 +277,6 @@ func fakeEngine(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprint(w, `{"message":"This node is not a swarm manager."}`)
 	}
-}
-
-// hosts counts the loopback hosts that were given out.
-var hosts atomic.Uint32
-
-// newHost is an address of the loopback network for one gateway: what it leaves free for a moment nobody takes, as
-// others would on 127.0.0.1.
-func newHost() string {
-	pid := os.Getpid()
-	return fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&63, pid&255, hosts.Add(1)%254+1)
-}
-
-// freeAddress is an address of a host on which nothing listens now.
-func freeAddress(t *testing.T, host string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", host+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // within waits for a condition that says what is missing, and tells how long it took.

@@ -18,6 +18,19 @@ func envoyPath(cache string) string {
 	return filepath.Join(cache, "envoy-"+envoyVersion, "envoy", "_bin", "envoy")
 }
 
+// Envoy is the path of the Envoy that Install brings, which a test may use without a bed.
+func Envoy() (string, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	path := envoyPath(cache)
+	if !isExecutable(path) {
+		return "", fmt.Errorf("no Envoy is installed at %s", path)
+	}
+	return path, nil
+}
+
 // installEnvoy unpacks the wheel by way of a throw-away virtual environment,
 // the one place where Debian lets pip install.
 func installEnvoy(ctx context.Context, cache string, log *slog.Logger) error {

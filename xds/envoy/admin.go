@@ -62,22 +62,30 @@ func (a *admin) post(ctx context.Context, path string) error {
 	return err
 }
 
-// connections counts the open connections of all listeners.
-func (a *admin) connections(ctx context.Context) (int, error) {
-	body, err := a.do(ctx, http.MethodGet, "/stats?filter="+`^listener\..*\.downstream_cx_active$`)
+// underWay counts what callers still wait for: requests, and connections that are raw TCP. A connection of HTTP without a
+// request is idle, and its client may keep it for as long as Envoy runs.
+func (a *admin) underWay(ctx context.Context) (int, error) {
+	body, err := a.do(ctx, http.MethodGet, "/stats?filter="+`^(listener|http)\..*\.downstream_(cx|rq)_active$`)
 	if err != nil {
 		return 0, err
 	}
+	return countUnderWay(string(body))
+}
+
+func countUnderWay(stats string) (int, error) {
 	total := 0
-	lines := bufio.NewScanner(strings.NewReader(string(body)))
+	lines := bufio.NewScanner(strings.NewReader(stats))
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), ": ")
-		if strings.HasPrefix(name, "listener.admin") {
+		if strings.HasPrefix(name, "listener.admin") || strings.HasPrefix(name, "http.admin") || strings.Contains(name, ".worker_") {
 			continue
 		}
 		n, err := strconv.Atoi(value)
 		if err != nil {
 			return 0, fmt.Errorf("envoy admin: stat %q", lines.Text())
+		}
+		if strings.HasPrefix(name, "http.") && strings.HasSuffix(name, "_cx_active") {
+			n = -n // its listener counts it too
 		}
 		total += n
 	}

@@ -202,3 +202,35 @@ func TestLogIsPutAside(t *testing.T) {
 		t.Errorf("%v %v", info, err)
 	}
 }
+
+func TestCountUnderWay(t *testing.T) {
+	t.Parallel()
+	const idle = `http.admin.downstream_cx_active: 1
+http.admin.downstream_rq_active: 1
+http.edge-local.downstream_cx_active: 2
+http.edge-local.downstream_rq_active: 0
+http.peer.downstream_cx_active: 3
+http.peer.downstream_rq_active: 0
+listener.0.0.0.0_15443.downstream_cx_active: 3
+listener.0.0.0.0_15443.worker_0.downstream_cx_active: 3
+listener._run_edge.sock.downstream_cx_active: 2
+listener.127.0.0.1_18080.downstream_cx_active: 0
+listener.admin.downstream_cx_active: 1
+listener.admin.main_thread.downstream_cx_active: 1
+`
+	for _, test := range []struct {
+		stats string
+		want  int
+	}{
+		{"", 0}, {idle, 0},
+		{strings.Replace(idle, "peer.downstream_rq_active: 0", "peer.downstream_rq_active: 2", 1), 2},
+		{strings.Replace(idle, "18080.downstream_cx_active: 0", "18080.downstream_cx_active: 1", 1), 1}, // raw TCP
+	} {
+		if got, err := countUnderWay(test.stats); err != nil || got != test.want {
+			t.Errorf("%d, %v, want %d of\n%s", got, err, test.want, test.stats)
+		}
+	}
+	if n, err := countUnderWay("http.peer.downstream_rq_active: many"); err == nil {
+		t.Errorf("%d of what is no number", n)
+	}
+}

@@ -207,11 +207,16 @@ func (s *Supervisor) stop(p *process) error {
 	return nil
 }
 
-// drained waits until no connection is left.
+// quiet is how long nothing may be under way before Envoy ends: what ends with this gateway, the goodbye to its peers
+// among it, begins a moment after.
+const quiet = time.Second
+
+// drained waits until nothing is under way any more.
 func (s *Supervisor) drained(ctx context.Context, p *process) {
-	for {
-		if n, err := s.admin.connections(ctx); err == nil && n == 0 {
-			return
+	last := time.Now()
+	for time.Since(last) < quiet {
+		if n, err := s.admin.underWay(ctx); err != nil || n != 0 {
+			last = time.Now()
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
