@@ -75,7 +75,7 @@ func connectionManager(g Gateway, name string) *hcmv3.HttpConnectionManager {
 		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{
 			{UpgradeType: upgradeConnect}, {UpgradeType: upgradeWebSocket}, {UpgradeType: upgradeSPDY}, {UpgradeType: upgradeTCP},
 		},
-		AccessLog: accessLog(g, name),
+		AccessLog: edgeLog(g, name),
 		Tracing:   tracing(g),
 	}
 	return m
