@@ -69,6 +69,7 @@ func (s *scene) killAt(m moment, who string, as neutral.Orchestrator) {
 	reached, proceed := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int32
 	var met atomic.Bool
+	s.hush()
 	s.answerer.calls.Set(quiet)
 	s.asker.calls.Set(func(c *relay.Call) relay.Answer {
 		if c.Method != m.method || met.Load() {

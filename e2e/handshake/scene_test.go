@@ -39,8 +39,17 @@ type scene struct {
 // quiet keeps a gateway from calling its peer.
 func quiet(*relay.Call) relay.Answer { return relay.Refusal() }
 
-// treat puts a fault in the way of whoever asks. Where one side asks, the other one only answers.
+// hush ends both sides, and what they had said by then: a fault is for what they say when they begin.
+func (s *scene) hush() {
+	for _, g := range s.both() {
+		g.kill()
+	}
+	time.Sleep(settling)
+}
+
+// treat puts a fault in the way of whoever asks, once they begin. Where one side asks, the other one only answers.
 func (s *scene) treat(f func(g *gateway) relay.Fault) {
+	s.hush()
 	s.asker.calls.Set(f(s.asker))
 	if s.fault.asking == "both" {
 		s.answerer.calls.Set(f(s.answerer))

@@ -45,13 +45,14 @@ type Module struct {
 	config   Config
 	dialects map[neutral.Orchestrator]dialect.Dialect
 	load     load
+	owners   *owners
 }
 
 var _ modules.Module = (*Module)(nil)
 
 // New makes the module.
 func New(config Config) *Module {
-	m := &Module{config: config, dialects: map[neutral.Orchestrator]dialect.Dialect{}}
+	m := &Module{config: config, dialects: map[neutral.Orchestrator]dialect.Dialect{}, owners: newOwners(time.Now)}
 	if m.config.Limits == nil {
 		m.config.Limits = func(string) Limits { return Limits{} }
 	}
@@ -87,6 +88,14 @@ func (a admission) record() modules.Record {
 
 // admit reads the head and asks policy. Executors share it, so that the bridge trusts nothing it is told.
 func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, error) {
+	a, err := m.admitHead(ctx, req)
+	if err == nil {
+		err = m.owned(req, a)
+	}
+	return a, err
+}
+
+func (m *Module) admitHead(ctx context.Context, req *modules.Request) (admission, error) {
 	a := admission{head: dialect.Request{Method: req.Method, Path: req.Path, Header: req.Header}}
 	if req.Peer.Name == "" {
 		return a, fault.New(fault.Denied, "no permission: the caller's gateway is not a peer of %s", m.config.Cluster)

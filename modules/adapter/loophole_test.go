@@ -3,12 +3,14 @@ package adapter_test
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // What names no object is not let in by a condition that the empty name happens to meet.
@@ -46,13 +48,13 @@ func TestNamelessWrites(t *testing.T) {
 func TestDockerSpellings(t *testing.T) {
 	t.Parallel()
 	bridged := fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
-		if o.Container == nil || o.Container.Network == neutral.NetworkHost {
+		if o.Container == nil || o.Container.Network == neutral.NetworkHost || len(o.Container.Security.Devices) > 0 {
 			return denied
 		}
 		return allowed
 	}}
 	for body, status := range map[string]int{
-		`{"Image":"b","HostConfig":{"devices":[{"PathOnHost":"/dev/sda"}]}}`:    501,
+		`{"Image":"b","HostConfig":{"devices":[{"PathOnHost":"/dev/sda"}]}}`:    403,
 		`{"Image":"b","hostConfig":{"volumesFrom":["other"]}}`:                  501,
 		`{"Image":"b","HostConfig":{"pidmode":"container:x"}}`:                  501,
 		"{\"Image\":\"b\",\"HostConfig\":{\"Lin\u212as\":[\"a:b\"]}}":           501,
@@ -82,6 +84,9 @@ func TestDockerDetours(t *testing.T) {
 	t.Parallel()
 	plain := fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
 		if o.Kind == neutral.KindVolume {
+			if o.Volume == nil || len(o.Volume.HostPaths) > 0 {
+				return denied
+			}
 			return allowed
 		}
 		if o.Container == nil || o.Container.Security.Privileged || o.Container.User == "root" {
@@ -103,7 +108,7 @@ func TestDockerDetours(t *testing.T) {
 		{"/v1.44/containers/create?name=web", `{"Image":"b","HostConfig":{"Binds":["plain:/x","fresh:/y"]}}`}: 200,
 		{"/v1.44/containers/create?name=web", `{"Image":"b","HostConfig":{"Binds":["plain:/x","hosts:/y"]}}`}: 403,
 		{"/v1.44/volumes/create", `{"Name":"a"}`}:                                                             200,
-		{"/v1.44/volumes/create", `{"Name":"a","driverOpts":{"type":"none","o":"bind","device":"/"}}`}:        501,
+		{"/v1.44/volumes/create", `{"Name":"a","driverOpts":{"type":"none","o":"bind","device":"/"}}`}:        403,
 	} {
 		wrote := false
 		s := newSameType(t, neutral.Docker, plain, func(w http.ResponseWriter, r *http.Request) {
@@ -125,6 +130,45 @@ func TestDockerDetours(t *testing.T) {
 		})
 		if got, text := s.ask("POST", request[0], request[1], http.Header{"Content-Type": {"application/json"}}); got != status || wrote != (status == 200) {
 			t.Errorf("%v: %d %s, wrote %v", request, got, text, wrote)
+		}
+	}
+}
+
+// A name that a container asks for may come to be another object's before the engine makes the container, which is then
+// looked at once more: it has not run yet, and is taken back.
+func TestDockerNameTaken(t *testing.T) {
+	t.Parallel()
+	plain := fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
+		if o.Container == nil || slices.ContainsFunc(o.Container.Mounts, func(m neutral.Mount) bool { return m.Type == "bind" }) {
+			return denied
+		}
+		return allowed
+	}}
+	for device, status := range map[string]int{"": 201, "/etc": 403} {
+		made, removed := false, false
+		s := newSameType(t, neutral.Docker, plain, func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodPost:
+				made = true
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusCreated)
+				_, _ = io.WriteString(w, `{"Id":"1","Warnings":[]}`)
+			case r.Method == http.MethodDelete && strings.HasSuffix(r.URL.Path, "/containers/1"):
+				removed = true
+				w.WriteHeader(http.StatusNoContent)
+			case made && strings.HasSuffix(r.URL.Path, "/containers/1/json"):
+				answers("application/json", `{"Id":"1","Name":"/web","Config":{},"HostConfig":{},"NetworkSettings":{},"Mounts":[{"Type":"volume","Name":"fresh","Destination":"/y"}]}`)(w, r)
+			case made && device != "" && strings.HasSuffix(r.URL.Path, "/volumes/fresh"):
+				answers("application/json", `{"Name":"fresh","Driver":"local","Options":{"o":"bind","device":"`+device+`"}}`)(w, r)
+			default:
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, `{"message":"no such thing"}`)
+			}
+		})
+		got, text := s.ask("POST", "/v1.44/containers/create?name=web", `{"Image":"b","HostConfig":{"Binds":["fresh:/y"]}}`, http.Header{"Content-Type": {"application/json"}})
+		if got != status || !made || removed != (status == 403) || status == 201 && !strings.Contains(text, `"Id":"1"`) {
+			t.Errorf("%q: %d %s, made %v, removed %v", device, got, text, made, removed)
 		}
 	}
 }
@@ -212,5 +256,59 @@ func TestReadingOrigin(t *testing.T) {
 	text, err := io.ReadAll(response.Body)
 	if err != nil || strings.Contains(string(text), "s3cret") || !strings.Contains(string(text), `"isthmus.io/origin":"hidden-by-isthmus"`) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// An engine lets everybody have every exec; here it is its maker's alone, also for one who found its id elsewhere.
+func TestDockerExecIsItsMakers(t *testing.T) {
+	t.Parallel()
+	id := strings.Repeat("ab", 32)
+	arrived := 0
+	s := newSameType(t, neutral.Docker, showing, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/containers/web/exec") {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `{"Id":"`+id+`"}`)
+			return
+		}
+		arrived++
+		answers("application/json", `{"ID":"`+id+`","Running":true}`)(w, r)
+	})
+	ask := func(caller, method, path string) (int, string) {
+		verdict, err := s.module.Decide(t.Context(), &modules.Request{Class: modules.ContainerOperation, Peer: s.peer, Caller: caller, Method: method, Path: path, Header: http.Header{}})
+		if err == nil && verdict.Route.Upstream != names.Bridge { // its answer crosses unread
+			return http.StatusOK, ""
+		}
+		request, failed := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(`{}`))
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set(names.HeaderCaller, caller)
+		response, failed := http.DefaultTransport.RoundTrip(request)
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		defer func() { _ = response.Body.Close() }()
+		text, failed := io.ReadAll(response.Body)
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		if (err == nil) != (response.StatusCode < http.StatusBadRequest) {
+			t.Errorf("%s %s: decided %v, answered %d", method, path, err, response.StatusCode)
+		}
+		return response.StatusCode, string(text)
+	}
+	if status, text := ask("ci", "POST", "/v1.44/containers/web/exec"); status != http.StatusCreated || text != `{"Id":"`+id+`"}` {
+		t.Fatalf("%d %s", status, text)
+	}
+	for _, request := range [][2]string{{"GET", "/v1.44/exec/" + id + "/json"}, {"POST", "/v1.44/exec/" + id + "/start"}, {"POST", "/v1.44/exec/" + id + "/resize?h=1&w=1"}} {
+		if status, text := ask("other", request[0], request[1]); status != http.StatusNotFound || strings.TrimSpace(text) != `{"message":"No such exec instance: `+id+`"}` || arrived != 0 {
+			t.Errorf("%v: %d %s, %d arrived", request, status, text, arrived)
+		}
+		if status, text := ask("ci", request[0], request[1]); status != http.StatusOK {
+			t.Errorf("%v of its maker: %d %s", request, status, text)
+		}
+		arrived = 0
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
@@ -27,6 +28,9 @@ func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, err)
 	}
 	answer, err := b.module.handOver(ctx, req, &a, body, record)
+	if err == nil && a.op.Action == neutral.ExecCreate && answer.StatusCode == http.StatusCreated {
+		answer, err = b.module.mine(req, answer)
+	}
 	if err != nil {
 		return b.refuse(w, req, unavailable(err))
 	}
@@ -130,6 +134,7 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 	}
 	for try := 1; ; try++ {
 		wanted, again := request, false
+		var made func(context.Context, []byte) (neutral.Object, func(context.Context) error, error)
 		if a.judge {
 			forecast, err := m.config.Target.(dialect.Forecaster).Forecast(ctx, a.op, request)
 			switch {
@@ -141,9 +146,12 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 			if err := m.judge(req, a, forecast.Objects, record); err != nil {
 				return nil, err
 			}
-			wanted, again = forecast.Request, forecast.Pinned && try < conflicts
+			wanted, again, made = forecast.Request, forecast.Pinned && try < conflicts, forecast.Made
 		}
 		answer, err := m.send(ctx, wanted)
+		if err == nil && made != nil && answer.StatusCode == http.StatusCreated {
+			return m.confirmed(ctx, req, a, answer, made, record)
+		}
 		if err != nil || answer.StatusCode != http.StatusConflict || !again {
 			return answer, err
 		}
@@ -152,6 +160,53 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 		}
 	}
 }
+
+// confirmed is the answer of a request whose object is what policy allowed. One that is not is taken back.
+func (m *Module) confirmed(ctx context.Context, req *modules.Request, a *admission, answer *http.Response,
+	made func(context.Context, []byte) (neutral.Object, func(context.Context) error, error), record *modules.Record) (*http.Response, error) {
+	body, err := readWhole(answer)
+	if err != nil {
+		return nil, err
+	}
+	object, undo, err := made(ctx, body)
+	if err == nil {
+		err = m.judge(req, a, []neutral.Object{object}, record)
+	}
+	if err == nil {
+		return native(dialect.Response{Status: answer.StatusCode, Header: answer.Header, Body: body}), nil
+	}
+	if undo != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoDeadline)
+		defer cancel()
+		if failed := undo(ctx); failed != nil {
+			m.config.Log.Error("what policy does not allow was made and could not be taken back", "id", req.ID, "err", failed)
+		}
+	}
+	return nil, err
+}
+
+// mine is the answer of a request that made an exec, whose it is remembered.
+func (m *Module) mine(req *modules.Request, answer *http.Response) (*http.Response, error) {
+	body, err := readWhole(answer)
+	if err == nil {
+		err = m.own(req, body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return native(dialect.Response{Status: answer.StatusCode, Header: answer.Header, Body: body}), nil
+}
+
+func readWhole(answer *http.Response) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(answer.Body, pieceLimit))
+	if err = errors.Join(err, answer.Body.Close()); err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the orchestrator's answer could not be read")
+	}
+	return body, nil
+}
+
+// undoDeadline bounds how long something is taken back.
+const undoDeadline = 30 * time.Second
 
 // judge asks policy about what a request would make.
 func (m *Module) judge(req *modules.Request, a *admission, objects []neutral.Object, record *modules.Record) error {

@@ -63,7 +63,7 @@ const (
 
 // modest allows what has no privileges.
 var modest = fakePolicy{foresee: always(open), judge: func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
-	if o.Container == nil || o.Container.Security.Privileged {
+	if o.Container == nil || o.Container.Security.Privileged || len(o.Container.Security.Devices) > 0 {
 		return denied
 	}
 	return modules.Judgement{Allowed: true, Rule: "modest/0"}
@@ -180,7 +180,7 @@ func TestConditionsOnDocker(t *testing.T) {
 		"a container":               {"/v1.44/containers/create?name=web", `{"Image":"busybox"}`, 200},
 		"a privileged one":          {"/v1.44/containers/create?name=web", `{"Image":"busybox","HostConfig":{"Privileged":true}}`, 403},
 		"one in other letters":      {"/v1.44/containers/create?name=web", `{"Image":"busybox","hostconfig":{"privileged":true}}`, 403},
-		"one with a device":         {"/v1.44/containers/create?name=web", `{"Image":"busybox","HostConfig":{"Devices":[{"PathOnHost":"/dev/sda","PathInContainer":"/dev/sda"}]}}`, 501},
+		"one with a device":         {"/v1.44/containers/create?name=web", `{"Image":"busybox","HostConfig":{"Devices":[{"PathOnHost":"/dev/sda","PathInContainer":"/dev/sda"}]}}`, 403},
 		"a service":                 {"/v1.44/services/create", `{"Name":"a","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`, 200},
 		"no JSON":                   {"/v1.44/containers/create", `{"Image"`, 400},
 		"a network, without a spec": {"/v1.44/networks/create", `{"Name":"a"}`, 403},

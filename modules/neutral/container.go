@@ -45,14 +45,16 @@ type Container struct {
 	Resources   Resources
 	Ports       []Port
 	Mounts      []Mount
-	Network     NetworkMode
-	Networks    []NetworkAttachment
-	ExtraHosts  []string // name:address
-	DNS         []string
-	DNSSearch   []string
-	DNSOptions  []string
-	Security    Security
-	Health      *HealthCheck
+	// UnseenMounts are volumes, by name, of which it is not known what of the host they are.
+	UnseenMounts []string
+	Network      NetworkMode
+	Networks     []NetworkAttachment
+	ExtraHosts   []string // name:address
+	DNS          []string
+	DNSSearch    []string
+	DNSOptions   []string
+	Security     Security
+	Health       *HealthCheck
 
 	CreatedAt time.Time
 	State     State
@@ -159,7 +161,28 @@ type Security struct {
 	ReadOnlyRoot     bool
 	NoNewPrivileges  bool
 	PIDMode, IPCMode string // "", host
+	Seccomp          Profile
+	AppArmor         Profile
+	// UnmaskedPaths are the system's, in /proc and /sys, that are hidden from containers or cannot be written by them.
+	UnmaskedPaths bool
+	Sysctls       map[string]string
+	Devices       []string // of the host: by path, by a rule of its cgroup, or as its driver is asked for it
 }
+
+// Profile is what restricts a container: ProfileDefault, ProfileUnconfined, or another one by its name. "" is not known.
+type Profile string
+
+// The profiles that every orchestrator has.
+const (
+	ProfileDefault    Profile = "default"    // what the orchestrator gives without being asked
+	ProfileUnconfined Profile = "unconfined" // none
+)
+
+// Local is a profile that a host has, by its name there.
+func Local(name string) Profile { return Profile("localhost/" + name) }
+
+// ProfileCustom is one that the request itself brings.
+const ProfileCustom Profile = "custom"
 
 // HealthCheck is a command that tells whether a container is well.
 type HealthCheck struct {

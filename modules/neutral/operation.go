@@ -81,6 +81,11 @@ type Object struct {
 	Labels    map[string]string
 	// Container is the spec where the operation carries or found one; conditions are evaluated over it.
 	Container *Container
+	// Volume is what a volume is of its host, where that was looked up.
+	Volume *VolumeSource
+	// Asks are words of policies' conditions ("object.devices"): a rule with a condition that says nothing of one of them
+	// does not allow it.
+	Asks []string
 }
 
 // Operation is one request, freed of its dialect. Payload fields are nil unless the action has them.

@@ -105,6 +105,12 @@ type Volume struct {
 	Created             time.Time
 }
 
+// VolumeSource is what a volume is of its host.
+type VolumeSource struct {
+	HostPaths []string
+	Unseen    bool // it is not known which paths of the host it is
+}
+
 // System is what an orchestrator says of itself.
 type System struct {
 	Name                                                string // the cluster

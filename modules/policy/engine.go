@@ -95,6 +95,9 @@ func decided(r *Request) condition.Known {
 	if r.Object.Container != nil {
 		known |= condition.Container
 	}
+	if c, v := r.Object.Container, r.Object.Volume; c != nil && len(c.UnseenMounts) == 0 || v != nil && !v.Unseen {
+		known |= condition.Mounts
+	}
 	return known
 }
 

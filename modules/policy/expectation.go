@@ -47,19 +47,24 @@ type ExpectedObject struct {
 
 // ExpectedContainer is a container's spec in the words of conditions.
 type ExpectedContainer struct {
-	Image        string   `yaml:"image" doc:"object.image"`
-	User         string   `yaml:"user" doc:"object.user"`
-	Privileged   bool     `yaml:"privileged" default:"false" doc:"object.privileged"`
-	ReadOnlyRoot bool     `yaml:"readOnlyRoot" default:"false" doc:"object.readOnlyRoot"`
-	NetworkMode  string   `yaml:"networkMode" default:"bridge" doc:"object.networkMode; host makes object.hostNetwork true"`
-	HostPID      bool     `yaml:"hostPID" default:"false" doc:"object.hostPID"`
-	HostIPC      bool     `yaml:"hostIPC" default:"false" doc:"object.hostIPC"`
-	HostMounts   []string `yaml:"hostMounts" doc:"object.hostMounts"`
-	CapAdd       []string `yaml:"capAdd" doc:"object.capAdd"`
-	Env          []string `yaml:"env" doc:"object.env: names"`
-	Memory       int      `yaml:"memory" default:"0" min:"0" doc:"object.memory, in bytes"`
-	MilliCPU     int      `yaml:"milliCPU" default:"0" min:"0" doc:"object.milliCPU"`
-	HostPorts    []int    `yaml:"hostPorts" min:"0" max:"65535" doc:"object.hostPorts"`
+	Image        string            `yaml:"image" doc:"object.image"`
+	User         string            `yaml:"user" doc:"object.user"`
+	Privileged   bool              `yaml:"privileged" default:"false" doc:"object.privileged"`
+	ReadOnlyRoot bool              `yaml:"readOnlyRoot" default:"false" doc:"object.readOnlyRoot"`
+	NetworkMode  string            `yaml:"networkMode" default:"bridge" doc:"object.networkMode; host makes object.hostNetwork true"`
+	HostPID      bool              `yaml:"hostPID" default:"false" doc:"object.hostPID"`
+	HostIPC      bool              `yaml:"hostIPC" default:"false" doc:"object.hostIPC"`
+	HostMounts   []string          `yaml:"hostMounts" doc:"object.hostMounts"`
+	CapAdd       []string          `yaml:"capAdd" doc:"object.capAdd"`
+	Env          []string          `yaml:"env" doc:"object.env: names"`
+	Memory       int               `yaml:"memory" default:"0" min:"0" doc:"object.memory, in bytes"`
+	MilliCPU     int               `yaml:"milliCPU" default:"0" min:"0" doc:"object.milliCPU"`
+	HostPorts    []int             `yaml:"hostPorts" min:"0" max:"65535" doc:"object.hostPorts"`
+	Seccomp      string            `yaml:"seccomp" default:"default" doc:"object.seccomp"`
+	AppArmor     string            `yaml:"appArmor" default:"default" doc:"object.appArmor"`
+	Unmasked     bool              `yaml:"unmaskedPaths" default:"false" doc:"object.unmaskedPaths; privileged makes it true"`
+	Devices      []string          `yaml:"devices" doc:"object.devices"`
+	Sysctls      map[string]string `yaml:"sysctls" doc:"object.sysctls"`
 }
 
 // Requests are the questions of an expectation, one a verb.
@@ -95,7 +100,8 @@ func (c *ExpectedContainer) neutral() *neutral.Container {
 	made := &neutral.Container{
 		Image: c.Image, User: c.User, Env: c.Env, Network: neutral.NetworkMode(c.NetworkMode),
 		Resources: neutral.Resources{Memory: int64(c.Memory), MilliCPU: int64(c.MilliCPU)},
-		Security:  neutral.Security{Privileged: c.Privileged, ReadOnlyRoot: c.ReadOnlyRoot, CapAdd: c.CapAdd},
+		Security: neutral.Security{Privileged: c.Privileged, ReadOnlyRoot: c.ReadOnlyRoot, CapAdd: c.CapAdd, Seccomp: neutral.Profile(c.Seccomp),
+			AppArmor: neutral.Profile(c.AppArmor), UnmaskedPaths: c.Unmasked, Devices: c.Devices, Sysctls: c.Sysctls},
 	}
 	if c.HostPID {
 		made.Security.PIDMode = "host"

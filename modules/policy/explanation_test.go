@@ -113,10 +113,12 @@ func TestExpectation(t *testing.T) {
 func TestExpectedContainer(t *testing.T) {
 	t.Parallel()
 	full := policy.ExpectedContainer{Image: "i", User: "u", Privileged: true, ReadOnlyRoot: true, NetworkMode: "host", HostPID: true,
-		HostIPC: true, HostMounts: []string{"/etc"}, CapAdd: []string{"NET_ADMIN"}, Env: []string{"A"}, Memory: 1, MilliCPU: 2, HostPorts: []int{80}}
+		HostIPC: true, HostMounts: []string{"/etc"}, CapAdd: []string{"NET_ADMIN"}, Env: []string{"A"}, Memory: 1, MilliCPU: 2, HostPorts: []int{80},
+		Seccomp: "unconfined", AppArmor: "localhost/a", Unmasked: true, Devices: []string{"/dev/kvm"}, Sysctls: map[string]string{"a": "1"}}
 	conditions := []string{"object.image == 'i'", "object.user == 'u'", "object.privileged", "object.readOnlyRoot", "object.networkMode == 'host'",
 		"object.hostNetwork", "object.hostPID", "object.hostIPC", "object.hostMounts == ['/etc']", "object.capAdd == ['NET_ADMIN']",
-		"object.env == ['A']", "object.memory == 1", "object.milliCPU == 2", "object.hostPorts == [80]"}
+		"object.env == ['A']", "object.memory == 1", "object.milliCPU == 2", "object.hostPorts == [80]",
+		"object.seccomp == 'unconfined'", "object.appArmor == 'localhost/a'", "object.unmaskedPaths", "object.devices == ['/dev/kvm']", "object.sysctls.a == '1'"}
 	for _, when := range conditions {
 		e, err := policy.Compile([]manifest.AccessPolicy{{Metadata: manifest.Metadata{Name: "p"}, Spec: manifest.AccessPolicySpec{
 			From:  []manifest.Subject{{Peer: "west"}},

@@ -302,6 +302,33 @@ func TestQueries(t *testing.T) {
 	}
 }
 
+// A rule with a condition allows nothing that is asked for and that its condition does not speak of.
+func TestAsked(t *testing.T) {
+	t.Parallel()
+	e := engine(t, "west", `
+  from: [{peer: west}]
+  allow:
+  - verbs: [create]
+    objects: [{kind: container}]
+    when: "!object.privileged && object.devices.all(d, d == '/dev/kvm')"
+  - verbs: [create]
+    objects: [{kind: container, name: "free-*"}]
+`)
+	device := &neutral.Container{Security: neutral.Security{Devices: []string{"/dev/kvm"}}}
+	for name, allow := range map[string]bool{"web": false, "free-web": true} {
+		o := container("a", name, none, device)
+		o.Asks = []string{"object.devices", "object.hostMounts"}
+		d := e.Decide(policy.Request{Peer: "west", Verb: neutral.Create, Object: o})
+		if d.Allow != allow || !allow && !strings.Contains(d.Reason, "object.hostMounts") {
+			t.Errorf("%s: %+v", name, d)
+		}
+		o.Asks = o.Asks[:1]
+		if d := e.Decide(policy.Request{Peer: "west", Verb: neutral.Create, Object: o}); !d.Allow {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
 func TestFault(t *testing.T) {
 	t.Parallel()
 	e := standard(t)

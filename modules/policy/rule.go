@@ -258,7 +258,16 @@ func both(a, b condition.Outcome) condition.Outcome {
 
 // holds evaluates the rule's condition.
 func (r *rule) holds(q *query) (condition.Outcome, error) {
-	return r.when.Eval(condition.Input{
+	outcome, err := r.when.Eval(condition.Input{
 		Peer: q.Peer, Caller: q.Caller, Verb: q.Verb, Object: q.Object, Known: q.known,
 	})
+	if outcome != condition.True {
+		return outcome, err
+	}
+	for _, word := range q.Object.Asks {
+		if !r.when.Mentions(word) {
+			return condition.False, fmt.Errorf("it is asked for %s, of which the condition says nothing", word)
+		}
+	}
+	return outcome, nil
 }

@@ -62,6 +62,9 @@ type Forecast struct {
 	Request Request
 	// Pinned says that a conflict means that the object was changed meanwhile, and that asking again may do.
 	Pinned bool
+	// Made tells what the request did make, by the orchestrator's answer, where somebody may have changed meanwhile what the
+	// forecast rests on. It is judged before anybody hears of it; undo takes it back. Nil where nothing can have changed.
+	Made func(ctx context.Context, answer []byte) (object neutral.Object, undo func(context.Context) error, err error)
 	// Refused is the orchestrator's own answer where it would not do it at all.
 	Refused *Response
 }

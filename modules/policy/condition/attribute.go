@@ -60,8 +60,22 @@ var Attributes = []Attribute{
 		func(c *neutral.Container) bool { return c.Security.PIDMode == "host" }),
 	flag("object.hostIPC", "The container shares its host's IPC.",
 		func(c *neutral.Container) bool { return c.Security.IPCMode == "host" }),
-	words("object.hostMounts", "The host's paths that are mounted, cleaned of . and ..", hostMounts),
+	{Name: "object.hostMounts", Type: "list(string)", Meaning: "The host's paths that are mounted, cleaned of . and .., also by " +
+		"way of a volume; of a volume, those that it is.", celType: cel.ListType(cel.StringType), needs: Mounts,
+		value: func(in *Input) any { return hostMounts(&in.Object) }},
 	words("object.capAdd", "The capabilities added, in capitals and without CAP_; ALL is one of them.", capAdd),
+	profile("object.seccomp", "Which system calls are filtered: default, unconfined (also of what is privileged), custom (a "+
+		"profile that the request brings), or localhost/<file>. Kubernetes filters none unless asked to, which reads unconfined.",
+		func(c *neutral.Container) neutral.Profile { return c.Security.Seccomp }),
+	profile("object.appArmor", "The AppArmor profile asked for: default, unconfined (also of what is privileged), or localhost/<name>.",
+		func(c *neutral.Container) neutral.Profile { return c.Security.AppArmor }),
+	flag("object.unmaskedPaths", "Paths in /proc and /sys that containers cannot read or write by default are open to it.",
+		func(c *neutral.Container) bool { return c.Security.UnmaskedPaths || c.Security.Privileged }),
+	{Name: "object.sysctls", Type: "map(string, string)", Meaning: "The kernel parameters that it sets.",
+		celType: cel.MapType(cel.StringType, cel.StringType), needs: Container,
+		value: func(in *Input) any { return in.Object.Container.Security.Sysctls }},
+	words("object.devices", "The host's devices given to it: a path, cgroup:<rule>, or what a driver is asked for, such as "+
+		"nvidia.com/gpu, driver:nvidia or claim:<name>.", func(c *neutral.Container) []string { return c.Security.Devices }),
 	words("object.env", "The names of the environment variables; values are never seen by a condition.", envNames),
 	number("object.memory", "The memory limit in bytes; 0 is no limit.",
 		func(c *neutral.Container) int64 { return c.Resources.Memory }),
@@ -81,6 +95,20 @@ func flag(name, meaning string, value func(*neutral.Container) bool) Attribute {
 		value: func(in *Input) any { return value(in.Object.Container) }}
 }
 
+// profile is a text that is not known while the container has none.
+func profile(name, meaning string, value func(*neutral.Container) neutral.Profile) Attribute {
+	return Attribute{Name: name, Type: "string", Meaning: meaning, celType: cel.StringType, needs: Container, value: func(in *Input) any {
+		switch p := value(in.Object.Container); {
+		case p == "":
+			return nil
+		case p == neutral.ProfileDefault && in.Object.Container.Security.Privileged:
+			return string(neutral.ProfileUnconfined)
+		default:
+			return string(p)
+		}
+	}}
+}
+
 func number(name, meaning string, value func(*neutral.Container) int64) Attribute {
 	return Attribute{Name: name, Type: "int", Meaning: meaning, celType: cel.IntType, needs: Container,
 		value: func(in *Input) any { return value(in.Object.Container) }}
@@ -92,9 +120,17 @@ func words(name, meaning string, value func(*neutral.Container) []string) Attrib
 }
 
 // hostMounts cleans the paths, or /var/run/../run/docker.sock would pass a comparison with the socket's own path.
-func hostMounts(c *neutral.Container) []string {
+func hostMounts(o *neutral.Object) []string {
 	var paths []string
-	for _, m := range c.Mounts {
+	if o.Volume != nil {
+		for _, p := range o.Volume.HostPaths {
+			paths = append(paths, path.Clean(p))
+		}
+	}
+	if o.Container == nil {
+		return paths
+	}
+	for _, m := range o.Container.Mounts {
 		if m.Type == "bind" {
 			paths = append(paths, path.Clean(m.Source))
 		}
@@ -152,7 +188,10 @@ func (a activation) ResolveName(name string) (any, bool) {
 	if !a.in.Known.Has(attribute.needs) || (attribute.needs == Container && a.in.Object.Container == nil) {
 		return attribute.unknown, true
 	}
-	return attribute.value(a.in), true
+	if value := attribute.value(a.in); value != nil {
+		return value, true
+	}
+	return attribute.unknown, true
 }
 
 // Parent implements cel.Activation.

@@ -33,8 +33,9 @@ const (
 	Name
 	Labels
 	Container
+	Mounts // which of the host's paths
 
-	Everything = Caller | Namespace | Name | Labels | Container
+	Everything = Caller | Namespace | Name | Labels | Container | Mounts
 )
 
 // Has tells whether all of parts are known.
@@ -60,8 +61,9 @@ const (
 
 // Condition is a compiled condition. It is safe for concurrent use.
 type Condition struct {
-	source  string
-	program cel.Program
+	source   string
+	program  cel.Program
+	mentions map[string]bool
 }
 
 // Problem is one thing that is wrong with a condition's source. Line and Column start at 1.
@@ -137,7 +139,21 @@ func Compile(source string) (*Condition, error) {
 	if err != nil {
 		return nil, Problems{{Line: 1, Column: 1, Message: err.Error()}}
 	}
-	return &Condition{source: source, program: program}, nil
+	return &Condition{source: source, program: program, mentions: mentions(checked)}, nil
+}
+
+// Mentions tells whether the condition speaks of an attribute.
+func (c *Condition) Mentions(attribute string) bool { return c.mentions[attribute] }
+
+// mentions are the attributes that an expression refers to.
+func mentions(checked *cel.Ast) map[string]bool {
+	found := map[string]bool{}
+	for _, reference := range checked.NativeRep().ReferenceMap() {
+		if _, ok := attributes[reference.Name]; ok {
+			found[reference.Name] = true
+		}
+	}
+	return found
 }
 
 func problemsOf(issues *cel.Issues) Problems {

@@ -29,7 +29,8 @@ func input() condition.Input {
 				Image: "registry.corp/web:1", User: "1000", Env: []string{"A=secret", "B", "C=x=y"},
 				Network:   neutral.NetworkHost,
 				Resources: neutral.Resources{Memory: 1 << 20, MilliCPU: 500},
-				Security:  neutral.Security{CapAdd: []string{"cap_net_admin", "SYS_TIME", " ALL"}, PIDMode: "host"},
+				Security: neutral.Security{CapAdd: []string{"cap_net_admin", "SYS_TIME", " ALL"}, PIDMode: "host", Seccomp: neutral.ProfileUnconfined,
+					AppArmor: neutral.Local("web"), UnmaskedPaths: true, Sysctls: map[string]string{"net.core.somaxconn": "9"}, Devices: []string{"/dev/kvm"}},
 				Mounts: []neutral.Mount{{Type: "bind", Source: "/var/run/../run/docker.sock"}, {Type: "volume", Source: "data"},
 					{Type: "bind", Source: "/srv/"}},
 				Ports: []neutral.Port{{Container: 80, Published: 8080}, {Container: 81}, {Container: 82, Publish: true}},
@@ -56,6 +57,11 @@ func TestEval(t *testing.T) {
 		"object.hostMounts.all(p, p.startsWith('/srv'))":                               condition.False,
 		"object.capAdd == ['NET_ADMIN', 'SYS_TIME', 'ALL']":                            condition.True,
 		"sets.contains(['NET_ADMIN', 'SYS_TIME', 'ALL', 'X'], object.capAdd)":          condition.True,
+		"object.seccomp == 'unconfined' && object.appArmor == 'localhost/web'":         condition.True,
+		"object.unmaskedPaths && object.devices == ['/dev/kvm']":                       condition.True,
+		"object.sysctls.all(name, name.startsWith('net.'))":                            condition.True,
+		"object.sysctls[?'kernel.x'].orValue('') == ''":                                condition.True,
+		"size(object.sysctls) == 0 || object.devices.all(d, d.startsWith('/dev/snd'))": condition.False,
 		"object.env == ['A', 'B', 'C']":                                                condition.True,
 		"object.memory == 1048576 && object.milliCPU <= 500.5":                         condition.True,
 		"object.hostPorts == [8080, 0]":                                                condition.True,
@@ -240,6 +246,48 @@ func BenchmarkEval(b *testing.B) {
 	for b.Loop() {
 		if got, err := c.Eval(in); got != condition.True {
 			b.Fatal(got, err)
+		}
+	}
+}
+
+// What the container's orchestrator does not tell is not known, and allows nothing.
+func TestEvalUnknownParts(t *testing.T) {
+	t.Parallel()
+	in := input()
+	in.Object.Container.Security.Seccomp, in.Object.Container.Security.AppArmor = "", ""
+	in.Known &^= condition.Mounts
+	for _, source := range []string{"object.seccomp != 'unconfined'", "object.appArmor != 'unconfined'", "size(object.hostMounts) == 0",
+		"!('/var/run/docker.sock' in object.hostMounts)"} {
+		if got, _ := compile(t, source).Eval(in); got != condition.Undecided {
+			t.Errorf("%s: %v", source, got)
+		}
+	}
+	in.Object.Container.Security = neutral.Security{Privileged: true, Seccomp: neutral.ProfileDefault, AppArmor: neutral.ProfileDefault}
+	for _, source := range []string{"object.seccomp == 'unconfined'", "object.appArmor == 'unconfined'", "object.unmaskedPaths"} {
+		if got, err := compile(t, source).Eval(in); got != condition.True {
+			t.Errorf("of a privileged one, %s: %v, %v", source, got, err)
+		}
+	}
+	volume := condition.Input{Known: condition.Mounts, Object: neutral.Object{Kind: neutral.KindVolume, Volume: &neutral.VolumeSource{HostPaths: []string{"/srv/../etc"}}}}
+	if got, err := compile(t, "object.hostMounts == ['/etc']").Eval(volume); got != condition.True {
+		t.Errorf("of a volume: %v, %v", got, err)
+	}
+	if got, _ := compile(t, "!object.privileged").Eval(volume); got != condition.Undecided {
+		t.Errorf("a volume's rights: %v", got)
+	}
+}
+
+func TestMentions(t *testing.T) {
+	t.Parallel()
+	c := compile(t, "object.labels.team == 'a' && object.devices.all(d, d == object.name) || has(object.sysctls.x)")
+	for _, word := range []string{"object.labels", "object.devices", "object.name", "object.sysctls"} {
+		if !c.Mentions(word) {
+			t.Error(word)
+		}
+	}
+	for _, word := range []string{"object.hostMounts", "object", "d", "peer"} {
+		if c.Mentions(word) {
+			t.Error(word)
 		}
 	}
 }

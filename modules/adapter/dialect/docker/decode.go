@@ -21,6 +21,11 @@ const notSupported = "not supported: "
 // Decode completes op from the whole request. Routes that no other orchestrator can answer are refused here, each with
 // its reason, and not in Classify, which serves callers of the same type as well.
 func (d Dialect) Decode(op neutral.Operation, req dialect.Request) (neutral.Operation, []neutral.Loss, error) {
+	return decode(op, req, false)
+}
+
+// decode reads a request that is translated, or one that an engine does as it says.
+func decode(op neutral.Operation, req dialect.Request, native bool) (neutral.Operation, []neutral.Loss, error) {
 	if reason := untranslated(req); reason != "" {
 		return op, nil, &fault.Error{Kind: fault.Unsupported, Op: string(op.Action), Message: notSupported + reason}
 	}
@@ -33,7 +38,7 @@ func (d Dialect) Decode(op neutral.Operation, req dialect.Request) (neutral.Oper
 		if err := checkJSON(req); err != nil {
 			return op, nil, err
 		}
-		losses, err = decodeBody(&op, q, req)
+		losses, err = decodeBody(&op, q, req, native)
 		if err != nil {
 			return op, nil, err
 		}
@@ -72,11 +77,12 @@ var needsJSON = map[neutral.Action]bool{
 	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true,
 }
 
-func decodeBody(op *neutral.Operation, q *query, req dialect.Request) ([]neutral.Loss, error) {
+func decodeBody(op *neutral.Operation, q *query, req dialect.Request, native bool) ([]neutral.Loss, error) {
 	t, err := parseTree(req.Body)
 	if err != nil {
 		return nil, err
 	}
+	t.root.native = native
 	switch op.Action {
 	case neutral.ContainerCreate:
 		return decodeContainerCreate(op, q, t, req.Body)

@@ -70,11 +70,17 @@ func containerFromTree(t *tree) (*neutral.Container, *neutral.Size) {
 			CapAdd:       host.get("CapAdd").strs(),
 			CapDrop:      host.get("CapDrop").strs(),
 			ReadOnlyRoot: host.get("ReadonlyRootfs").boolean(),
+			Seccomp:      neutral.ProfileDefault,
+			AppArmor:     neutral.ProfileDefault,
 		},
 	}
 	securityFromTree(host, &c.Security)
+	if t.native() {
+		nativeSecurityFromTree(host, &c.Security)
+	}
 	c.Ports = portsFromTree(t, host)
 	c.Mounts = mountsFromTree(t, host)
+	mounted(c, t.root.volumes)
 	networkFromTree(t, host, c)
 	host.get("LogConfig").get("Type") // so that its parts are settled one by one
 	for _, inert := range []string{"AttachStdin", "AttachStdout", "AttachStderr"} {
@@ -241,7 +247,7 @@ func securityFromTree(host *tree, security *neutral.Security) {
 		security.IPCMode = mode.str()
 	}
 	for _, name := range []string{"MaskedPaths", "ReadonlyPaths"} {
-		if paths := host.get(name); paths != nil && paths.kind == treeArray && len(paths.fields) == 0 {
+		if paths := host.get(name); !host.native() && paths != nil && paths.kind == treeArray && len(paths.fields) == 0 {
 			// "systempaths=unconfined": an empty list is no zero value here.
 			paths.fail(fault.Unsupported, "%s", reasonPaths)
 		}

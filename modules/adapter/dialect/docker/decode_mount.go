@@ -71,7 +71,12 @@ func bindFromTree(t *tree) (neutral.Mount, bool) {
 		return neutral.Mount{}, false
 	}
 	source := parts[0]
-	if strings.HasPrefix(source, "/") || strings.HasPrefix(source, ".") || strings.HasPrefix(source, "~") {
+	switch {
+	case t.native() && strings.HasPrefix(source, "/"):
+		m := neutral.Mount{Type: "bind", Source: source, Target: parts[1]}
+		m.ReadOnly = len(parts) == 3 && slices.Contains(strings.Split(parts[2], ","), "ro")
+		return m, true
+	case strings.HasPrefix(source, "/") || strings.HasPrefix(source, ".") || strings.HasPrefix(source, "~"):
 		t.fail(fault.Unsupported, "bind mount of %s: %s", shorten(source), reasonBind)
 		return neutral.Mount{}, false
 	}
@@ -112,6 +117,9 @@ func mountListFromTree(t *tree, update bool) []neutral.Mount {
 			if name := driver.get("Name"); name != nil && name.text == "local" {
 				name.understood()
 			}
+			if t.native() && driver != nil {
+				t.root.volumes = append(t.root.volumes, madeVolume{m, volumeSource(driver.get("Name").str(), driver.get("Options").strMap())})
+			}
 			if m.Source != "" && !validName(m.Source) {
 				item.fail(fault.Invalid, "invalid volume name %q", shorten(m.Source))
 			}
@@ -121,7 +129,7 @@ func mountListFromTree(t *tree, update bool) []neutral.Mount {
 			}
 			m.Size = item.get("TmpfsOptions").get("SizeBytes").integer()
 		case "bind":
-			if update {
+			if update || t.native() {
 				item.get("BindOptions")
 				break
 			}

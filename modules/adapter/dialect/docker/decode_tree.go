@@ -47,7 +47,12 @@ var treeKindNames = [...]string{"null", "a boolean", "a number", "a string", "an
 type document struct {
 	err    error
 	losses []neutral.Loss // of fields that were read, but not to the letter
+	// native says that an engine does as the document says, and what it asks of its host is read; else it is translated.
+	native  bool
+	volumes []madeVolume // that the document itself makes
 }
+
+func (t *tree) native() bool { return t != nil && t.root.native }
 
 // note reports that a field was read, but not to the letter.
 func (t *tree) note(change, reason string) {

@@ -152,9 +152,17 @@ func templateFromTree(task *tree, w *neutral.Workload, update bool) {
 			CapDrop:         spec.get("CapabilityDrop").strs(),
 			ReadOnlyRoot:    spec.get("ReadOnly").boolean(),
 			NoNewPrivileges: spec.get("Privileges").get("NoNewPrivileges").boolean(),
+			Seccomp:         neutral.ProfileDefault,
+			AppArmor:        neutral.ProfileDefault,
 		},
 	}
+	if task.native() {
+		nativePrivilegesFromTree(spec, &w.Template.Security)
+	}
 	checkTargets(spec, w.Template.Mounts)
+	if task.native() {
+		mounted(&w.Template, task.root.volumes)
+	}
 	if grace := spec.get("StopGracePeriod"); grace != nil {
 		d := grace.duration()
 		seconds := int((d + time.Second - 1) / time.Second)

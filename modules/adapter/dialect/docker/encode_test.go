@@ -88,7 +88,8 @@ func someWorkload(r *rand.Rand) neutral.Workload {
 		Labels: labels(), Groups: some("1", "2"), TTY: r.IntN(2) == 0, Stdin: r.IntN(2) == 0, Network: neutral.NetworkBridge,
 		Restart:   neutral.RestartPolicy{Mode: neutral.RestartAlways},
 		Resources: neutral.Resources{MilliCPU: r.Int64N(5), Memory: r.Int64N(5), MilliCPUReserved: r.Int64N(5), MemoryReserved: r.Int64N(5)},
-		Security:  neutral.Security{CapAdd: some("ALL"), CapDrop: some("NET_RAW"), ReadOnlyRoot: r.IntN(2) == 0, NoNewPrivileges: r.IntN(2) == 0}}
+		Security: neutral.Security{CapAdd: some("ALL"), CapDrop: some("NET_RAW"), ReadOnlyRoot: r.IntN(2) == 0, NoNewPrivileges: r.IntN(2) == 0,
+			Seccomp: neutral.ProfileDefault, AppArmor: neutral.ProfileDefault}}
 	switch r.IntN(5) {
 	case 0:
 		w.Mode, w.Replicas = neutral.ModeGlobal, 0

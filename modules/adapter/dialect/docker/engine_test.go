@@ -3,6 +3,7 @@ package docker
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -230,6 +231,9 @@ func inspected(c object) object {
 		"HostConfig":      c["HostConfig"],
 		"NetworkSettings": object{"Networks": c["NetworkSettings"].(object)["Networks"], "Ports": object{}},
 		"Config":          object{"Image": "web:1", "Labels": c["Labels"], "Cmd": []string{"serve"}, "ExposedPorts": c["exposed"]}}
+	if more, ok := c["inspect"].(object); ok {
+		maps.Copy(shown, more)
+	}
 	return shown
 }
 

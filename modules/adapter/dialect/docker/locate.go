@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -182,13 +181,7 @@ func containerFromInspect(c container.InspectResponse) neutral.Container {
 		spec.TTY, spec.Stdin, spec.StdinOnce = c.Config.Tty, c.Config.OpenStdin, c.Config.StdinOnce
 	}
 	if h := c.HostConfig; h != nil {
-		spec.Security = neutral.Security{
-			Privileged: h.Privileged, CapAdd: h.CapAdd, CapDrop: h.CapDrop, ReadOnlyRoot: h.ReadonlyRootfs,
-			NoNewPrivileges: slices.ContainsFunc(h.SecurityOpt, func(o string) bool {
-				return o == "no-new-privileges" || o == "no-new-privileges:true" || o == "no-new-privileges=true"
-			}),
-			PIDMode: string(h.PidMode), IPCMode: string(h.IpcMode),
-		}
+		spec.Security = securityFromInspect(h)
 		spec.Network = networkModeFrom(h.NetworkMode)
 		spec.AutoRemove = h.AutoRemove
 		spec.Restart = neutral.RestartPolicy{Mode: neutral.RestartMode(h.RestartPolicy.Name), Max: h.RestartPolicy.MaximumRetryCount}

@@ -47,7 +47,11 @@ func (c *Cluster) lookup(ctx context.Context, op neutral.Operation, ref string) 
 		return c.lookupContainer(ctx, ref)
 	case neutral.KindWorkload:
 		found, err := c.api.ServiceInspect(ctx, ref, client.ServiceInspectOptions{})
-		return objectFromService(found.Service.Spec), err
+		object := objectFromService(found.Service.Spec)
+		if err == nil && object.Container != nil {
+			object.Container, err = c.seen(ctx, object.Container)
+		}
+		return object, err
 	case neutral.KindTask:
 		return c.lookupTask(ctx, ref)
 	case neutral.KindNetwork:
@@ -55,7 +59,10 @@ func (c *Cluster) lookup(ctx context.Context, op neutral.Operation, ref string) 
 		return objectFrom(op.Object.Kind, found.Network.Name, found.Network.Labels), err
 	case neutral.KindVolume:
 		found, err := c.api.VolumeInspect(ctx, ref, client.VolumeInspectOptions{})
-		return objectFrom(op.Object.Kind, found.Volume.Name, found.Volume.Labels), err
+		object := objectFrom(op.Object.Kind, found.Volume.Name, found.Volume.Labels)
+		source := volumeSource(found.Volume.Driver, found.Volume.Options)
+		object.Volume = &source
+		return object, err
 	case neutral.KindSecret:
 		found, err := c.api.SecretInspect(ctx, ref, client.SecretInspectOptions{})
 		return objectFromAnnotations(op.Object.Kind, found.Secret.Spec.Annotations), err
@@ -76,7 +83,9 @@ func (c *Cluster) lookupContainer(ctx context.Context, ref string) (neutral.Obje
 	if err != nil {
 		return neutral.Object{}, err
 	}
-	return objectFromContainer(found), nil
+	object := objectFromContainer(found)
+	object.Container, err = c.seen(ctx, object.Container)
+	return object, err
 }
 
 // lookupTask judges a task by its service, whose labels a user sets.
@@ -123,8 +132,8 @@ func objectFromService(spec swarm.ServiceSpec) neutral.Object {
 	if err != nil {
 		return object
 	}
-	decoded, _, err := Dialect{}.Decode(neutral.Operation{Action: neutral.WorkloadCreate}, dialect.Request{Method: http.MethodPost,
-		Path: "/services/create", Header: http.Header{}, Body: body})
+	decoded, _, err := decode(neutral.Operation{Action: neutral.WorkloadCreate}, dialect.Request{Method: http.MethodPost,
+		Path: "/services/create", Header: http.Header{}, Body: body}, true)
 	if err == nil {
 		object.Container = decoded.Object.Container
 	}

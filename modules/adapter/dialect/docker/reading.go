@@ -58,6 +58,8 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		reading.Sequence = true
 	case neutral.ImagePull:
 		reading.Sequence = true
+	case neutral.ExecCreate:
+		reading.Always = true // whose the exec is stays known
 	case neutral.EventWatch:
 		reading.Sequence, reading.Always = true, true
 		reading.Filter = func(context.Context) dialect.Filter { return seenEvent }
@@ -165,6 +167,8 @@ type entry struct {
 	ServiceID   string
 	Spec        swarm.Annotations
 	Description struct{ Hostname string }
+	Driver      string
+	Options     map[string]string
 }
 
 func (l *listing) see(element []byte, see func(neutral.Object) bool) ([]byte, error) {
@@ -203,6 +207,11 @@ func (l *listing) see(element []byte, see func(neutral.Object) bool) ([]byte, er
 		visible = see(objectFrom(l.kind, e.Description.Hostname, e.Spec.Labels))
 	case neutral.KindWorkload, neutral.KindSecret, neutral.KindConfig:
 		visible = see(objectFromAnnotations(l.kind, e.Spec))
+	case neutral.KindVolume:
+		source := volumeSource(e.Driver, e.Options)
+		object := objectFrom(l.kind, e.Name, e.Labels)
+		object.Volume = &source
+		visible = see(object)
 	default:
 		visible = see(objectFrom(l.kind, e.Name, e.Labels))
 	}

@@ -76,25 +76,26 @@ func createdAt(pod *corev1.Pod) time.Time {
 func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) neutral.Container {
 	native := &spec.Containers[index]
 	c := neutral.Container{
-		Image:      native.Image,
-		Env:        envFromContainer(native),
-		WorkingDir: native.WorkingDir,
-		Hostname:   spec.Hostname,
-		Domain:     spec.Subdomain,
-		TTY:        native.TTY,
-		Stdin:      native.Stdin,
-		StdinOnce:  native.StdinOnce,
-		Labels:     labelsFromMeta(meta),
-		Restart:    restartFromPod(meta, spec),
-		AutoRemove: meta.Labels[labelAutoRemove] == "true",
-		StopSignal: meta.Annotations[annotationStopSignal],
-		Resources:  resourcesFromContainer(native),
-		Ports:      portsFromContainer(native),
-		Mounts:     mountsFromContainer(spec, native),
-		Network:    neutral.NetworkPod,
-		Security:   securityFromContainer(spec, native),
-		Health:     healthFromContainer(meta, native),
-		Losses:     lossesFromMeta(meta),
+		Image:        native.Image,
+		Env:          envFromContainer(native),
+		WorkingDir:   native.WorkingDir,
+		Hostname:     spec.Hostname,
+		Domain:       spec.Subdomain,
+		TTY:          native.TTY,
+		Stdin:        native.Stdin,
+		StdinOnce:    native.StdinOnce,
+		Labels:       labelsFromMeta(meta),
+		Restart:      restartFromPod(meta, spec),
+		AutoRemove:   meta.Labels[labelAutoRemove] == "true",
+		StopSignal:   meta.Annotations[annotationStopSignal],
+		Resources:    resourcesFromContainer(native),
+		Ports:        portsFromContainer(native),
+		Mounts:       mountsFromContainer(spec, native),
+		Network:      neutral.NetworkPod,
+		UnseenMounts: unseenMounts(spec, native),
+		Security:     securityFromContainer(meta, spec, native),
+		Health:       healthFromContainer(meta, native),
+		Losses:       lossesFromMeta(meta),
 	}
 	values := literalEnv(native)
 	c.Entrypoint, c.Command = expandAll(native.Command, values), expandAll(native.Args, values)
@@ -227,32 +228,6 @@ func mountsFromContainer(spec *corev1.PodSpec, c *corev1.Container) []neutral.Mo
 		mounts = append(mounts, mount)
 	}
 	return mounts
-}
-
-func securityFromContainer(spec *corev1.PodSpec, c *corev1.Container) neutral.Security {
-	security := neutral.Security{}
-	if spec.HostPID {
-		security.PIDMode = "host"
-	}
-	if spec.HostIPC {
-		security.IPCMode = "host"
-	}
-	native := c.SecurityContext
-	if native == nil {
-		return security
-	}
-	security.Privileged = native.Privileged != nil && *native.Privileged
-	security.ReadOnlyRoot = native.ReadOnlyRootFilesystem != nil && *native.ReadOnlyRootFilesystem
-	security.NoNewPrivileges = native.AllowPrivilegeEscalation != nil && !*native.AllowPrivilegeEscalation
-	if caps := native.Capabilities; caps != nil {
-		for _, capability := range caps.Add {
-			security.CapAdd = append(security.CapAdd, string(capability))
-		}
-		for _, capability := range caps.Drop {
-			security.CapDrop = append(security.CapDrop, string(capability))
-		}
-	}
-	return security
 }
 
 func userFromContainer(spec *corev1.PodSpec, c *corev1.Container) (user string, groups []string) {

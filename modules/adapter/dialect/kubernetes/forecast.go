@@ -73,6 +73,10 @@ func (c *Cluster) Forecast(ctx context.Context, op neutral.Operation, req dialec
 	if err != nil {
 		return dialect.Forecast{}, err
 	}
+	known := &volumes{cluster: c}
+	for i := range objects {
+		known.resolve(ctx, objects[i].Namespace, objects[i].Container)
+	}
 	forecast := dialect.Forecast{Objects: objects, Request: req}
 	if req.Method == http.MethodPatch {
 		var tried judged

@@ -44,6 +44,7 @@ func (c *Cluster) Lookup(ctx context.Context, op neutral.Operation) (neutral.Obj
 		object.Labels = labelsFromMeta(pod.ObjectMeta)
 		if i, ok := containerIndex(&pod.Spec, op.Extra[extraContainer]); ok {
 			container := containerFromPod(c.cluster, pod, i, time.Now())
+			(&volumes{cluster: c}).resolve(ctx, namespace, &container)
 			object.Container = &container
 		}
 	case object.Kind == neutral.KindWorkload:
@@ -55,6 +56,7 @@ func (c *Cluster) Lookup(ctx context.Context, op neutral.Operation) (neutral.Obj
 		if object.Container, err = templateContainer(found); err != nil {
 			return object, fault.Wrap(fault.Internal, err, "the orchestrator's answer could not be read")
 		}
+		(&volumes{cluster: c}).resolve(ctx, namespace, object.Container)
 	default:
 		found, err := c.metadata.Resource(resource).Namespace(namespace).Get(ctx, object.Name, metav1.GetOptions{})
 		if err != nil {

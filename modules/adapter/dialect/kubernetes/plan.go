@@ -183,7 +183,13 @@ func (a *action) find(ctx context.Context) (*located, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.permit(containerObject(&found.Container)); err != nil {
+	err = a.permit(containerObject(&found.Container))
+	if err != nil && len(found.UnseenMounts) > 0 {
+		seen := found.Container
+		(&volumes{cluster: a.Cluster}).resolve(ctx, seen.Namespace, &seen)
+		err = a.permit(containerObject(&seen))
+	}
+	if err != nil {
 		return nil, err
 	}
 	return found, nil

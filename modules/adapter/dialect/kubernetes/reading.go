@@ -59,10 +59,16 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	reading.Lists = lists
 	reading.FilterPath = withObjects(head.Path, accept, op.Object.Kind)
 	reading.Filter = func(ctx context.Context) dialect.Filter {
-		if reading.Sequence {
-			return (&watched{op: op, began: func(see func(neutral.Object) bool) map[string]bool { return c.known(ctx, op, head.Path, see) }}).see
+		if !reading.Sequence {
+			volumes := &volumes{cluster: c}
+			return func(element []byte, see func(neutral.Object) bool) ([]byte, error) {
+				return seen(op, element, volumes.through(ctx, see))
+			}
 		}
-		return func(element []byte, see func(neutral.Object) bool) ([]byte, error) { return seen(op, element, see) }
+		watch := &watched{op: op, began: func(see func(neutral.Object) bool) map[string]bool { return c.known(ctx, op, head.Path, see) }}
+		return func(element []byte, see func(neutral.Object) bool) ([]byte, error) {
+			return watch.see(element, (&volumes{cluster: c}).through(ctx, see)) // volumes change while one watches
+		}
 	}
 	return reading, nil
 }

@@ -42,7 +42,8 @@ func (c *Cluster) needed(peers []string) []right {
 			all = append(all, right{resource, "the catalogue, and where containers are"})
 		}
 	}
-	all = append(all, right{authorizationv1.ResourceAttributes{Verb: "get", Resource: "pods"}, "where containers are"})
+	all = append(all, right{authorizationv1.ResourceAttributes{Verb: "get", Resource: "pods"}, "where containers are"},
+		right{authorizationv1.ResourceAttributes{Verb: "list", Resource: "persistentvolumes"}, "object.hostMounts of policies, by way of claims"})
 	if c.reviews {
 		all = append(all, right{authorizationv1.ResourceAttributes{Verb: "create", Group: "authentication.k8s.io", Resource: "tokenreviews"},
 			"callers' tokens"})
