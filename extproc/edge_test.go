@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,18 +95,28 @@ func TestEdge(t *testing.T) {
 func TestMisnamedCaller(t *testing.T) {
 	t.Parallel()
 	client := serve(t, func(_ context.Context, r *modules.Request) (modules.Verdict, error) {
-		if r.Caller != "ci" && r.Caller != "" {
+		if r.Caller != "ci" && r.Caller != "" || r.Groups != "" && r.Groups != "a,b" {
 			return modules.Verdict{}, errors.New("decided about " + r.Caller)
 		}
 		return modules.Verdict{Answer: &modules.Answer{Status: 200}}, nil
 	})
 	for _, c := range []struct {
-		callers []string
-		code    int32
-	}{{nil, 200}, {[]string{"ci"}, 200}, {[]string{"ci", "ops"}, 400}, {[]string{""}, 400}, {[]string{"a\tb"}, 400}, {[]string{"\xff"}, 400}} {
+		callers, groups []string
+		code            int32
+	}{
+		{nil, nil, 200}, {[]string{"ci"}, nil, 200}, {[]string{"ci", "ops"}, nil, 400}, {[]string{""}, nil, 400},
+		{[]string{"a\tb"}, nil, 400}, {[]string{"\xff"}, nil, 400},
+		{[]string{"ci"}, []string{"a,b"}, 200}, {nil, []string{"a,b"}, 400}, {[]string{"ci"}, []string{"a", "b"}, 400},
+		{[]string{"ci"}, []string{""}, 400}, {[]string{"ci"}, []string{"b,a"}, 400}, {[]string{"ci"}, []string{"a,a"}, 400},
+		{[]string{"ci"}, []string{"a,"}, 400}, {[]string{"ci"}, []string{"a\tb"}, 400},
+		{[]string{"ci"}, []string{"a" + strings.Repeat(","+strings.Repeat("x", 500), 9)}, 400},
+	} {
 		var pairs []string
 		for _, name := range c.callers {
 			pairs = append(pairs, names.HeaderCaller, name)
+		}
+		for _, groups := range c.groups {
+			pairs = append(pairs, names.HeaderGroups, groups)
 		}
 		answer := talk(t, client, requestHeaders(true, pairs...))[0]
 		if code := answer.GetImmediateResponse().GetStatus().GetCode(); int32(code) != c.code {

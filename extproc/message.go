@@ -86,6 +86,7 @@ func routeMutation(route modules.Route) *extprocv3.HeaderMutation {
 var kept = map[string]bool{
 	"x-forwarded-proto":   true,
 	names.HeaderRequestID: true, "traceparent": true, "tracestate": true, names.HeaderPeer: true, names.HeaderCaller: true,
+	names.HeaderGroups: true,
 }
 
 // rewriteMutation turns a native request into header changes: nothing of the caller's request stays but what traces it.

@@ -138,11 +138,17 @@ func (s *stream) place() error {
 	r.Class, r.Peer = s.server.config.Zone.Classify(r.Authority), s.server.config.Peer(r.Header.Get(names.HeaderPeer))
 	s.module = s.server.module(r.Class)
 	var err error
-	r.Caller, err = modules.CallerOf(r.Header[callerKey])
+	if r.Caller, err = modules.CallerOf(r.Header[callerKey]); err != nil {
+		return err
+	}
+	r.Groups, err = modules.GroupsOf(r.Header[groupsKey], r.Caller)
 	return err
 }
 
-var callerKey = http.CanonicalHeaderKey(names.HeaderCaller)
+var (
+	callerKey = http.CanonicalHeaderKey(names.HeaderCaller)
+	groupsKey = http.CanonicalHeaderKey(names.HeaderGroups)
+)
 
 func (s *stream) requestBody(m *extprocv3.HttpBody) *extprocv3.ProcessingResponse {
 	if s.exchange == nil {

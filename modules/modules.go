@@ -34,6 +34,7 @@ type Request struct {
 	Class     Class
 	Peer      Peer
 	Caller    string // who the peer says the caller is; "" when it does not say
+	Groups    Groups // which the peer says the caller is in
 	To        string // the peer that a caller of this cluster asks; "" for a request over the peer link
 	Method    string
 	Authority string
@@ -41,6 +42,11 @@ type Request struct {
 	Header    http.Header
 	Start     time.Time
 	EndOfBody bool // the request has no body
+}
+
+// Subject is who asks, as policy sees it.
+func (r *Request) Subject() Subject {
+	return Subject{Peer: r.Peer.Name, Caller: r.Caller, Groups: r.Groups}
 }
 
 // Module decides about the requests of one class. The server calls Decide once a request, with a deadline; an error is

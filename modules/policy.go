@@ -9,7 +9,10 @@ import (
 )
 
 // Subject is who asks: a peer, and the caller that the peer says it is.
-type Subject struct{ Peer, Caller string }
+type Subject struct {
+	Peer, Caller string
+	Groups       Groups // of the caller
+}
 
 // Policy is who may do what, as modules ask it. Implementations are immutable and safe for concurrent use.
 type Policy interface {

@@ -295,7 +295,10 @@ func orchestratorOf(req *modules.Request) neutral.Orchestrator {
 	return req.Peer.Orchestrator
 }
 
-func subject(req *modules.Request) modules.Subject {
+func subject(req *modules.Request) modules.Subject { return req.Subject() }
+
+// owner is whose something is that a request made.
+func owner(req *modules.Request) modules.Subject {
 	return modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}
 }
 

@@ -73,7 +73,9 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := &begun{ResponseWriter: w}
 	var misnamed error
-	req.Caller, misnamed = modules.CallerOf(r.Header.Values(names.HeaderCaller))
+	if req.Caller, misnamed = modules.CallerOf(r.Header.Values(names.HeaderCaller)); misnamed == nil {
+		req.Groups, misnamed = modules.GroupsOf(r.Header.Values(names.HeaderGroups), req.Caller)
+	}
 	ctx, err := b.config.Observer.Begin(r.Context(), req)
 	if err != nil {
 		ctx = r.Context()
@@ -256,12 +258,12 @@ func (b *Bridge) whole(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 func (b *Bridge) remember(ctx context.Context, req *modules.Request, op neutral.Operation, guard dialect.Guard) (neutral.Result, error) {
 	switch op.Action {
 	case neutral.ExecInspect:
-		state, err := b.execs.state(subject(req), op.Ref)
+		state, err := b.execs.state(owner(req), op.Ref)
 		return neutral.Result{Exec: &state}, err
 	case neutral.ExecResize:
-		return neutral.Result{}, b.execs.resize(subject(req), op.Ref, *op.Size)
+		return neutral.Result{}, b.execs.resize(owner(req), op.Ref, *op.Size)
 	case neutral.ContainerResize:
-		err := b.execs.resize(subject(req), attachID(subject(req), op.Ref), *op.Size)
+		err := b.execs.resize(owner(req), attachID(owner(req), op.Ref), *op.Size)
 		if fault.Is(err, fault.NotFound) { // nobody is attached: docker keeps the size for later, here nothing needs it
 			err = nil
 		}
@@ -272,7 +274,7 @@ func (b *Bridge) remember(ctx context.Context, req *modules.Request, op neutral.
 		return neutral.Result{}, err
 	}
 	op.Ref = container.ID
-	id, err := b.execs.create(subject(req), op)
+	id, err := b.execs.create(owner(req), op)
 	return neutral.Result{ID: id}, err
 }
 
@@ -313,11 +315,11 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 	inbound dialect.Inbound, op neutral.Operation, guard dialect.Guard, record *modules.Record) error {
 	id := op.Ref
 	if op.Action == neutral.ContainerAttach {
-		id = attachID(subject(req), op.Ref)
-		forget := b.execs.attach(subject(req), id, op)
+		id = attachID(owner(req), op.Ref)
+		forget := b.execs.attach(owner(req), id, op)
 		defer forget()
 	}
-	made, resizes, err := b.execs.start(subject(req), id)
+	made, resizes, err := b.execs.start(owner(req), id)
 	if err != nil {
 		return b.refuse(w, req, err)
 	}

@@ -84,7 +84,7 @@ func (m *Module) owned(req *modules.Request, a admission) error {
 	}
 	switch a.op.Action {
 	case neutral.ExecStart, neutral.ExecInspect, neutral.ExecResize:
-		return m.owners.check(subject(req), a.op.Ref)
+		return m.owners.check(owner(req), a.op.Ref)
 	}
 	return nil
 }
@@ -97,6 +97,6 @@ func (m *Module) own(req *modules.Request, answer []byte) error {
 	if err := json.Unmarshal(answer, &created); err != nil || created.ID == "" {
 		return fault.Wrap(fault.Unavailable, err, "the orchestrator's answer could not be read")
 	}
-	m.owners.add(subject(req), created.ID)
+	m.owners.add(owner(req), created.ID)
 	return nil
 }

@@ -38,7 +38,7 @@ func (a Admission) Decide(ctx context.Context, req *modules.Request) (modules.Ve
 	}
 	route := &modules.Route{
 		Upstream: names.PeerCluster(req.To), Set: http.Header{},
-		Remove: []string{headerProxyAuthorization, names.HeaderCertificate, names.HeaderCaller},
+		Remove: []string{headerProxyAuthorization, names.HeaderCertificate, names.HeaderCaller, names.HeaderGroups},
 	}
 	verdict := modules.Verdict{Route: route, Record: modules.Record{Upstream: route.Upstream}}
 	credentials, err := shown(req, route)
@@ -46,15 +46,15 @@ func (a Admission) Decide(ctx context.Context, req *modules.Request) (modules.Ve
 		return verdict, err
 	}
 	// From here on the request is that caller's, also in the logs.
-	if req.Caller, err = a.Callers().Admit(ctx, req.Class, credentials); err != nil {
+	who, err := a.Callers().Admit(ctx, req.Class, credentials)
+	if err != nil {
 		return verdict, err
 	}
+	req.Caller, req.Groups = who.Name, who.Groups
 	if a.Settle != nil && req.Class == modules.ContainerOperation {
 		a.Settle(ctx, req.To)
 	}
-	if req.Caller != "" {
-		route.Set.Set(names.HeaderCaller, req.Caller)
-	}
+	who.Tell(route.Set)
 	return verdict, nil
 }
 

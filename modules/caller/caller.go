@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // Prefixes of names that one method alone may give.
@@ -21,6 +23,22 @@ const (
 	PrefixUnix           = "unix:"
 	prefixServiceAccount = "system:serviceaccount:"
 )
+
+// Identity is who a caller is; the zero Identity is nobody.
+type Identity struct {
+	Name   string
+	Groups modules.Groups
+}
+
+// Tell writes the identity into the headers of a request to a peer.
+func (i Identity) Tell(header http.Header) {
+	if i.Name != "" {
+		header.Set(names.HeaderCaller, i.Name)
+	}
+	if i.Groups != "" {
+		header.Set(names.HeaderGroups, string(i.Groups))
+	}
+}
 
 // Config is how callers are known. The zero Config knows nobody and lets nobody in but the owners of Unix sockets.
 type Config struct {
@@ -73,7 +91,7 @@ func New(config Config) (*Authenticator, error) {
 		}
 	}
 	if config.Reviewer != nil {
-		a.reviews = newReviews(config.Reviewer, config.Audiences)
+		a.reviews = newReviews(config.Reviewer, config.Audiences, config.Log)
 	}
 	return a, nil
 }
@@ -82,18 +100,18 @@ func New(config Config) (*Authenticator, error) {
 // credential that is shown and is not good is refused there too; one of a kind that is not looked at here is none.
 //
 // Of several credentials the most deliberate counts: a token, then a certificate, then the owner of the process.
-func (a *Authenticator) Admit(ctx context.Context, class modules.Class, c Credentials) (string, error) {
+func (a *Authenticator) Admit(ctx context.Context, class modules.Class, c Credentials) (Identity, error) {
 	switch {
 	case c.Token != "" && (a.tokens != nil || a.reviews != nil):
 		return a.byToken(ctx, c)
 	case len(c.Certificates) > 0 && a.clients != nil:
 		return a.byCertificate(c.Certificates)
 	case c.Owner != "":
-		return c.Owner, nil
+		return Identity{Name: c.Owner}, nil
 	case slices.Contains(a.config.Open, class):
-		return "", nil
+		return Identity{}, nil
 	}
-	return "", fault.New(fault.Unauthenticated, "this gateway wants to know who asks: %s", a.asked())
+	return Identity{}, fault.New(fault.Unauthenticated, "this gateway wants to know who asks: %s", a.asked())
 }
 
 // asked says which credentials are looked at.
@@ -116,43 +134,43 @@ const tooLong = 16 << 10
 
 var errToken = fault.New(fault.Unauthenticated, "the bearer token is not good for this gateway")
 
-func (a *Authenticator) byToken(ctx context.Context, c Credentials) (string, error) {
+func (a *Authenticator) byToken(ctx context.Context, c Credentials) (Identity, error) {
 	if len(c.Token) > tooLong {
-		return "", errToken
+		return Identity{}, errToken
 	}
-	name := ""
+	var who Identity
 	if a.tokens != nil {
 		known, err := a.tokens.get()
 		if err != nil {
-			return "", fault.Wrap(fault.Unavailable, err, "the gateway cannot check bearer tokens at the moment")
+			return Identity{}, fault.Wrap(fault.Unavailable, err, "the gateway cannot check bearer tokens at the moment")
 		}
-		name = known.owner(c.Token)
+		who = known.owner(c.Token)
 	}
-	if name == "" && a.reviews != nil {
+	if who.Name == "" && a.reviews != nil {
 		var err error
-		if name, err = a.reviews.owner(ctx, c.Token); err != nil {
-			return "", err
+		if who, err = a.reviews.owner(ctx, c.Token); err != nil {
+			return Identity{}, err
 		}
 	}
-	if name == "" || (c.User != "" && c.User != name) {
-		return "", errToken
+	if who.Name == "" || (c.User != "" && c.User != who.Name) {
+		return Identity{}, errToken
 	}
-	return name, nil
+	return who, nil
 }
 
-func (a *Authenticator) byCertificate(chain []*x509.Certificate) (string, error) {
+func (a *Authenticator) byCertificate(chain []*x509.Certificate) (Identity, error) {
 	known, err := a.clients.get()
 	if err != nil {
-		return "", fault.Wrap(fault.Unavailable, err, "the gateway cannot check client certificates at the moment")
+		return Identity{}, fault.Wrap(fault.Unavailable, err, "the gateway cannot check client certificates at the moment")
 	}
 	if err := known.verify(chain); err != nil {
-		return "", fault.Wrap(fault.Unauthenticated, err, "the client certificate is not good for this gateway")
+		return Identity{}, fault.Wrap(fault.Unauthenticated, err, "the client certificate is not good for this gateway")
 	}
 	name, err := nameOf(chain[0])
 	if err != nil {
-		return "", fault.Wrap(fault.Unauthenticated, err, "the client certificate names nobody: %v", err)
+		return Identity{}, fault.Wrap(fault.Unauthenticated, err, "the client certificate names nobody: %v", err)
 	}
-	return name, nil
+	return Identity{Name: name, Groups: groupsOf(chain[0])}, nil
 }
 
 // Authorities are those of client certificates as they are now; ok is false where none are asked for.
@@ -162,6 +180,11 @@ func (a *Authenticator) Authorities() (authorities Authorities, ok bool) {
 	}
 	known, err := a.clients.get()
 	return known, err == nil
+}
+
+// groupReserved tells groups that the orchestrator alone says somebody is in.
+func groupReserved(group string) bool {
+	return group == "system:authenticated" || group == "system:unauthenticated" || strings.HasPrefix(group, "system:serviceaccounts")
 }
 
 // checkName holds a name against what a method other than its own may give.

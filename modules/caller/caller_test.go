@@ -113,7 +113,7 @@ func TestAdmit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	hash := sha256.Sum256([]byte("another-long-secret"))
-	write(t, filepath.Join(dir, "tokens"), "# who may come\n\n"+secret+", ci-build\nsha256:"+hex.EncodeToString(hash[:])+",ops\n", 0o600)
+	write(t, filepath.Join(dir, "tokens"), "# who may come\n\n"+secret+", ci-build\nsha256:"+hex.EncodeToString(hash[:])+",ops, deployers ,admins\n", 0o600)
 	ca, stranger := newAuthority(t), newAuthority(t)
 	write(t, filepath.Join(dir, "ca.pem"), ca.pem(), 0o644)
 	middle, middleKey := ca.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "middle"}, IsCA: true, BasicConstraintsValid: true,
@@ -148,7 +148,7 @@ func TestAdmit(t *testing.T) {
 		says  string
 	}{
 		{"a token", all, api, Credentials{Token: secret}, "ci-build", 0, ""},
-		{"a token of which the hash is kept", all, api, Credentials{Token: "another-long-secret"}, "ops", 0, ""},
+		{"a token of which the hash is kept", all, api, Credentials{Token: "another-long-secret"}, "ops admins,deployers", 0, ""},
 		{"the hash itself is no token", all, api, Credentials{Token: "sha256:" + hex.EncodeToString(hash[:])}, "", fault.Unauthenticated, "not good"},
 		{"another token", all, api, Credentials{Token: secret + "x"}, "", fault.Unauthenticated, "not good"},
 		{"a token that is a book", all, api, Credentials{Token: strings.Repeat("x", tooLong+1)}, "", fault.Unauthenticated, "not good"},
@@ -162,6 +162,8 @@ func TestAdmit(t *testing.T) {
 		{"a token counts before the owner", all, api, Credentials{Owner: "unix:root", Token: secret}, "ci-build", 0, ""},
 		{"a bad token is not made good by the owner", all, api, Credentials{Owner: "unix:root", Token: "x"}, "", fault.Unauthenticated, "not good"},
 		{"a certificate", all, api, chain(ca.client(named("alice"))), "alice", 0, ""},
+		{"a certificate with organizations", all, api, chain(ca.client(x509.Certificate{Subject: pkix.Name{CommonName: "alice",
+			Organization: []string{"team-b", "team-a", "system:serviceaccounts:shop", "system:authenticated", "a,b", "Größe", "x\r\ny"}}})), "alice team-a,team-b", 0, ""},
 		{"a certificate with a SPIFFE ID", all, api, chain(ca.client(identified)), "spiffe://corp/ci/web", 0, ""},
 		{"a certificate with two", all, api, chain(ca.client(two)), "", fault.Unauthenticated, "more than one SPIFFE ID"},
 		{"a certificate with one DNS name", all, api, chain(ca.client(x509.Certificate{DNSNames: []string{"build.corp"}})), "build.corp", 0, ""},
@@ -181,7 +183,8 @@ func TestAdmit(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := c.by.Admit(t.Context(), c.class, c.shown)
+			who, err := c.by.Admit(t.Context(), c.class, c.shown)
+			got := strings.TrimSuffix(who.Name+" "+string(who.Groups), " ")
 			if c.kind == fault.Internal {
 				if err != nil || got != c.want {
 					t.Errorf("is %q, %v", got, err)
@@ -221,9 +224,9 @@ func TestFilesChange(t *testing.T) {
 	is := func(when, token, want string, kind fault.Kind) {
 		t.Helper()
 		glanceAgain()
-		got, err := a.Admit(context.Background(), modules.ContainerOperation, Credentials{Token: token})
-		if got != want || (want == "") != (err != nil) || err != nil && !fault.Is(err, kind) {
-			t.Errorf("%s: %q, %v", when, got, err)
+		who, err := a.Admit(context.Background(), modules.ContainerOperation, Credentials{Token: token})
+		if got := who.Name; got != want || (want == "") != (err != nil) || err != nil && !fault.Is(err, kind) {
+			t.Errorf("%s: %q, %v", when, who, err)
 		}
 	}
 	is("at first", secret, "ci", 0)
@@ -252,7 +255,7 @@ func TestFilesChange(t *testing.T) {
 	is("put back as it was", "a-token-of-another", "ops", 0)
 
 	alice := ca.client(named("alice"))
-	if got, err := a.byCertificate([]*x509.Certificate{alice}); got != "alice" {
+	if got, err := a.byCertificate([]*x509.Certificate{alice}); got.Name != "alice" {
 		t.Errorf("%q, %v", got, err)
 	}
 	write(t, caPath, next.pem(), 0o644)

@@ -4,7 +4,10 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"slices"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules"
 )
 
 // Authorities sign the certificates of callers.
@@ -71,4 +74,11 @@ func nameOf(c *x509.Certificate) (string, error) {
 		return "", errors.New("it has no SPIFFE ID, no common name and not one DNS name")
 	}
 	return name, checkName(name)
+}
+
+// groupsOf are the organizations of a certificate's subject, as Kubernetes reads them. One that cannot be a group's name, as
+// a company's in other letters, is none.
+func groupsOf(c *x509.Certificate) modules.Groups {
+	groups, _ := modules.JoinGroups(slices.DeleteFunc(slices.Clone(c.Subject.Organization), groupReserved))
+	return groups
 }

@@ -3,6 +3,7 @@ package caller
 import (
 	"context"
 	"crypto/sha256"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // Reviewer knows whose the tokens of an orchestrator are. The name is empty for a token that is not good; an error says
 // that it could not be asked.
 type Reviewer interface {
-	ReviewToken(ctx context.Context, token string, audiences []string) (name string, err error)
+	ReviewToken(ctx context.Context, token string, audiences []string) (name string, groups []string, err error)
 }
 
 const (
@@ -37,6 +38,7 @@ type reviews struct {
 	reviewer  Reviewer
 	audiences []string
 	now       func() time.Time
+	log       *slog.Logger
 	flights   singleflight.Group
 	slots     chan struct{}
 
@@ -45,20 +47,20 @@ type reviews struct {
 }
 
 type review struct {
-	name  string
+	Identity
 	until time.Time
 }
 
-func newReviews(reviewer Reviewer, audiences []string) *reviews {
-	return &reviews{reviewer: reviewer, audiences: audiences, now: time.Now, slots: make(chan struct{}, asking),
+func newReviews(reviewer Reviewer, audiences []string, log *slog.Logger) *reviews {
+	return &reviews{reviewer: reviewer, audiences: audiences, now: time.Now, log: log, slots: make(chan struct{}, asking),
 		known: map[tokenHash]review{}}
 }
 
-// owner is the name of a token's owner; "" is nobody.
-func (r *reviews) owner(ctx context.Context, token string) (string, error) {
+// owner is a token's owner.
+func (r *reviews) owner(ctx context.Context, token string) (Identity, error) {
 	hash := sha256.Sum256([]byte(token))
 	if found, ok := r.recall(hash); ok {
-		return found.name, nil
+		return found.Identity, nil
 	}
 	// The question is its askers' together, so it goes on when one of them leaves; its deadline ends it.
 	flight := r.flights.DoChan(string(hash[:]), func() (any, error) {
@@ -68,26 +70,31 @@ func (r *reviews) owner(ctx context.Context, token string) (string, error) {
 		case r.slots <- struct{}{}:
 			defer func() { <-r.slots }()
 		case <-ask.Done():
-			return "", fault.New(fault.Unavailable, "the gateway has too many tokens to check at the moment")
+			return nil, fault.New(fault.Unavailable, "the gateway has too many tokens to check at the moment")
 		}
-		name, err := r.reviewer.ReviewToken(ask, token, r.audiences)
+		name, groups, err := r.reviewer.ReviewToken(ask, token, r.audiences)
 		if err != nil {
-			return "", fault.Wrap(fault.Unavailable, err, "the gateway cannot check bearer tokens at the moment")
+			return nil, fault.Wrap(fault.Unavailable, err, "the gateway cannot check bearer tokens at the moment")
 		}
-		if name != "" && modules.CheckCaller(name) != nil {
-			name = ""
+		var who Identity
+		if name != "" && modules.CheckCaller(name) == nil {
+			var left int
+			if who.Groups, left = modules.JoinGroups(groups); left > 0 {
+				r.log.Warn("a caller is in more groups than a peer is told of", "caller", name, "left", left)
+			}
+			who.Name = name
 		}
-		r.remember(hash, name)
-		return name, nil
+		r.remember(hash, who)
+		return who, nil
 	})
 	select {
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return Identity{}, ctx.Err()
 	case result := <-flight:
 		if result.Err != nil {
-			return "", result.Err
+			return Identity{}, result.Err
 		}
-		return result.Val.(string), nil
+		return result.Val.(Identity), nil
 	}
 }
 
@@ -98,7 +105,7 @@ func (r *reviews) recall(hash tokenHash) (review, bool) {
 	return found, ok && r.now().Before(found.until)
 }
 
-func (r *reviews) remember(hash tokenHash, name string) {
+func (r *reviews) remember(hash tokenHash, who Identity) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
@@ -106,16 +113,16 @@ func (r *reviews) remember(hash tokenHash, name string) {
 		r.forget(now)
 	}
 	life := goodFor
-	if name == "" {
+	if who.Name == "" {
 		life = badFor
 	}
-	r.known[hash] = review{name: name, until: now.Add(life)}
+	r.known[hash] = review{Identity: who, until: now.Add(life)}
 }
 
 // forget makes room: what is over goes, and when that is not enough, bad tokens before good ones.
 func (r *reviews) forget(now time.Time) {
 	for hash, found := range r.known {
-		if !now.Before(found.until) || found.name == "" {
+		if !now.Before(found.until) || found.Name == "" {
 			delete(r.known, hash)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,22 +22,22 @@ type fakeReviewer struct {
 	err   atomic.Pointer[error]
 }
 
-func (r *fakeReviewer) ReviewToken(ctx context.Context, token string, _ []string) (string, error) {
+func (r *fakeReviewer) ReviewToken(ctx context.Context, token string, _ []string) (string, []string, error) {
 	r.asked.Add(1)
 	if r.wait != nil {
 		select {
 		case <-r.wait:
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return "", nil, ctx.Err()
 		}
 	}
 	if err := r.err.Load(); err != nil {
-		return "", *err
+		return "", nil, *err
 	}
 	if name, ok := strings.CutPrefix(token, "good-"); ok {
-		return "system:serviceaccount:shop:" + name, nil
+		return "system:serviceaccount:shop:" + name, []string{"system:serviceaccounts:shop", "system:authenticated", "a,b"}, nil
 	}
-	return "", nil
+	return "", nil, nil
 }
 
 func TestReviews(t *testing.T) {
@@ -51,7 +52,10 @@ func TestReviews(t *testing.T) {
 	is := func(when, token, want string, kind fault.Kind, asked int64) {
 		t.Helper()
 		got, err := a.Admit(t.Context(), modules.ContainerOperation, Credentials{Token: token})
-		if got != want || (want == "") != fault.Is(err, kind) && want == "" || reviewer.asked.Load() != asked {
+		if groups := map[bool]modules.Groups{true: "system:authenticated,system:serviceaccounts:shop"}[want != ""]; got.Groups != groups {
+			t.Errorf("%s: the groups are %q", when, got.Groups)
+		}
+		if got.Name != want || (want == "") != fault.Is(err, kind) && want == "" || reviewer.asked.Load() != asked {
 			t.Errorf("%s: %q, %v, asked %d times", when, got, err, reviewer.asked.Load())
 		}
 	}
@@ -77,7 +81,7 @@ func TestReviews(t *testing.T) {
 func TestReviewsAreBounded(t *testing.T) {
 	t.Parallel()
 	reviewer := &fakeReviewer{}
-	r := newReviews(reviewer, nil)
+	r := newReviews(reviewer, nil, slog.New(slog.DiscardHandler))
 	for i := range remembered + 100 {
 		token := fmt.Sprint("bad-", i)
 		if i%2 == 0 {
@@ -105,7 +109,7 @@ func TestReviewsAreBounded(t *testing.T) {
 func TestReviewsAreShared(t *testing.T) {
 	t.Parallel()
 	reviewer := &fakeReviewer{wait: make(chan struct{})}
-	r := newReviews(reviewer, nil)
+	r := newReviews(reviewer, nil, slog.New(slog.DiscardHandler))
 	ctx, leave := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() {
@@ -116,7 +120,7 @@ func TestReviewsAreShared(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	var wait sync.WaitGroup
-	names := make([]string, 20)
+	names := make([]Identity, 20)
 	for i := range names {
 		wait.Go(func() { names[i], _ = r.owner(t.Context(), "good-ci") })
 	}
@@ -126,8 +130,8 @@ func TestReviewsAreShared(t *testing.T) {
 	}
 	close(reviewer.wait)
 	wait.Wait()
-	for _, name := range names {
-		if name != "system:serviceaccount:shop:ci" {
+	for _, who := range names {
+		if name := who.Name; name != "system:serviceaccount:shop:ci" {
 			t.Errorf("is %q", name)
 		}
 	}
@@ -140,7 +144,7 @@ func TestReviewsAreShared(t *testing.T) {
 func TestReviewsAtOnce(t *testing.T) {
 	t.Parallel()
 	reviewer := &fakeReviewer{wait: make(chan struct{})}
-	r := newReviews(reviewer, nil)
+	r := newReviews(reviewer, nil, slog.New(slog.DiscardHandler))
 	var wait sync.WaitGroup
 	for i := range 5 * asking {
 		wait.Go(func() {

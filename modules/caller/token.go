@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/modules"
 )
 
 // minToken is the length of the shortest token that is not guessed.
@@ -15,12 +17,12 @@ const minToken = 16
 const hashed = "sha256:"
 
 // tokens are the owners of tokens by the tokens' hashes: how long it takes to find one tells nothing of the others.
-type tokens map[[sha256.Size]byte]string
+type tokens map[[sha256.Size]byte]Identity
 
-// owner is the name of a token's owner; "" is nobody.
-func (t tokens) owner(token string) string { return t[sha256.Sum256([]byte(token))] }
+// owner is a token's owner.
+func (t tokens) owner(token string) Identity { return t[sha256.Sum256([]byte(token))] }
 
-// parseTokens reads lines of "token,name". Empty lines and those that begin with # are left out. Errors show no token.
+// parseTokens reads lines of "token,name" or "token,name,group,group ...". Empty lines and those that begin with # are left out. Errors show no token.
 func parseTokens(data []byte) (tokens, error) {
 	known, first := tokens{}, map[[sha256.Size]byte]int{}
 	number := 0
@@ -30,43 +32,63 @@ func parseTokens(data []byte) (tokens, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		hash, name, err := parseToken(line)
+		hash, who, err := parseToken(line)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", number, err)
 		}
 		if before, ok := first[hash]; ok {
 			return nil, fmt.Errorf("line %d: the token is there already, on line %d", number, before)
 		}
-		known[hash], first[hash] = name, number
+		known[hash], first[hash] = who, number
 	}
 	return known, nil
 }
 
-func parseToken(line string) (hash [sha256.Size]byte, name string, err error) {
-	token, name, ok := strings.Cut(line, ",")
-	token, name = strings.TrimSpace(token), strings.TrimSpace(name)
-	switch {
-	case !ok:
-		return hash, "", errors.New("a line reads token,name")
-	case strings.Contains(name, ","):
-		return hash, "", errors.New("a line has a token and a name, and nothing more")
+func parseToken(line string) (hash [sha256.Size]byte, who Identity, err error) {
+	fields := strings.Split(line, ",")
+	for i := range fields {
+		fields[i] = strings.TrimSpace(fields[i])
 	}
-	if err := checkName(name); err != nil {
-		return hash, "", err
+	if len(fields) < 2 {
+		return hash, who, errors.New("a line reads token,name or token,name,group,group ...")
+	}
+	token := fields[0]
+	if err := checkName(fields[1]); err != nil {
+		return hash, who, err
+	}
+	who.Name = fields[1]
+	if who.Groups, err = parseGroups(fields[2:]); err != nil {
+		return hash, who, err
 	}
 	if digits, ok := strings.CutPrefix(token, hashed); ok {
 		if n, err := hex.Decode(hash[:], []byte(digits)); err != nil || n != len(hash) || len(digits) != 2*len(hash) {
-			return hash, "", errors.New("sha256: is followed by 64 hexadecimal digits")
+			return hash, who, errors.New("sha256: is followed by 64 hexadecimal digits")
 		}
-		return hash, name, nil
+		return hash, who, nil
 	}
 	if len(token) < minToken {
-		return hash, "", fmt.Errorf("a token has at least %d characters", minToken)
+		return hash, who, fmt.Errorf("a token has at least %d characters", minToken)
 	}
 	for i := range len(token) {
 		if token[i] <= ' ' || token[i] > '~' {
-			return hash, "", errors.New("a token has characters that no header carries")
+			return hash, who, errors.New("a token has characters that no header carries")
 		}
 	}
-	return sha256.Sum256([]byte(token)), name, nil
+	return sha256.Sum256([]byte(token)), who, nil
+}
+
+func parseGroups(groups []string) (modules.Groups, error) {
+	for _, group := range groups {
+		if err := modules.CheckCaller(group); err != nil {
+			return "", fmt.Errorf("a group: %w", err)
+		}
+		if groupReserved(group) {
+			return "", fmt.Errorf("the group %s is for callers that are known in another way", group)
+		}
+	}
+	joined, left := modules.JoinGroups(groups)
+	if left > 0 {
+		return "", errors.New("there are too many groups")
+	}
+	return joined, nil
 }

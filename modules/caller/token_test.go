@@ -1,6 +1,7 @@
 package caller
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -10,12 +11,15 @@ import (
 func TestParseTokens(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		secret:                    "line 1: a line reads token,name",
-		"\n# x\n" + secret + ",":  "line 3: a caller's name is empty",
-		secret + ",a,b":           "nothing more",
-		"short,a":                 "at least 16 characters",
-		"sixteen chars or more,a": "no header carries",
-		"sha256:00,a":             "64 hexadecimal digits",
+		secret:                                     "line 1: a line reads token,name",
+		"\n# x\n" + secret + ",":                   "line 3: a caller's name is empty",
+		secret + ",a,":                             "a group: a caller's name is empty",
+		secret + ",a,system:serviceaccounts:x":     "known in another way",
+		secret + ",a,system:authenticated":         "known in another way",
+		secret + ",a" + tooMany():                  "too many groups",
+		"short,a":                                  "at least 16 characters",
+		"sixteen chars or more,a":                  "no header carries",
+		"sha256:00,a":                              "64 hexadecimal digits",
 		"sha256:" + strings.Repeat("g", 64) + ",a": "64 hexadecimal digits",
 		secret + ",unix:root":                      "known in another way",
 		secret + ",system:serviceaccount:a:b":      "known in another way",
@@ -32,12 +36,22 @@ func TestParseTokens(t *testing.T) {
 	}
 }
 
+// tooMany are more groups than cross.
+func tooMany() string {
+	var text strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&text, ",g%d", i)
+	}
+	return text.String()
+}
+
 // FuzzTokens holds that a file that is taken names callers that can be named, by tokens that the file holds.
 func FuzzTokens(f *testing.F) {
 	f.Add(secret+",ci\n", secret)
 	f.Add("# comment\r\nsha256:"+strings.Repeat("0", 64)+", a b ", "")
 	f.Add(secret+",a\x00b", secret)
 	f.Add(",\n,,\n", "")
+	f.Add(secret+",ci,b,a,b\n", secret)
 	f.Fuzz(func(t *testing.T, text, token string) {
 		known, err := parseTokens([]byte(text))
 		if err != nil {
@@ -46,12 +60,15 @@ func FuzzTokens(f *testing.F) {
 			}
 			return
 		}
-		for _, name := range known {
-			if err := checkName(name); err != nil {
-				t.Errorf("%q: %v", name, err)
+		for _, who := range known {
+			if err := checkName(who.Name); err != nil {
+				t.Errorf("%q: %v", who.Name, err)
+			}
+			if _, err := modules.GroupsOf([]string{string(who.Groups)}, who.Name); err != nil && who.Groups != "" {
+				t.Errorf("groups %q: %v", who.Groups, err)
 			}
 		}
-		if name := known.owner(token); name != "" && !strings.Contains(text, token) && !strings.Contains(text, hashed) {
+		if name := known.owner(token).Name; name != "" && !strings.Contains(text, token) && !strings.Contains(text, hashed) {
 			t.Errorf("%q is of %q, and is not in the file", token, name)
 		}
 	})

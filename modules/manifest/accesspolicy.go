@@ -47,10 +47,11 @@ const (
 	AddressesShow AddressMode = "show"
 )
 
-// Subject is whom a policy is for. Both fields are patterns of * and ?.
+// Subject is whom a policy is for. All that is written must match; the fields are patterns of * and ?.
 type Subject struct {
 	Peer   string `yaml:"peer" format:"glob" required:"true" doc:"A peer's name, or a pattern of * and ?."`
 	Caller string `yaml:"caller" format:"glob" doc:"Who the peer says the caller is, or a pattern of * and ?. Left out, anyone, also a caller that the peer does not name."`
+	Group  string `yaml:"group" format:"glob" doc:"A group that the peer says the caller is in, such as system:serviceaccounts:shop, or a pattern of * and ?. Left out, anyone."`
 }
 
 // Rule allows verbs on objects.

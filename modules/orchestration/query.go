@@ -47,7 +47,7 @@ func (m *Module) Decide(_ context.Context, req *modules.Request) (modules.Verdic
 	}
 	snapshot := m.config.Catalogue.Snapshot()
 	service, known := snapshot.Find(name + "." + namespace)
-	subject, policy := modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}, m.config.Policy()
+	subject, policy := req.Subject(), m.config.Policy()
 	absent := fault.New(fault.NotFound, "service %s.%s is not in the catalogue of %s, or not exported to %s", name, namespace,
 		m.config.Cluster, req.Peer.Name)
 	if !known {

@@ -52,6 +52,9 @@ func compileSubjects(subjects []manifest.Subject) ([]from, error) {
 		if all[i].peer, err = pattern(s.Peer); err != nil {
 			return nil, fmt.Errorf("from[%d]: peer: %w", i, err)
 		}
+		if all[i].group, err = pattern(s.Group); err != nil {
+			return nil, fmt.Errorf("from[%d].group: %w", i, err)
+		}
 		if all[i].caller, err = pattern(s.Caller); err != nil {
 			return nil, fmt.Errorf("from[%d]: caller: %w", i, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -28,6 +29,7 @@ type Expectation struct {
 	Name   string         `yaml:"name" required:"true" doc:"What the case shows."`
 	Peer   string         `yaml:"peer" format:"label" required:"true" doc:"The peer that asks."`
 	Caller string         `yaml:"caller" doc:"Who the peer says the caller is. Left out, it does not say."`
+	Groups []string       `yaml:"groups" doc:"Groups that the peer says the caller is in."`
 	Verbs  []string       `yaml:"verbs" format:"verb" required:"true" doc:"Neutral verbs; each must be decided as expected."`
 	Object ExpectedObject `yaml:"object" required:"true" doc:"The object."`
 	Expect string         `yaml:"expect" values:"allow|deny" required:"true" doc:"The decision."`
@@ -70,15 +72,19 @@ type ExpectedContainer struct {
 // Requests are the questions of an expectation, one a verb.
 func (x Expectation) Requests() []Request {
 	object := x.Object.neutral()
+	groups, _ := modules.JoinGroups(x.Groups)
 	var requests []Request
+	ask := func(verb neutral.Verb) {
+		requests = append(requests, Request{Peer: x.Peer, Caller: x.Caller, Groups: groups, Verb: verb, Object: object})
+	}
 	for _, verb := range x.Verbs {
-		if verb == "*" {
-			for _, v := range neutral.Verbs {
-				requests = append(requests, Request{Peer: x.Peer, Caller: x.Caller, Verb: v, Object: object})
-			}
+		if verb != "*" {
+			ask(neutral.Verb(verb))
 			continue
 		}
-		requests = append(requests, Request{Peer: x.Peer, Caller: x.Caller, Verb: neutral.Verb(verb), Object: object})
+		for _, v := range neutral.Verbs {
+			ask(v)
+		}
 	}
 	return requests
 }
@@ -156,6 +162,12 @@ func (x Expectation) problem(d Decision) string {
 func (x Expectation) Validate() string {
 	if x.Rule != "" && x.Expect != Allow.String() {
 		return "rule is the rule that allows; a denial has none"
+	}
+	if len(x.Groups) > 0 && x.Caller == "" {
+		return "groups are those of the caller, who has a name"
+	}
+	if _, left := modules.JoinGroups(x.Groups); left > 0 {
+		return "a group is printable ASCII without commas, and a caller has at most 128 of them"
 	}
 	if x.Object.Kind == "*" {
 		return `the object's kind is written out; "*" stands for no object`

@@ -36,7 +36,7 @@ func (r *rule) explain(q *query) Finding {
 		case peer:
 			f.Why = fmt.Sprintf("it is not for peer %s", word(q.Peer))
 		case caller:
-			f.Why = fmt.Sprintf("it is not for caller %s", word(q.Caller))
+			f.Why = fmt.Sprintf("it is not for caller %s%s", word(q.Caller), q.inGroups())
 		case verb:
 			f.Why = fmt.Sprintf("it does not allow %s", word(string(q.Verb)))
 		default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -20,6 +21,7 @@ import (
 type Request struct {
 	Peer   string
 	Caller string // "" when the peer does not say
+	Groups modules.Groups
 	Verb   neutral.Verb
 	Object neutral.Object
 }
@@ -29,10 +31,22 @@ func (r Request) String() string {
 	var b strings.Builder
 	b.WriteString("peer " + word(r.Peer))
 	if r.Caller != "" {
-		b.WriteString(" (caller " + r.Caller + ")")
+		b.WriteString(" (caller " + r.Caller)
+		if r.Groups != "" {
+			b.WriteString(" of " + strings.Join(r.Groups.List(), ", "))
+		}
+		b.WriteString(")")
 	}
 	b.WriteString(": " + word(string(r.Verb)) + " " + subject(r.Object))
 	return b.String()
+}
+
+// inGroups tells an admin of the caller's groups; nothing where it has none.
+func (r *Request) inGroups() string {
+	if r.Groups == "" {
+		return ""
+	}
+	return ", in " + strings.Join(r.Groups.List(), ", ")
 }
 
 func subject(o neutral.Object) string {

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -134,6 +136,71 @@ func TestDecide(t *testing.T) {
 		if got := e.Decide(r); got != want {
 			t.Errorf("%s:\n got %+v\nwant %+v", r, got, want)
 		}
+	}
+}
+
+// TestGroups holds that a rule for a group is for those in it, by whole names, and that a caller and a group are both meant.
+func TestGroups(t *testing.T) {
+	t.Parallel()
+	e := engine(t, "shop", `
+  from: [{peer: west, group: "system:serviceaccounts:shop"}, {peer: west, caller: "ci-*", group: "team-?"}]
+  allow: [{verbs: [get], objects: [{kind: container}]}]
+`, "when", `
+  from: [{peer: west}]
+  allow: [{verbs: [stop], objects: [{kind: container}], when: "'ops' in groups || groups.exists(g, g.startsWith('team-')) && caller == 'dev'"}]
+`)
+	for _, c := range []struct {
+		peer, caller string
+		groups       modules.Groups
+		verb         neutral.Verb
+		rule, reason string
+	}{
+		{"west", "system:serviceaccount:shop:ci", "system:authenticated,system:serviceaccounts,system:serviceaccounts:shop", neutral.Get, "shop/0", "allowed by shop/0"},
+		{"west", "a", "system:serviceaccounts:shop-2", neutral.Get, "", "no rule for this caller allows get"},
+		{"west", "a", "x,system:serviceaccounts", neutral.Get, "", "no rule for this caller allows get"},
+		{"west", "system:serviceaccounts:shop", "", neutral.Get, "", "no rule for this caller allows get"},
+		{"west", "", "", neutral.Get, "", "no rule for this caller allows get"},
+		{"west", "ci-1", "team-a", neutral.Get, "shop/0", "allowed by shop/0"},
+		{"west", "ci-1", "team-ab", neutral.Get, "", "no rule for this caller allows get"},
+		{"west", "dev", "team-a", neutral.Get, "", "no rule for this caller allows get"},
+		{"east", "ci-1", "system:serviceaccounts:shop,team-a", neutral.Get, "", "no policy is for peer east"},
+		{"west", "x", "a,ops", neutral.Stop, "when/0", "allowed by when/0"},
+		{"west", "dev", "team-z", neutral.Stop, "when/0", "allowed by when/0"},
+		{"west", "x", "team-z", neutral.Stop, "", "the condition of when/0 is false"},
+	} {
+		r := policy.Request{Peer: c.peer, Caller: c.caller, Groups: c.groups, Verb: c.verb, Object: container("shop", "web", none, nil)}
+		if d := e.Decide(r); d.Rule != c.rule || d.Reason != c.reason {
+			t.Errorf("%s: %+v", r, d)
+		}
+	}
+	alone := engine(t, "shop", `
+  from: [{peer: west, group: "team-*"}]
+  allow: [{verbs: [query], objects: [{kind: service}]}]
+`)
+	r := policy.Request{Peer: "west", Caller: "dev", Groups: "a,b", Verb: neutral.Query, Object: neutral.Object{Kind: neutral.KindService, Name: "s", Labels: none}}
+	if d := alone.Decide(r); d.Reason != "no policy is for caller dev of peer west, in a, b" {
+		t.Errorf("%+v", d)
+	}
+	if f := alone.Explain(r, true); len(f) != 1 || f[0].Why != "it is not for caller dev, in a, b" {
+		t.Errorf("%+v", f)
+	}
+	if q := alone.Queries(neutral.Service{Name: "s"}, []string{"west", "east"}); len(q.Always) != 0 || !slices.Equal(q.ByCaller, []string{"west"}) {
+		t.Errorf("%+v", q)
+	}
+}
+
+// TestGroupsAllocateNothing holds that a decision by groups costs as little as one by names.
+func TestGroupsAllocateNothing(t *testing.T) {
+	alone := engine(t, "shop", `
+  from: [{peer: west, group: "team-*"}]
+  allow: [{verbs: [query], objects: [{kind: service}]}]
+`)
+	r := policy.Request{Peer: "west", Caller: "dev", Groups: "a,team-b", Verb: neutral.Query, Object: neutral.Object{Kind: neutral.KindService, Name: "s", Labels: none}}
+	if !alone.Decide(r).Allow {
+		t.Fatal("denied")
+	}
+	if n := testing.AllocsPerRun(100, func() { alone.Decide(r) }); n > 0 {
+		t.Errorf("a decision by groups makes %v allocations", n)
 	}
 }
 
@@ -436,11 +503,11 @@ func (c chance) policies() []manifest.AccessPolicy {
 		p := manifest.AccessPolicy{Metadata: manifest.Metadata{Name: fmt.Sprintf("p%d", i)}}
 		p.Spec.Addresses = manifest.AddressMode(c.of("hide", "show"))
 		for range 1 + c.IntN(2) {
-			p.Spec.From = append(p.Spec.From, manifest.Subject{Peer: c.of("a", "b", "*", "?"), Caller: c.of("", "", "x", "x*", "y")})
+			p.Spec.From = append(p.Spec.From, manifest.Subject{Peer: c.of("a", "b", "*", "?"), Caller: c.of("", "", "x", "x*", "y"), Group: c.of("", "", "g", "g*")})
 		}
 		for range 1 + c.IntN(2) {
 			r := manifest.Rule{Verbs: []string{c.of("get", "list", "*")}, When: c.of("", "", "",
-				"object.name == 'n1'", "caller != 'x'", "!object.privileged", "object.labels.k == 'v'",
+				"object.name == 'n1'", "caller != 'x'", "'g1' in groups", "!object.privileged", "object.labels.k == 'v'",
 				"object.namespace == 'n1' || object.privileged", "'k' in object.labels", "object.image != 'i' && object.name == 'n2'")}
 			for range 1 + c.IntN(2) {
 				o := manifest.ObjectMatcher{Kind: c.of("", "container", "node", "*"), Namespace: c.of("", "", "n1", "n*"),
@@ -459,6 +526,9 @@ func (c chance) policies() []manifest.AccessPolicy {
 
 func (c chance) request() policy.Request {
 	r := policy.Request{Peer: c.of("a", "b"), Caller: c.of("", "x", "xy", "y"), Verb: neutral.Verb(c.of("get", "list", "stop"))}
+	if r.Caller != "" {
+		r.Groups = modules.Groups(c.of("", "g", "g1", "g,g1", "h"))
+	}
 	r.Object = neutral.Object{Kind: neutral.Kind(c.of("container", "node", "volume")), Namespace: c.of("n1", "n2"),
 		Name: c.of("n1", "n2"), Resource: c.of("", "r/s"), Labels: map[string]string{}}
 	if v := c.of("", "v", "w", "-"); v != "-" {
@@ -523,7 +593,7 @@ func agree(t *testing.T, c chance) {
 		t.Errorf("%s: unrestricted, then denied: %s", r, decision.Reason)
 	}
 	service := neutral.Service{Namespace: r.Object.Namespace, Name: r.Object.Name, Labels: r.Object.Labels}
-	query := policy.Request{Peer: r.Peer, Caller: r.Caller, Verb: neutral.Query, Object: neutral.Object{Kind: neutral.KindService,
+	query := policy.Request{Peer: r.Peer, Caller: r.Caller, Groups: r.Groups, Verb: neutral.Query, Object: neutral.Object{Kind: neutral.KindService,
 		Namespace: service.Namespace, Name: service.Name, Labels: service.Labels}}
 	queriers, may := e.Queries(service, []string{r.Peer}), e.Decide(query).Allow
 	if len(queriers.Always) == 1 && !may || len(queriers.Always)+len(queriers.ByCaller) == 0 && may {

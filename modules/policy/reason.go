@@ -36,7 +36,7 @@ func (e *Engine) denial(r Request, known condition.Known, refused refusal) strin
 	case peer:
 		return "no policy is for peer " + word(r.Peer)
 	case caller:
-		return fmt.Sprintf("no policy is for caller %s of peer %s", word(r.Caller), word(r.Peer))
+		return fmt.Sprintf("no policy is for caller %s of peer %s%s", word(r.Caller), word(r.Peer), r.inGroups())
 	case verb:
 		return fmt.Sprintf("no rule for this caller allows %s", word(string(r.Verb)))
 	case object:

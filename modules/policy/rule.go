@@ -2,7 +2,9 @@ package policy
 
 import (
 	"fmt"
+	"strings"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy/condition"
@@ -21,7 +23,7 @@ type rule struct {
 	options Options
 }
 
-type from struct{ peer, caller glob.Pattern }
+type from struct{ peer, caller, group glob.Pattern }
 
 // matcher is one entry of a rule's objects, compiled.
 type matcher struct {
@@ -170,15 +172,29 @@ func (r *rule) matchFrom(q *query) condition.Outcome {
 			continue
 		}
 		switch {
-		case f.caller.Any():
+		case f.caller.Any() && f.group.Any():
 			return condition.True
 		case !q.known.Has(condition.Caller):
 			outcome = condition.Undecided
-		case f.caller.Match(q.Caller):
+		case f.caller.Match(q.Caller) && f.inGroup(q.Groups):
 			return condition.True
 		}
 	}
 	return outcome
+}
+
+// inGroup tells whether one of the caller's groups is meant.
+func (f *from) inGroup(groups modules.Groups) bool {
+	if f.group.Any() {
+		return true
+	}
+	for rest := string(groups); rest != ""; { // an iterator would be allocated
+		var group string
+		if group, rest, _ = strings.Cut(rest, ","); f.group.Match(group) {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *rule) matchObjects(q *query) condition.Outcome {
@@ -259,7 +275,7 @@ func both(a, b condition.Outcome) condition.Outcome {
 // holds evaluates the rule's condition.
 func (r *rule) holds(q *query) (condition.Outcome, error) {
 	outcome, err := r.when.Eval(condition.Input{
-		Peer: q.Peer, Caller: q.Caller, Verb: q.Verb, Object: q.Object, Known: q.known,
+		Peer: q.Peer, Caller: q.Caller, Groups: q.Groups, Verb: q.Verb, Object: q.Object, Known: q.known,
 	})
 	if outcome != condition.True {
 		return outcome, err

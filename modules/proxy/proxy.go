@@ -52,7 +52,7 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		return modules.Verdict{Record: record}, fault.New(fault.Denied,
 			"no permission: the caller's gateway is not a peer of %s", m.config.Cluster)
 	}
-	subject, policy := modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}, m.config.Policy()
+	subject, policy := req.Subject(), m.config.Policy()
 	if foreseen := policy.Foresee(subject, neutral.Access, record.Object); !foreseen.Allowed && !foreseen.Open {
 		return modules.Verdict{Record: record}, foreseen.Err()
 	}

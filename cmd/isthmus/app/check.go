@@ -140,6 +140,9 @@ func subjects(from []manifest.Subject) string {
 		if s.Caller != "" {
 			text += " as " + s.Caller
 		}
+		if s.Group != "" {
+			text += " in " + s.Group
+		}
 		all = append(all, text)
 	}
 	return strings.Join(all, ", ")

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/manifest/suggestion"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -30,9 +31,9 @@ type explainOptions struct {
 	config                   *[]string
 	peer, peerType, caller   string
 	method, path, host, body string
-	headers                  []string
+	headers, groups          []string
 	labels                   map[string]string
-	exists                   bool
+	exists, rights           bool
 	output                   string
 	clientPatience           time.Duration
 	stdin                    io.Reader
@@ -53,7 +54,9 @@ func explainCommand() *cobra.Command {
 			"file, or --unix-socket is set for it, and the client's own configuration is not read. That server answers what\n" +
 			"clients ask first (ping, discovery, the inspection of what they act on), explains each further request, and\n" +
 			"stops the client at the first that it would have to do. Without a client, give --method, --path and --body.\n\n" +
-			"Live state is not asked. Where a decision depends on an object that exists (its labels, its spec), explain says\n" +
+			"With --rights the target's API server is asked whether it would let the peer make the native calls; nothing is\n" +
+			"done there either.\n\n" +
+			"Other live state is not asked. Where a decision depends on an object that exists (its labels, its spec), explain says\n" +
 			"so; --exists and --labels suppose what the object is.",
 		Example: "  isthmus explain --config east.yaml --peer west -- docker run -d --privileged nginx\n" +
 			"  isthmus explain --config east.yaml --peer west --labels team=a -- docker stop web\n" +
@@ -65,8 +68,10 @@ func explainCommand() *cobra.Command {
 	f.StringVar(&o.peer, "peer", "", "the peer that asks, by its name in the documents (default: the only one)")
 	f.StringVar(&o.peerType, "peer-type", "", "docker or kubernetes: the peer's orchestrator (default: the client's)")
 	f.StringVar(&o.caller, "caller", "", "who the peer says the caller is")
+	f.StringArrayVar(&o.groups, "group", nil, "a group that the peer says the caller is in; may be given several times")
 	f.BoolVar(&o.exists, "exists", false, "suppose that the object exists under the name that is given, without labels")
 	f.StringToStringVar(&o.labels, "labels", nil, "suppose that the object exists and has these labels: KEY=VALUE,...")
+	f.BoolVar(&o.rights, "rights", false, "ask the target's orchestrator whether its own rights let the peer do it (Kubernetes: RBAC)")
 	f.StringVar(&o.method, "method", "", "the request's method, in place of a client")
 	f.StringVar(&o.path, "path", "", "the request's path with its query, in place of a client")
 	f.StringVar(&o.host, "host", "", "the request's host (default: the target's orchestrator API)")
@@ -215,6 +220,7 @@ type Explained struct {
 	Peer      string              `json:"peer"`
 	PeerType  string              `json:"peerType,omitempty"`
 	Caller    string              `json:"caller"`
+	Groups    []string            `json:"groups,omitempty"`
 	Action    string              `json:"action,omitempty"`
 	Verb      string              `json:"verb,omitempty"`
 	Object    string              `json:"object,omitempty"`
@@ -226,10 +232,49 @@ type Explained struct {
 	Upstream  string              `json:"upstream,omitempty"`
 	Call      string              `json:"call,omitempty"`
 	Losses    []string            `json:"losses"`
+	Rights    *ExplainedRights    `json:"rights,omitempty"`
 	Notes     []string            `json:"notes,omitempty"`
 
 	operation neutral.Operation
-	refusal   *modules.Answer // what the caller reads when an operation is denied or refused
+	native    *dialect.Request // the one native call that it becomes
+	refusal   *modules.Answer  // what the caller reads when an operation is denied or refused
+}
+
+// ExplainedRights are what the target's orchestrator says to the native calls of a request.
+type ExplainedRights struct {
+	As      string           `json:"as"`      // whom the orchestrator takes the peer for
+	Allowed []ExplainedRight `json:"allowed"` // what it may
+	Missing []ExplainedRight `json:"missing"` // what it may not
+	Error   string           `json:"error,omitempty"`
+}
+
+// ExplainedRight is one right that a request takes.
+type ExplainedRight struct {
+	Right string `json:"right"`
+	When  string `json:"when,omitempty"` // it is needed; always, where nothing is written
+}
+
+func (r *ExplainedRights) print(line func(name, text string)) {
+	if r == nil {
+		return
+	}
+	switch {
+	case r.Error != "":
+		line("rights", r.Error)
+	case len(r.Missing) == 0 && len(r.Allowed) == 0:
+		line("rights", "none are needed: the orchestrator is not asked")
+	case len(r.Missing) == 0:
+		line("rights", r.As+" has all that this takes")
+	default:
+		line("rights", r.As+" lacks what this takes")
+	}
+	for _, m := range r.Missing {
+		text := m.Right
+		if m.When != "" {
+			text += " (" + m.When + ")"
+		}
+		line("missing", text)
+	}
 }
 
 // ExplainedQuestion is one question that the gateway asks its policies.
@@ -280,6 +325,7 @@ func (e *Explanation) print(w io.Writer, format string) error {
 		line("target", r.Target)
 		line("peer", joinedType(r.Peer, r.PeerType))
 		line("caller", dash(r.Caller))
+		line("groups", strings.Join(r.Groups, ", "))
 		line("operation", strings.TrimSpace(r.Action+" "+r.Verb+" "+r.Object))
 		line("decision", joined(r.Decision, r.Reason))
 		for _, q := range r.Questions {
@@ -292,6 +338,7 @@ func (e *Explanation) print(w io.Writer, format string) error {
 		for _, l := range r.Losses {
 			line("loss", l)
 		}
+		r.Rights.print(line)
 		for _, n := range r.Notes {
 			line("note", n)
 		}

@@ -51,14 +51,24 @@ type explainer struct {
 	of     neutral.Orchestrator // the peer's type
 	fixed  bool                 // of was given
 	caller string
+	groups modules.Groups
 	exists bool
-	labels map[string]string
-	target dialect.Cluster
-	end    func()
+	// account is the target's orchestrator as it is, to be asked about rights; nil where it is not asked.
+	account dialect.Cluster
+	labels  map[string]string
+	target  dialect.Cluster
+	end     func()
 }
 
 func newExplainer(ctx context.Context, set *manifest.Set, peer manifest.Peer, o *explainOptions) (*explainer, error) {
-	x := &explainer{set: set, peer: peer, caller: o.caller, exists: o.exists || o.labels != nil, labels: o.labels}
+	if len(o.groups) > 0 && o.caller == "" {
+		return nil, errors.New("--group is of the caller: give --caller as well")
+	}
+	groups, left := modules.JoinGroups(o.groups)
+	if left > 0 {
+		return nil, errors.New("--group is printable ASCII without commas, and a caller has at most 128 of them")
+	}
+	x := &explainer{set: set, peer: peer, caller: o.caller, groups: groups, exists: o.exists || o.labels != nil, labels: o.labels}
 	if x.labels == nil {
 		x.labels = map[string]string{}
 	}
@@ -76,10 +86,21 @@ func newExplainer(ctx context.Context, set *manifest.Set, peer manifest.Peer, o 
 	if x.target, x.end, err = offlineTarget(ctx, set); err != nil {
 		return nil, err
 	}
+	if o.rights {
+		if _, x.account, err = connect(ctx, x.orchestrator(), connection(set, slog.New(slog.DiscardHandler))); err != nil {
+			x.end()
+			return nil, err
+		}
+	}
 	return x, nil
 }
 
-func (x *explainer) close() { x.end() }
+func (x *explainer) close() {
+	x.end()
+	if x.account != nil {
+		_ = x.account.Close() // it was only asked
+	}
+}
 
 // setType says of which type the peer is, where no flag did.
 func (x *explainer) setType(of neutral.Orchestrator) {
@@ -103,7 +124,7 @@ func (x *explainer) explain(ctx context.Context, c captured) Explained {
 		authority = names.APIHost(x.cluster(), x.suffix())
 	}
 	e := Explained{
-		Request: requestText(c), Authority: authority, Peer: x.peer.Metadata.Name, Caller: x.caller,
+		Request: requestText(c), Authority: authority, Peer: x.peer.Metadata.Name, Caller: x.caller, Groups: x.groups.List(),
 		Class: extproc.NewZone(x.cluster(), x.suffix()).Classify(authority), Losses: []string{}, Questions: []ExplainedQuestion{},
 		Target: fmt.Sprintf("%s (%s)", x.cluster(), x.orchestrator()),
 	}
@@ -113,13 +134,16 @@ func (x *explainer) explain(ctx context.Context, c captured) Explained {
 	}
 	run := &explainRun{explainer: x, out: &e, asked: map[string]bool{}}
 	req := &modules.Request{
-		Class: e.Class, Peer: modules.Peer{Name: x.peer.Metadata.Name, Orchestrator: x.of, Ready: true}, Caller: x.caller,
+		Class: e.Class, Peer: modules.Peer{Name: x.peer.Metadata.Name, Orchestrator: x.of, Ready: true}, Caller: x.caller, Groups: x.groups,
 		Method: c.Method, Authority: authority, Path: c.Path, Header: crossing(c.Header), Start: time.Now(), EndOfBody: len(c.Body) == 0,
 	}
 	switch e.Class {
 	case modules.ContainerOperation:
 		e.PeerType = string(x.of)
 		run.operation(ctx, req, c.Body)
+		if x.account != nil && goesOn(e) {
+			e.Rights = run.rights(ctx, req)
+		}
 	case modules.ServiceQuery:
 		run.query(ctx, req)
 	case modules.ContainerAccess:
@@ -161,6 +185,7 @@ type explainRun struct {
 	asked   map[string]bool
 	bridge  bool // a plan is explained and goes no further
 	planned bool
+	local   bool // the gateway answers by itself
 }
 
 var _ modules.Policy = (*explainRun)(nil)
@@ -285,6 +310,9 @@ func (r *explainRun) throughBridge(ctx context.Context, module *adapter.Module, 
 	if r.caller != "" {
 		request.Header.Set(names.HeaderCaller, r.caller)
 	}
+	if r.groups != "" {
+		request.Header.Set(names.HeaderGroups, string(r.groups))
+	}
 	bridge.ServeHTTP(httptest.NewRecorder(), request)
 	if errors.Is(observed.err, errExplained) {
 		observed.err = nil
@@ -319,7 +347,7 @@ func (r *explainRun) query(ctx context.Context, req *modules.Request) {
 		r.finish(record, err)
 		return
 	}
-	subject := modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}
+	subject := req.Subject()
 	var judgement modules.Judgement
 	if r.exists {
 		record.Object.Labels = r.labels

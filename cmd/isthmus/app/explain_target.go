@@ -63,8 +63,10 @@ func (t explainTarget) Plan(op neutral.Operation, guard dialect.Guard) (dialect.
 			r.out.Plan = "translated to native calls, made by the bridge"
 		}
 		r.out.Call = plan.Call.Request.Method + " " + plan.Call.Request.Path
+		r.out.native = &plan.Call.Request
 	case plan.Answer != nil:
 		r.out.Plan = "answered by the gateway itself: the orchestrator has no such thing"
+		r.local = true
 	case plan.Program != nil:
 		r.out.Plan = "translated to several native calls, made by the bridge"
 		if op.Verb == neutral.Create || op.Verb == neutral.Update {

@@ -98,12 +98,12 @@ func (f *fronts) start(ctx context.Context, address, peer string) error {
 	server := front.New(front.Config{
 		Peer: peer, Authority: names.APIHost(peer, f.gateway.started.Gateway.Spec.Suffix),
 		Edge: f.gateway.socket(names.EdgeSocket), Log: f.gateway.log.With("part", "front"),
-		Admit: func(ctx context.Context, c caller.Credentials) (string, error) {
-			name, err := f.gateway.callers.Load().Admit(ctx, modules.ContainerOperation, c)
+		Admit: func(ctx context.Context, c caller.Credentials) (caller.Identity, error) {
+			who, err := f.gateway.callers.Load().Admit(ctx, modules.ContainerOperation, c)
 			if err == nil {
 				f.gateway.settle(ctx, peer)
 			}
-			return name, err
+			return who, err
 		},
 	})
 	ctx, cancel := context.WithCancel(ctx)

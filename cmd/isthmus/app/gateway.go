@@ -117,6 +117,7 @@ type gateway struct {
 	accesses    *accesses
 	joined      *joinedPeers
 	invitations *join.Invitations
+	partings    partings
 	fronts      *fronts
 	departures  *departures
 	registry    *prometheus.Registry
@@ -147,7 +148,7 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 	g := &gateway{
 		options: options, log: log, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
 		registry: prometheus.NewRegistry(), dirty: make(chan struct{}, 1), reread: make(chan struct{}, 1),
-		xds: server.New(server.Config{Log: log.With("part", "xds")}),
+		xds: server.New(server.Config{Log: log.With("part", "xds")}), partings: partings{of: map[string]int{}},
 	}
 	if g.home, err = awaitHome(ctx, set, replica, log); err != nil {
 		return nil, err

@@ -66,13 +66,30 @@ func (j *joinedPeers) follow(ctx context.Context, log *slog.Logger) { j.document
 // holds tells whether a peer's document is here and not among the admin's.
 func (j *joinedPeers) holds(p manifest.Peer) bool { return p.Position().File == j.place }
 
-// put adds a peer or changes it.
-func (j *joinedPeers) put(ctx context.Context, p manifest.Peer) error {
-	return j.change(ctx, func(peers []manifest.Peer) []manifest.Peer {
-		peers = append(without(peers, p.Metadata.Name), p)
-		slices.SortFunc(peers, func(a, b manifest.Peer) int { return cmp.Compare(a.Metadata.Name, b.Metadata.Name) })
-		return peers
+// amend changes a peer by what it is in the state now, which is more than what is in force: there tells whether it is one
+// yet. An error of change is returned as it is, and nothing is changed.
+func (j *joinedPeers) amend(ctx context.Context, name string, change func(p *manifest.Peer, there bool) error) error {
+	var refused error
+	err := j.document.Update(ctx, func(text []byte) ([]byte, error) {
+		return j.changed(text, func(peers []manifest.Peer) []manifest.Peer {
+			p, there := manifest.Peer{Metadata: manifest.Metadata{Name: name}}, false
+			for _, known := range peers {
+				if known.Metadata.Name == name {
+					p, there = known, true
+				}
+			}
+			if refused = change(&p, there); refused != nil {
+				return peers
+			}
+			peers = append(without(peers, name), p)
+			slices.SortFunc(peers, func(a, b manifest.Peer) int { return cmp.Compare(a.Metadata.Name, b.Metadata.Name) })
+			return peers
+		})
 	})
+	if err != nil {
+		return fmt.Errorf("peers that joined: %w", err)
+	}
+	return refused
 }
 
 // check tells what would be wrong with the documents at paths and the peers that joined if a peer were as given.

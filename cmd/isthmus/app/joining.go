@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -135,9 +136,23 @@ func (g *gateway) readBundles() []trust.PeerBundle {
 	return bundles
 }
 
-// admit makes a peer of a gateway that redeemed an invitation.
+// admit makes a peer of a gateway that redeemed an invitation, unless the peer was removed since.
 func (g *gateway) admit(ctx context.Context, j join.Joiner) error {
-	return g.befriend(ctx, j.Bundle, reachedSpec(j.Addresses, j.BehindNAT, manifest.TunnelAccept))
+	g.partings.Lock()
+	defer g.partings.Unlock()
+	if err := g.invitations.Standing(ctx, j.Invitation); err != nil {
+		return err
+	}
+	if err := g.befriend(ctx, j.Bundle, reachedSpec(j.Addresses, j.BehindNAT, manifest.TunnelAccept)); err != nil {
+		return err
+	}
+	// Another replica may have removed the peer before it was written here, and found nothing: what is written goes again.
+	err := g.invitations.Standing(ctx, j.Invitation)
+	var refusal *join.Refusal
+	if errors.As(err, &refusal) {
+		return errors.Join(err, g.forget(ctx, j.Bundle.Identity.Cluster))
+	}
+	return err
 }
 
 // reachedSpec is how a peer that joined is reached; role is this gateway's where one of the two is behind NAT.
@@ -160,21 +175,31 @@ func (g *gateway) befriend(ctx context.Context, bundle trust.Bundle, reached man
 	if declared && p.Spec.TrustDomain != id.TrustDomain {
 		return join.Reject(errors.New("a peer of this name is declared with another trust domain"))
 	}
+	if declared && p.Spec.Suspended {
+		return errSuspended
+	}
 	if err := g.bundles.Import(id.Cluster, bundle); err != nil {
 		return err
 	}
 	g.readBundles()
 	if !declared || g.joined.holds(p) {
-		p.Metadata.Name = id.Cluster
-		p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, reached.Addresses
-		p.Spec.ReverseTunnel = reached.ReverseTunnel
-		if err := g.joined.put(ctx, p); err != nil {
+		err := g.joined.amend(ctx, id.Cluster, func(p *manifest.Peer, _ bool) error {
+			if p.Spec.Suspended { // a moment ago
+				return errSuspended
+			}
+			p.Spec.TrustDomain, p.Spec.Addresses = id.TrustDomain, reached.Addresses
+			p.Spec.ReverseTunnel = reached.ReverseTunnel
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
 	g.readAgain()
 	return nil
 }
+
+var errSuspended = join.Reject(errors.New("the peer of this name is suspended here"))
 
 // join redeems a token of another gateway. It returns that cluster's name.
 func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
@@ -201,6 +226,7 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 	if authority == nil {
 		return "", errNoAuthority
 	}
+	since := g.partings.count(token.Identity.Cluster)
 	bundle, err := join.Redeem(ctx, token, join.Joiner{Bundle: authority.Export(), Addresses: q.Addresses, BehindNAT: q.BehindNAT})
 	var refusal *join.Refusal
 	switch {
@@ -208,6 +234,11 @@ func (g *gateway) join(ctx context.Context, q JoinRequest) (string, error) {
 		return "", fault.New(fault.Denied, "%s refused: %s", token.Identity.Cluster, refusal.Message)
 	case err != nil:
 		return "", fault.Wrap(fault.Unavailable, err, "%v", err)
+	}
+	g.partings.Lock()
+	defer g.partings.Unlock()
+	if g.partings.of[token.Identity.Cluster] != since {
+		return "", fault.New(fault.Conflict, "%s was removed while this gateway joined it", token.Identity.Cluster)
 	}
 	if err := g.befriend(ctx, bundle, reachedSpec([]string{token.Address}, q.BehindNAT, manifest.TunnelDial)); err != nil {
 		return "", fault.Wrap(fault.Internal, err, "%s trusts this gateway now, but not the other way round: %v", token.Identity.Cluster, err)
@@ -229,12 +260,14 @@ func (g *gateway) own(name string) (manifest.Peer, error) {
 
 // suspend lets nothing of a peer pass, what is under way included, or again what policy allows.
 func (g *gateway) suspend(ctx context.Context, name string, suspended bool) error {
-	p, err := g.own(name)
-	if err != nil {
+	if _, err := g.own(name); err != nil {
 		return err
 	}
-	p.Spec.Suspended = suspended
-	if err := g.joined.put(ctx, p); err != nil {
+	err := g.joined.amend(ctx, name, func(p *manifest.Peer, there bool) error {
+		p.Spec.Suspended = suspended
+		return stillThere(name, there)
+	})
+	if err != nil {
 		return err
 	}
 	g.readAgain()
@@ -264,34 +297,70 @@ func (g *gateway) offer(ctx context.Context, name string, q APIRequest) error {
 	if err := g.joined.check(p, g.set.Load().Paths()); err != nil {
 		return fault.New(fault.Invalid, "peer %s keeps its API where it is: %v", name, err)
 	}
-	if err := g.joined.put(ctx, p); err != nil {
+	err = g.joined.amend(ctx, name, func(now *manifest.Peer, there bool) error {
+		now.Spec.API.Listen = p.Spec.API.Listen
+		return stillThere(name, there)
+	})
+	if err != nil {
 		return err
 	}
 	g.readAgain()
 	return nil
 }
 
+func stillThere(name string, there bool) error {
+	if !there {
+		return fault.New(fault.NotFound, "peer %s was removed meanwhile", name)
+	}
+	return nil
+}
+
 // part ends the trust in a peer, and forgets it. Its certificates are refused first of all, and what it has under way is
 // cut. The token that it came with is void from then on.
 func (g *gateway) part(ctx context.Context, name string) error {
+	if err := g.parted(ctx, name); err != nil {
+		return err
+	}
+	return g.departed(ctx, name)
+}
+
+func (g *gateway) parted(ctx context.Context, name string) error {
+	g.partings.Lock()
+	defer g.partings.Unlock()
 	if _, err := g.own(name); err != nil {
 		return err
 	}
 	if err := g.invitations.Forget(ctx, name); err != nil {
 		return err
 	}
-	if g.trusted()[name] != "" {
-		if err := g.bundles.Remove(name); err != nil {
-			return err
-		}
-		g.readBundles()
-		g.touch()
+	g.partings.of[name]++
+	return g.forget(ctx, name)
+}
+
+// forget takes trust and document of a peer away, whatever of them is there.
+func (g *gateway) forget(ctx context.Context, name string) error {
+	if err := g.bundles.Remove(name); err != nil && !errors.Is(err, trust.ErrNoBundle) {
+		return err
 	}
+	g.readBundles()
+	g.touch()
 	if err := g.joined.remove(ctx, name); err != nil {
 		return err
 	}
 	g.readAgain()
-	return g.departed(ctx, name)
+	return nil
+}
+
+// partings keep joins and removals apart: a join that began before a removal does not bring the peer back.
+type partings struct {
+	sync.Mutex
+	of map[string]int // removals, by peer
+}
+
+func (p *partings) count(peer string) int {
+	p.Lock()
+	defer p.Unlock()
+	return p.of[peer]
 }
 
 // readAgain has the documents looked at without waiting. A wish that comes while one is pending is the same.

@@ -16,7 +16,7 @@ type judge struct{ engine *policy.Engine }
 var _ modules.Policy = judge{}
 
 func question(s modules.Subject, verb neutral.Verb, object neutral.Object) policy.Request {
-	return policy.Request{Peer: s.Peer, Caller: s.Caller, Verb: verb, Object: object}
+	return policy.Request{Peer: s.Peer, Caller: s.Caller, Groups: s.Groups, Verb: verb, Object: object}
 }
 
 func (j judge) Judge(s modules.Subject, verb neutral.Verb, object neutral.Object) modules.Judgement {

@@ -21,7 +21,7 @@ func write(t *testing.T, dir, name, text string) string {
 func TestPolicyTestExample(t *testing.T) {
 	t.Parallel()
 	code, stdout, stderr := run(t, "policy", "test", filepath.Join(examples, "policy_test.yaml"))
-	if code != 0 || stdout != "6 passed, 0 failed\n" || stderr != "" {
+	if code != 0 || stdout != "8 passed, 0 failed\n" || stderr != "" {
 		t.Errorf("exit status %d: %s%s", code, stdout, stderr)
 	}
 }

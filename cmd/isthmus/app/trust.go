@@ -114,15 +114,15 @@ func trustCommand() *cobra.Command {
 				return err
 			}
 			defer func() { _ = home.Close() }()
-			if err := trust.OpenPeers(home, self).Remove(args[0]); err != nil {
-				return err
-			}
-			// The token that it may have come by would bring it back.
+			// First the token that it may have come by, which would bring it back.
 			invitations, err := join.OpenInvitations(cmd.Context(), home, func() {})
 			if err != nil {
 				return err
 			}
-			return invitations.Forget(cmd.Context(), args[0])
+			if err := invitations.Forget(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return trust.OpenPeers(home, self).Remove(args[0])
 		},
 	})
 	return c

@@ -116,7 +116,23 @@ type SecretWatcher interface {
 // TokenReviewer is a cluster whose orchestrator knows whose its bearer tokens are. The name is empty for a token that is
 // not good; an error says that it could not be asked. No audiences are the orchestrator's own.
 type TokenReviewer interface {
-	ReviewToken(ctx context.Context, token string, audiences []string) (name string, err error)
+	ReviewToken(ctx context.Context, token string, audiences []string) (name string, groups []string, err error)
+}
+
+// Permitter is a cluster whose orchestrator has rights of its own, and tells what they let an actor do without doing it.
+type Permitter interface {
+	// Permissions are the rights that an operation takes: of one native call those of the call, else, with a nil call,
+	// those of what the operation is planned as.
+	Permissions(ctx context.Context, actor Actor, op neutral.Operation, call *Request) ([]Permission, error)
+	// Subject is who the orchestrator takes an actor for.
+	Subject(actor Actor) string
+}
+
+// Permission is one right, in the orchestrator's words.
+type Permission struct {
+	Right   string
+	When    string // under which circumstances it is needed; "" for always
+	Allowed bool
 }
 
 // Connector opens an orchestrator.

@@ -60,20 +60,20 @@ func TestAdmission(t *testing.T) {
 	secured := tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate(t, "server")}, ClientAuth: tls.RequestClientCert,
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
 	server := New(Config{Peer: "east", Authority: "api.east.isthmus.internal", Edge: edge,
-		Admit: func(_ context.Context, c caller.Credentials) (string, error) {
+		Admit: func(_ context.Context, c caller.Credentials) (caller.Identity, error) {
 			switch {
 			case c.Owner != "":
-				return "", fault.New(fault.Internal, "a port has no owner")
+				return caller.Identity{}, fault.New(fault.Internal, "a port has no owner")
 			case c.Token == "good":
-				return "ci", nil
+				return caller.Identity{Name: "ci", Groups: "a,b"}, nil
 			case c.Token == "away":
-				return "", fault.New(fault.Unavailable, "later")
+				return caller.Identity{}, fault.New(fault.Unavailable, "later")
 			case c.Token != "":
-				return "", fault.New(fault.Unauthenticated, "who?")
+				return caller.Identity{}, fault.New(fault.Unauthenticated, "who?")
 			case len(c.Certificates) > 0:
-				return c.Certificates[0].Subject.CommonName, nil
+				return caller.Identity{Name: c.Certificates[0].Subject.CommonName}, nil
 			}
-			return "", nil
+			return caller.Identity{}, nil
 		}})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -139,7 +139,9 @@ func TestSessionOverTLS(t *testing.T) {
 	}
 	secured := tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{certificate(t, "server")}, MinVersion: tls.VersionTLS12})
 	server := New(Config{Peer: "east", Authority: "api.east.isthmus.internal", Edge: edge,
-		Admit: func(context.Context, caller.Credentials) (string, error) { return "ci", nil }})
+		Admit: func(context.Context, caller.Credentials) (caller.Identity, error) {
+			return caller.Identity{Name: "ci"}, nil
+		}})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, secured) }()

@@ -77,7 +77,7 @@ func farGateway(t *testing.T, upstream neutral.Upstream) http.Handler {
 func serveFront(t *testing.T, config Config) (socket string, stop func()) {
 	t.Helper()
 	if config.Admit == nil {
-		config.Admit = func(context.Context, caller.Credentials) (string, error) { return "", nil }
+		config.Admit = func(context.Context, caller.Credentials) (caller.Identity, error) { return caller.Identity{}, nil }
 	}
 	config.Peer, config.Authority = "east", "api.east.isthmus.internal"
 	socket = filepath.Join(hijacktest.SocketDir(t), "east.sock")

@@ -31,8 +31,8 @@ type Config struct {
 	Log       *slog.Logger
 	// Drain bounds how long requests that run may go on once Serve's context ended; 0 is 10 s.
 	Drain time.Duration
-	// Admit names the client for policy and audit on the far side, "" for nobody, or refuses it.
-	Admit func(context.Context, caller.Credentials) (string, error)
+	// Admit tells who the client is, for policy and audit on the far side, or refuses it.
+	Admit func(context.Context, caller.Credentials) (caller.Identity, error)
 }
 
 const (
@@ -187,9 +187,9 @@ func (s *Server) claim(r *http.Request) error {
 		shown.Certificates = r.TLS.PeerCertificates
 	}
 	r.Header.Del("Authorization")
-	name, err := s.config.Admit(r.Context(), shown)
-	if err == nil && name != "" {
-		r.Header.Set(names.HeaderCaller, name)
+	who, err := s.config.Admit(r.Context(), shown)
+	if err == nil {
+		who.Tell(r.Header)
 	}
 	return err
 }

@@ -88,7 +88,9 @@ func TestSessionCarriesItsRequest(t *testing.T) {
 		w.Header().Set("X-Isthmus-Secret", "gateways only")
 		w.WriteHeader(http.StatusOK)
 	}))
-	socket, _ := serveFront(t, Config{Edge: edge, Admit: func(_ context.Context, c caller.Credentials) (string, error) { return c.Owner, nil }})
+	socket, _ := serveFront(t, Config{Edge: edge, Admit: func(_ context.Context, c caller.Credentials) (caller.Identity, error) {
+		return caller.Identity{Name: c.Owner}, nil
+	}})
 	head := strings.Replace(execStart(`{"Tty":false}`), "Host: docker\r\n",
 		"Host: docker\r\nX-Isthmus-Own-Peer: forged\r\nX-Isthmus-Link-Caller: root\r\nx-isthmus-link-session-body: 99\r\nUser-Agent: test\r\n", 1)
 	c := dial(t, socket, head)

@@ -39,6 +39,7 @@ type Entry struct {
 	Trace    string         `json:"trace,omitempty"`
 	Peer     string         `json:"peer,omitempty"`
 	Caller   string         `json:"caller,omitempty"`
+	Groups   []string       `json:"groups,omitempty"` // of the caller, in the phase Decided
 	Class    modules.Class  `json:"class,omitempty"`
 	Verb     neutral.Verb   `json:"verb,omitempty"`
 	Action   neutral.Action `json:"action,omitempty"`
@@ -73,6 +74,9 @@ func NewEntry(phase Phase, req *modules.Request, record modules.Record) Entry {
 		Verb: record.Verb, Action: record.Action,
 		Kind: record.Object.Kind, Resource: record.Object.Resource, Namespace: record.Object.Namespace,
 		Name: record.Object.Name, Rule: record.Rule, Upstream: record.Upstream,
+	}
+	if phase == Decided {
+		e.Groups = req.Groups.List()
 	}
 	for _, l := range record.Losses {
 		e.Losses = append(e.Losses, l.String())

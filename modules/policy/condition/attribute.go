@@ -32,6 +32,8 @@ var Attributes = []Attribute{
 	text("peer", 0, "The peer that the request came from.", func(in *Input) string { return in.Peer }),
 	text("caller", Caller, "Who the peer says the caller is; empty when it does not say.",
 		func(in *Input) string { return in.Caller }),
+	{Name: "groups", Type: "list(string)", Meaning: "The groups that the peer says the caller is in.",
+		celType: cel.ListType(cel.StringType), needs: Caller, value: func(in *Input) any { return in.Groups.List() }},
 	text("verb", 0, "The neutral verb.", func(in *Input) string { return string(in.Verb) }),
 
 	text("object.kind", 0, "The neutral kind.", func(in *Input) string { return string(in.Object.Kind) }),

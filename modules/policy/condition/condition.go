@@ -14,6 +14,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -44,6 +45,7 @@ func (k Known) Has(parts Known) bool { return k&parts == parts }
 // Input is what a condition is evaluated over.
 type Input struct {
 	Peer, Caller string
+	Groups       modules.Groups // of the caller
 	Verb         neutral.Verb
 	Object       neutral.Object
 	Known        Known

@@ -26,6 +26,7 @@ type Invitation struct {
 	Used    time.Time `json:",omitzero"`
 	UsedBy  string    `json:",omitempty"` // fingerprint of the authority that redeemed it
 	Revoked time.Time `json:",omitzero"`
+	Parted  time.Time `json:",omitzero"` // the peer of that name was removed
 }
 
 // Open tells whether the invitation can still be redeemed. A used one can, by who used it, until it expires: the answer
@@ -175,14 +176,30 @@ func (i *Invitations) Revoke(ctx context.Context, id string) (revoked Invitation
 	return revoked, err
 }
 
-// Forget voids every invitation of a cluster, the used ones too: who used one could use it again until it expires.
+// Forget voids every invitation of a cluster, the used ones too: who used one could use it again until it expires, and one
+// that is being redeemed at this moment stands no longer. It comes before the trust in the cluster is taken away.
 func (i *Invitations) Forget(ctx context.Context, cluster string) error {
 	return i.change(ctx, func(all []Invitation) ([]Invitation, error) {
 		now := i.now()
 		for at := range all {
-			if all[at].For == cluster && all[at].Open(now) {
-				all[at].Revoked = now.UTC().Truncate(time.Second)
+			if all[at].For != cluster {
+				continue
 			}
+			all[at].Parted = now.UTC().Truncate(time.Second)
+			if all[at].Open(now) {
+				all[at].Revoked = all[at].Parted
+			}
+		}
+		return all, nil
+	})
+}
+
+// Standing tells whether the peer that redeemed an invitation was removed since, by what the state says now.
+func (i *Invitations) Standing(ctx context.Context, id string) error {
+	return i.change(ctx, func(all []Invitation) ([]Invitation, error) {
+		at := slices.IndexFunc(all, func(x Invitation) bool { return x.ID == id })
+		if at < 0 || !all[at].Parted.IsZero() {
+			return nil, refuse(Revoked, "the peer was removed while it joined; ask for another invitation")
 		}
 		return all, nil
 	})

@@ -33,16 +33,18 @@ type response struct {
 
 // Joiner is a gateway that redeems an invitation, and how it is reached.
 type Joiner struct {
-	Bundle    trust.Bundle
-	Addresses []string
-	BehindNAT bool
+	Invitation string // the invitation's id, at the inviting gateway
+	Bundle     trust.Bundle
+	Addresses  []string
+	BehindNAT  bool
 }
 
 // Server redeems invitations.
 type Server struct {
 	Invitations *Invitations
 	Self        func() trust.Bundle // as it is now
-	// Accept makes a peer of who redeemed an invitation. It is called again for one whose answer was lost.
+	// Accept makes a peer of who redeemed an invitation, which may have ceased to stand meanwhile. It is called again for one
+	// whose answer was lost.
 	Accept func(ctx context.Context, joiner Joiner) error
 	Log    *slog.Logger
 }
@@ -102,7 +104,7 @@ func (s *Server) redeem(ctx context.Context, q request) (Joiner, error) {
 	if err := s.Invitations.Redeem(ctx, q.Invitation, q.Secret, bundle.Identity, bundle.Fingerprint); err != nil {
 		return Joiner{}, err
 	}
-	joiner := Joiner{Bundle: bundle, Addresses: q.Addresses, BehindNAT: q.BehindNAT}
+	joiner := Joiner{Invitation: q.Invitation, Bundle: bundle, Addresses: q.Addresses, BehindNAT: q.BehindNAT}
 	return joiner, s.Accept(ctx, joiner)
 }
 

@@ -200,6 +200,9 @@ func (p *Peers) list() ([]PeerBundle, error) {
 	return bundles, errors.Join(broken...)
 }
 
+// ErrNoBundle is of a peer that is not trusted.
+var ErrNoBundle = errors.New("no bundle of peer")
+
 // Remove trusts a peer's bundle no longer.
 func (p *Peers) Remove(peer string) error {
 	if _, err := peering.NewIdentity(p.self.TrustDomain, peer); err != nil {
@@ -208,7 +211,7 @@ func (p *Peers) Remove(peer string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, err := p.read(peer); errors.Is(err, state.ErrNotFound) {
-		return fmt.Errorf("trust: no bundle of peer %s is trusted", peer)
+		return fmt.Errorf("trust: %w %s is trusted", ErrNoBundle, peer)
 	}
 	if err := p.home.Delete(context.Background(), Bundles.Key(peer), ""); err != nil {
 		return fmt.Errorf("trust: %w", err)

@@ -31,6 +31,9 @@ type fakeCluster struct {
 	client   *fake.Clientset
 	metadata *fakemetadata.FakeMetadataClient
 	log      *syncLog
+
+	mu      sync.Mutex
+	running []neutral.Action // what is carried out, to be held to what it is known to take
 }
 
 func newFakeCluster(t *testing.T, objects ...runtime.Object) *fakeCluster {

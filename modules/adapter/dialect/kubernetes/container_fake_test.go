@@ -129,6 +129,8 @@ func newIdleCluster(t *testing.T, objects ...runtime.Object) *fakeCluster {
 	dynamic := fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
 		exportVersions[0]: "ServiceExportList", exportVersions[1]: "ServiceExportList"})
 	f := &fakeCluster{client: client, log: &syncLog{}}
+	f.held(t, &client.Fake)
+	f.held(t, &dynamic.Fake)
 	f.Cluster = newCluster(client, dynamic, nil, dialect.Config{Cluster: "east"}, slog.New(slog.NewTextHandler(f.log, nil)))
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
@@ -166,6 +168,7 @@ func (f *fakeCluster) run(t *testing.T, op neutral.Operation) (neutral.Result, e
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+	defer f.doing(op.Action)()
 	return plan.Program(ctx)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -47,11 +48,11 @@ func (a *action) start(ctx context.Context, found *located) (neutral.Result, err
 	case neutral.StatusRemoving:
 		return neutral.Result{}, fault.New(fault.Conflict, "container %s is marked for removal and cannot be started", found.Name)
 	}
-	return a.bring(ctx, found)
+	return a.bring(ctx, found, nil)
 }
 
-// bring makes a container run that does not.
-func (a *action) bring(ctx context.Context, found *located) (neutral.Result, error) {
+// bring makes a container run that does not, with notes on its Pod where that is a new one.
+func (a *action) bring(ctx context.Context, found *located, notes map[string]string) (neutral.Result, error) {
 	result := neutral.Result{ID: found.ID}
 	switch {
 	case finished(found.pod):
@@ -61,7 +62,9 @@ func (a *action) bring(ctx context.Context, found *located) (neutral.Result, err
 		if !found.State.StartedAt.IsZero() {
 			result.Losses = append(result.Losses, newLayer)
 		}
-		if err := a.replacePod(ctx, found.pod, successor(found.pod), 0); err != nil {
+		next := successor(found.pod)
+		maps.Copy(next.Annotations, notes)
+		if err := a.replacePod(ctx, found.pod, next, 0); err != nil {
 			return neutral.Result{}, err
 		}
 	case gated(found.pod):

@@ -35,6 +35,7 @@ const (
 	annotationError      = "isthmus.io/start-error" // why the last start failed
 	annotationStopped    = "isthmus.io/stopped"     // when a caller stopped it, RFC 3339
 	annotationPaused     = "isthmus.io/paused"      // when a caller paused it by quiesce, RFC 3339
+	annotationUnpaused   = "isthmus.io/unpaused"    // when it was unpaused: it goes on from a pause, RFC 3339
 	annotationDeadline   = "isthmus.io/deadline"    // activeDeadlineSeconds as it was before the stop; "" for none
 	annotationCreated    = "isthmus.io/created"     // when its caller created it, where its Pod is a later one; RFC 3339
 	annotationPeer       = "isthmus.io/peer"        // the peer that it was made for

@@ -161,7 +161,7 @@ func TestActsAsThePeer(t *testing.T) {
 	if got := s.last(t); got.user != nil {
 		t.Errorf("where a container is, the gateway asks for itself: %+v", got)
 	}
-	if _, err := c.ReviewToken(t.Context(), "token", nil); err == nil || s.last(t).user != nil || !strings.HasSuffix(s.last(t).line, "/tokenreviews") {
+	if _, _, err := c.ReviewToken(t.Context(), "token", nil); err == nil || s.last(t).user != nil || !strings.HasSuffix(s.last(t).line, "/tokenreviews") {
 		t.Errorf("whose a token is, the gateway asks for itself: %v", err)
 	}
 	if header := c.Impersonation(dialect.Actor{Peer: "west"}); header.Get("Impersonate-User") != "isthmus:peer:west" {

@@ -15,19 +15,19 @@ var _ dialect.TokenReviewer = (*Cluster)(nil)
 // ReviewToken asks the API whose a token is. One that is for none of the audiences is nobody's, also where the API is
 // too old to look at audiences.
 // See https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-review-v1/
-func (c *Cluster) ReviewToken(ctx context.Context, token string, audiences []string) (string, error) {
+func (c *Cluster) ReviewToken(ctx context.Context, token string, audiences []string) (name string, groups []string, err error) {
 	review, err := c.client.AuthenticationV1().TokenReviews().Create(asGateway(ctx), &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: audiences},
 	}, metav1.CreateOptions{})
 	if err != nil {
-		return "", nativeFault(err)
+		return "", nil, nativeFault(err)
 	}
 	status := review.Status
 	if !status.Authenticated {
-		return "", nil
+		return "", nil, nil
 	}
 	if len(audiences) > 0 && !slices.ContainsFunc(status.Audiences, func(a string) bool { return slices.Contains(audiences, a) }) {
-		return "", nil
+		return "", nil, nil
 	}
-	return status.User.Username, nil
+	return status.User.Username, status.User.Groups, nil
 }

@@ -24,6 +24,7 @@ func TestReviewToken(t *testing.T) {
 			return true, nil, apierrors.NewForbidden(schema.GroupResource{Resource: "tokenreviews"}, "", nil)
 		case "good":
 			review.Status.Authenticated, review.Status.User.Username = true, "system:serviceaccount:shop:ci"
+			review.Status.User.Groups = []string{"system:serviceaccounts", "system:serviceaccounts:shop"}
 			if slices.Contains(review.Spec.Audiences, "gateway") {
 				review.Status.Audiences = []string{"gateway"}
 			}
@@ -44,11 +45,12 @@ func TestReviewToken(t *testing.T) {
 		{"bad", nil, ""},
 		{"liar", nil, ""},
 	} {
-		if got, err := c.ReviewToken(t.Context(), test.token, test.audiences); got != test.want || err != nil {
-			t.Errorf("%s for %v: %q, %v", test.token, test.audiences, got, err)
+		got, groups, err := c.ReviewToken(t.Context(), test.token, test.audiences)
+		if got != test.want || err != nil || (len(groups) == 2) != (got != "") {
+			t.Errorf("%s for %v: %q in %q, %v", test.token, test.audiences, got, groups, err)
 		}
 	}
-	if got, err := c.ReviewToken(t.Context(), "forbidden", nil); got != "" || !fault.Is(err, fault.Denied) {
+	if got, _, err := c.ReviewToken(t.Context(), "forbidden", nil); got != "" || !fault.Is(err, fault.Denied) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
