@@ -17,12 +17,16 @@ import (
 )
 
 // containersFromPods reads every container of every Pod, the newest first as docker lists them. The callers' own
-// documents are left out: they are long, and lists show nothing of them.
+// documents are left out: they are long, and all that a list shows of them is a command, which is told as it was written.
 func containersFromPods(cluster string, pods []corev1.Pod, now time.Time) []neutral.Container {
 	containers := make([]neutral.Container, 0, len(pods))
 	for i := range pods {
 		for index := range pods[i].Spec.Containers {
-			containers = append(containers, listedContainer(cluster, &pods[i], index, now))
+			c := listedContainer(cluster, &pods[i], index, now)
+			if mask.MayHide(c.Entrypoint, c.Command) {
+				c.Origin = originFromMeta(pods[i].ObjectMeta)
+			}
+			containers = append(containers, c)
 		}
 	}
 	slices.SortStableFunc(containers, func(a, b neutral.Container) int {
