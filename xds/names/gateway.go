@@ -46,6 +46,13 @@ const (
 	HideUnreachable = "unreachable"
 )
 
+// HeaderHold is set by external processing on a request that Envoy carries alone and that counts against a limit until it
+// ends. Envoy follows it with a stream of external processing that names it; it never crosses.
+const HeaderHold = "x-isthmus-hold"
+
+// MetadataHold is the key within the metadata of a stream of external processing that follows such a request.
+const MetadataHold = "isthmus-hold"
+
 // Crossing are the headers of HeaderPrefix that a gateway takes from a peer; it drops or sets all others itself.
 var Crossing = []string{HeaderCaller, HeaderGroups, HeaderOrchestrator, HeaderNode, HeaderNetworkMode, HeaderSession, HeaderSessionBody}
 

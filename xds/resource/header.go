@@ -65,7 +65,7 @@ func keepOnly(kept []string) []*mutationv3.HeaderMutation {
 // whatever the peer wrote, and neither a destination nor any instruction to Envoy comes from outside.
 func fromPeer() *corev3.TypedExtensionConfig {
 	return earlyMutation(append(hideCluster(),
-		remove(names.HeaderRoute), remove(names.HeaderDestination), remove(names.HeaderExchange), remove(names.HeaderHide),
+		remove(names.HeaderRoute), remove(names.HeaderDestination), remove(names.HeaderExchange), remove(names.HeaderHide), remove(names.HeaderHold),
 		remove(names.HeaderPeer), overwrite(names.HeaderPeer, "%DOWNSTREAM_PEER_URI_SAN%"),
 	)...)
 }

@@ -63,7 +63,7 @@ func peerManager(g Gateway, peer Peer) *hcmv3.HttpConnectionManager {
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
 	m.Http2ProtocolOptions = peerHTTP2()
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
-	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), router()}
+	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), hold(), router()}
 	m.LocalReplyConfig = replies("the target")
 	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())
 	return m
