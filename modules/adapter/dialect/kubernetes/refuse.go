@@ -75,7 +75,11 @@ func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 	if isDiscovery(head.Path) && code >= http.StatusBadRequest {
 		// kubectl reads no Status where it discovers the API: it shows what is plain text, and "unknown" for all else.
 		header.Set("Content-Type", "text/plain")
-		return dialect.Response{Status: code, Header: header, Body: []byte(f.Message)}
+		answer := dialect.Response{Status: code, Header: header}
+		if head.Method != http.MethodHead {
+			answer.Body = []byte(f.Message)
+		}
+		return answer
 	}
 	body, merr := json.Marshal(status)
 	if merr != nil { // strings alone cannot fail to marshal
