@@ -312,3 +312,20 @@ func TestDockerExecIsItsMakers(t *testing.T) {
 		arrived = 0
 	}
 }
+
+// A commit's changes know the container's environment.
+func TestCommitOfVariables(t *testing.T) {
+	t.Parallel()
+	arrived := 0
+	native := func(w http.ResponseWriter, r *http.Request) {
+		arrived++
+		answers("application/json", `{"Id":"sha256:1"}`)(w, r)
+	}
+	s := newSameType(t, neutral.Docker, fakePolicy{}, native)
+	for query, status := range map[string]int{"&changes=CMD+true": 200, "": 200, "&changes=CMD+true&changes=LABEL+x%3D%24DB_PASSWORD": 403, "&changes=ENV+x%3D%24%7BDB_PASSWORD%7D": 403} {
+		arrived = 0
+		if got, text := s.ask("POST", "/v1.44/commit?container=web&repo=x"+query, "", nil); got != status || (arrived == 1) != (status == 200) {
+			t.Errorf("%q: %d %s, %d arrived", query, got, text, arrived)
+		}
+	}
+}

@@ -37,7 +37,7 @@ func (m *Module) reading(a admission) (*dialect.Reading, error) {
 
 // read tells whether an answer passes through the gateway: something of it is hidden, or left out.
 func (a admission) read() bool {
-	return a.reading != nil && (!a.show || a.filter || a.judge || a.reading.Always)
+	return a.reading != nil && (!a.show || a.filter || a.judge || a.reading.Always || a.reading.Part != nil)
 }
 
 // hides tells which failures of the orchestrator must not cross when an answer is not read.
@@ -64,6 +64,7 @@ type reading struct {
 	req    *modules.Request
 	a      admission
 	filter dialect.Filter
+	part   dialect.Part
 	record *modules.Record
 }
 
@@ -71,6 +72,9 @@ func (m *Module) newReading(ctx context.Context, req *modules.Request, a admissi
 	r := &reading{module: m, req: req, a: a, record: record}
 	if (a.filter || a.reading.Always) && a.reading.Filter != nil {
 		r.filter = a.reading.Filter(ctx)
+	}
+	if a.reading.Part != nil {
+		r.part = a.reading.Part(ctx)
 	}
 	return r
 }
@@ -106,7 +110,19 @@ func (r *reading) element(raw []byte) ([]byte, error) {
 	return r.module.config.Mask.Value(r.a.reading.Rules, raw), nil
 }
 
+// sees judges an object that the answer tells of beside the one that was asked for: who may list it may know of it.
+func (r *reading) sees(object neutral.Object) bool {
+	policy := r.module.config.Policy()
+	return policy.Judge(subject(r.req), r.a.op.Verb, object).Allowed || policy.Judge(subject(r.req), neutral.List, object).Allowed
+}
+
 func (r *reading) member(key string, raw []byte) ([]byte, error) {
+	if r.part != nil {
+		var err error
+		if raw, err = r.part(key, raw, r.sees); err != nil {
+			return nil, err
+		}
+	}
 	if r.a.show {
 		return raw, nil
 	}

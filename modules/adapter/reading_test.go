@@ -448,6 +448,16 @@ func TestReadingDocker(t *testing.T) {
 		strings.Contains(text, `"b"`) {
 		t.Error(text)
 	}
+	network := newSameType(t, neutral.Docker, fakePolicy{foresee: always(modules.Judgement{Allowed: true, ShowAddresses: true}), judge: front.judge}, func(w http.ResponseWriter, r *http.Request) {
+		path := versionless.ReplaceAllString(r.URL.Path, "")
+		body := map[string]string{"/networks/n": `{"Name":"n","Containers":{"1":{"Name":"a","IPv4Address":"172.17.0.2/16"},"2":{"Name":"b"}}}`,
+			"/containers/1/json": `{"Id":"1","Name":"/a","Config":{"Labels":{"tier":"front"}},"HostConfig":{},"NetworkSettings":{}}`,
+			"/containers/2/json": `{"Id":"2","Name":"/b","Config":{"Labels":{}},"HostConfig":{},"NetworkSettings":{}}`}[path]
+		answers("application/json", body)(w, r)
+	})
+	if _, text := network.ask("GET", "/networks/n", "", nil); text != `{"Name":"n","Containers":{"1":{"Name":"a","IPv4Address":"172.17.0.2/16"}}}` {
+		t.Error(text)
+	}
 	all := newSameType(t, neutral.Docker, fakePolicy{}, answers("application/json", answer["/info"]))
 	if _, text := all.ask("GET", "/info", "", nil); text != `{"Swarm":{"NodeAddr":"`+standIn("10.103.0.1")+`","RemoteManagers":[{"Addr":"`+standIn("10.103.0.1")+
 		`:2377"}]},"HttpProxy":"http://u:hidden-by-isthmus@`+standIn("10.0.0.1")+`:3128/"}` {

@@ -128,15 +128,29 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 	if a.filter && a.reading.FilterPath != "" {
 		request.Path = a.reading.FilterPath
 	}
+	if !a.show && a.reading.Reveals != "" {
+		return nil, fault.New(fault.Denied, "no permission: %s", a.reading.Reveals)
+	}
+	written := request.Body
 	request, err := m.restored(ctx, a, request)
 	if err != nil {
 		return nil, err
 	}
 	for try := 1; ; try++ {
 		wanted, again := request, false
+		if !a.show && a.reading.Steps != nil {
+			bound, refused, err := m.stepwise(ctx, a, wanted, written)
+			if err != nil || refused != nil {
+				return refused, err
+			}
+			again = bound != nil && try < conflicts
+			if bound != nil {
+				wanted = *bound
+			}
+		}
 		var made func(context.Context, []byte) (neutral.Object, func(context.Context) error, error)
 		if a.judge {
-			forecast, err := m.config.Target.(dialect.Forecaster).Forecast(ctx, a.op, request)
+			forecast, err := m.config.Target.(dialect.Forecaster).Forecast(ctx, a.op, wanted)
 			switch {
 			case err != nil:
 				return nil, err
@@ -146,7 +160,7 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 			if err := m.judge(req, a, forecast.Objects, record); err != nil {
 				return nil, err
 			}
-			wanted, again, made = forecast.Request, forecast.Pinned && try < conflicts, forecast.Made
+			wanted, again, made = forecast.Request, (again || forecast.Pinned) && try < conflicts, forecast.Made
 		}
 		answer, err := m.send(ctx, wanted)
 		if err == nil && made != nil && answer.StatusCode == http.StatusCreated {
@@ -159,6 +173,37 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 			return nil, err
 		}
 	}
+}
+
+// stepwise is a JSON patch, bound to the object on which it shows nothing that is hidden; nil for a request that is none. The
+// API's own answer says why the object could not be read.
+func (m *Module) stepwise(ctx context.Context, a *admission, request dialect.Request, written []byte) (*dialect.Request, *http.Response, error) {
+	if _, _, ok, err := a.reading.Steps(request, nil); !ok || err != nil {
+		return nil, nil, err
+	}
+	answer, err := m.send(ctx, dialect.Request{Method: http.MethodGet, Path: a.reading.Live, Header: http.Header{"Accept": {"application/json"}}})
+	if err != nil || answer.StatusCode != http.StatusOK {
+		return nil, answer, err
+	}
+	object, err := readWhole(answer)
+	if err != nil {
+		return nil, nil, err
+	}
+	asWritten := request
+	asWritten.Body = written
+	_, steps, _, err := a.reading.Steps(asWritten, object)
+	if err != nil {
+		return nil, nil, err
+	}
+	var reveals *mask.RevealError
+	switch err := m.config.Mask.Steps(a.reading.Rules, steps, object); {
+	case errors.As(err, &reveals):
+		return nil, nil, fault.Wrap(fault.Denied, err, "no permission: %v", err)
+	case err != nil:
+		return nil, nil, fault.Wrap(fault.Invalid, err, "%v", err)
+	}
+	bound, _, _, err := a.reading.Steps(request, object)
+	return &bound, nil, err
 }
 
 // confirmed is the answer of a request whose object is what policy allowed. One that is not is taken back.

@@ -91,8 +91,9 @@ func TestConditionsOnWrites(t *testing.T) {
 			`{"metadata":{"labels":{"a":"b"},"resourceVersion":"7"}}`},
 		"one of its own version": {"PATCH", path + "/web", "application/merge-patch+json", `{"metadata":{"resourceVersion":"6"}}`, deployment, deployment, 0, 200,
 			`{"metadata":{"resourceVersion":"6"}}`},
-		"a JSON patch": {"PATCH", path + "/web", "application/json-patch+json", `[{"op":"remove","path":"/a"}]`, deployment, deployment, 0, 200,
-			`[{"op":"test","path":"/metadata/resourceVersion","value":"7"},{"op":"remove","path":"/a"}]`},
+		"a JSON patch": {"PATCH", path + "/web", "application/json-patch+json", `[{"op":"remove","path":"/spec"}]`, deployment, deployment, 0, 200,
+			`[{"op":"test","path":"/metadata/resourceVersion","value":"7"},{"op":"remove","path":"/spec"},{"op":"add","path":"/metadata/resourceVersion","value":"7"}]`},
+		"one of what is not there": {"PATCH", path + "/web", "application/json-patch+json", `[{"op":"remove","path":"/a"}]`, deployment, deployment, 0, 400, ""},
 		"an apply": {"PATCH", path + "/web?fieldManager=x", "application/apply-patch+yaml", "metadata:\n  name: web\n", deployment, deployment, 0, 200,
 			`{"metadata":{"name":"web","resourceVersion":"7"}}`},
 		"an apply of what is not there": {"PATCH", path + "/web?fieldManager=x", "application/apply-patch+yaml", "metadata:\n  name: web\n", "", deployment, 0, 200,
@@ -121,6 +122,76 @@ func TestConditionsOnWrites(t *testing.T) {
 				t.Errorf("%d %s\nwrote %s\nwant  %s", status, text, wrote, c.wrote)
 			}
 		})
+	}
+}
+
+// A JSON patch reads nothing of an object that is hidden.
+func TestStepsRevealNothing(t *testing.T) {
+	t.Parallel()
+	const path = "/api/v1/namespaces/x/pods/web"
+	const object = `{"kind":"Pod","metadata":{"name":"web","resourceVersion":"7","labels":{"a":"b"}},"spec":{"containers":[{"name":"c","env":` +
+		`[{"name":"DB_PASSWORD","value":"s3cret"},{"name":"PLAIN","value":"p"}]}]},"status":{"podIP":"10.0.0.1"}}`
+	for patch, status := range map[string]int{
+		`[{"op":"add","path":"/metadata/labels/x","value":"y"}]`:                                         200,
+		`[{"op":"copy","from":"/metadata/labels/a","path":"/metadata/labels/x"}]`:                        200,
+		`[{"op":"test","path":"/status/podIP","value":"` + standIn("10.0.0.1") + `"}]`:                   200,
+		`[{"op":"copy","from":"/spec/containers/0/env/0/value","path":"/metadata/labels/x"}]`:            403,
+		`[{"op":"test","path":"/spec/containers/0/env/0/value","value":"s3cret"}]`:                       403,
+		`[{"op":"test","path":"/status/podIP","value":"10.0.0.1"}]`:                                      403,
+		`[{"op":"replace","path":"/spec/containers/0/env/0/name","value":"OTHER"}]`:                      403,
+		`[{"op":"move","from":"/status/podIP","path":"/metadata/labels/version"}]`:                       403,
+		`[{"op":"add","path":"/metadata/labels/x","value":"hidden-by-isthmus"}]`:                         400,
+		`[{"op":"remove","path":"/metadata/resourceVersion"},{"op":"remove","path":"/metadata/labels"}]`: 200,
+	} {
+		api := &fakeObjects{t: t, object: object, tried: object}
+		s := newSameType(t, neutral.Kubernetes, fakePolicy{}, api.ServeHTTP)
+		got, text := s.ask("PATCH", path, patch, http.Header{"Content-Type": {"application/json-patch+json"}})
+		wrote := strings.Join(api.wrote, "")
+		if got != status || (wrote != "") != (status == 200) || strings.Contains(text, "s3cret") {
+			t.Errorf("%s: %d %s, wrote %s", patch, got, text, wrote)
+		}
+		if status == 200 && !strings.HasSuffix(wrote, `{"op":"add","path":"/metadata/resourceVersion","value":"7"}]`) {
+			t.Errorf("%s is not bound: %s", patch, wrote)
+		}
+	}
+	for _, kind := range []string{"application/json-patch+json; charset", "Application/JSON-Patch+json;=;", "application/json-patch+json ;a=b"} {
+		api := &fakeObjects{t: t, object: object, tried: object}
+		s := newSameType(t, neutral.Kubernetes, fakePolicy{}, api.ServeHTTP)
+		patch := `[{"op":"copy","from":"/spec/containers/0/env/0/value","path":"/metadata/labels/x"}]`
+		if got, text := s.ask("PATCH", path, patch, http.Header{"Content-Type": {kind}}); got != 403 || len(api.wrote) != 0 {
+			t.Errorf("%s: %d %s", kind, got, text)
+		}
+	}
+	api := &fakeObjects{t: t, object: object, tried: object, conflicts: 2}
+	s := newSameType(t, neutral.Kubernetes, fakePolicy{}, api.ServeHTTP)
+	if status, text := s.ask("PATCH", path, `[{"op":"remove","path":"/metadata/labels"}]`, http.Header{"Content-Type": {"application/json-patch+json"}}); status != 200 || len(api.wrote) != 3 {
+		t.Errorf("changed meanwhile: %d %s", status, text)
+	}
+	api = &fakeObjects{t: t}
+	s = newSameType(t, neutral.Kubernetes, fakePolicy{}, api.ServeHTTP)
+	if status, text := s.ask("PATCH", path, `[{"op":"remove","path":"/metadata/labels"}]`, http.Header{"Content-Type": {"application/json-patch+json"}}); status != 404 || len(api.wrote) != 0 {
+		t.Errorf("not there: %d %s", status, text)
+	}
+}
+
+// Nor can one ask which object has an address.
+func TestSelectedByAddress(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	s := newSameType(t, neutral.Kubernetes, fakePolicy{}, func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		answers("application/json", `{"kind":"PodList","items":[]}`)(w, r)
+	})
+	for _, query := range []string{"fieldSelector=status.podIP%3D10.0.0.1", "fieldSelector=status.phase%3DRunning,status.hostIP!%3D10.0.0.1", "watch=1&fieldSelector=status.podIPs%3D10.0.0.1"} {
+		if status, text := s.ask("GET", "/api/v1/namespaces/x/pods?"+query, "", nil); status != 403 || asked != 0 {
+			t.Errorf("%s: %d %s", query, status, text)
+		}
+	}
+	if status, text := s.ask("DELETE", "/api/v1/namespaces/x/pods?fieldSelector=status.podIP%3D10.0.0.1", "", nil); status != 403 || asked != 0 {
+		t.Errorf("a deletion: %d %s", status, text)
+	}
+	if status, text := s.ask("GET", "/api/v1/namespaces/x/pods?fieldSelector=status.phase%3DRunning", "", nil); status != 200 {
+		t.Errorf("%d %s", status, text)
 	}
 }
 

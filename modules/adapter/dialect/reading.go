@@ -32,18 +32,29 @@ type Reading struct {
 	Sequence bool
 	// Filter makes what judges the elements of one answer; nil where nothing of it is judged by itself.
 	Filter func(ctx context.Context) Filter
+	// Part makes what judges the other members of one answer, which may tell of other objects; nil where none does. It is
+	// used even where the request as a whole is allowed.
+	Part func(ctx context.Context) Part
 	// Body gives a request's body as JSON and, where that is another form than its own, the media type of what may take
 	// its place; false where it cannot be read.
 	Body func(Request) (body []byte, mediaType string, ok bool)
 	// Live is the path of the object that a write is about, as it is, and LiveKey the member of it that the write replaces;
 	// "" where the request writes nothing that was there.
 	Live, LiveKey string
+	// Steps binds a request that is a JSON patch to the object as it is, and gives the patch; ok false for what is none. Nil
+	// where no request is one. Such a patch can read what it changes.
+	Steps func(req Request, object []byte) (bound Request, steps []byte, ok bool, err error)
+	// Reveals says how the request itself would show what is hidden; "" where it would not.
+	Reveals string
 	// Always says that the elements are judged even where the request as a whole is allowed.
 	Always bool
 }
 
 // Filter gives an element of an answer as it may be seen, nil for not at all. see judges an object of it.
 type Filter func(element []byte, see func(neutral.Object) bool) ([]byte, error)
+
+// Part gives a member of an answer as it may be seen. see judges an object that it tells of.
+type Part func(key string, member []byte, see func(neutral.Object) bool) ([]byte, error)
 
 // Forecaster is a cluster that tells what a native create or update would make, without making it: policies can hold it
 // to their conditions.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/netip"
+	"regexp"
 	"strings"
 )
 
@@ -15,6 +16,8 @@ type Rules struct {
 	Images map[string]bool
 	// Environments are lists of NAME=value, or of objects with name and value.
 	Environments map[string]bool
+	// Commands are fields with the commands of an image's history, in which NAME=value sets a variable.
+	Commands map[string]bool
 	// Credentials are fields whose texts are credentials.
 	Credentials map[string]bool
 	// Names are fields that hold names of hosts which are addresses, by the key of the object's list.
@@ -27,12 +30,16 @@ func (m *Mask) Value(rules *Rules, value []byte) []byte { return m.Member(rules,
 
 // Member is Value of a value that stands under a key.
 func (m *Mask) Member(rules *Rules, key string, value []byte) []byte {
-	w := walk{mask: m, rules: rules, source: value}
-	w.value(field{key: []byte(key), credential: rules.Credentials[key]})
+	return (&walk{mask: m, rules: rules, source: value, hidden: Hidden}).all(key)
+}
+
+// all goes over the whole of a value that stands under a key, and gives what is shown of it.
+func (w *walk) all(key string) []byte {
+	w.value(field{key: []byte(key), credential: w.rules.Credentials[key]})
 	if w.copied == 0 {
-		return value
+		return w.source
 	}
-	return append(w.out, value[w.copied:]...)
+	return append(w.out, w.source[w.copied:]...)
 }
 
 // walk goes once over a valid JSON value, and notes what is replaced.
@@ -42,7 +49,8 @@ type walk struct {
 	source []byte
 	at     int
 	out    []byte
-	copied int // of source, in out
+	copied int    // of source, in out
+	hidden string // what stands for a credential
 }
 
 // field is where a value stands.
@@ -219,7 +227,7 @@ func quoted(s string) []byte {
 func (w *walk) text(f field) {
 	from := w.at
 	literal := w.literal()
-	if !f.credential && !w.rules.Environments[string(f.list)] && w.rules.Names[string(f.key)] == "" && !suspicious(literal) &&
+	if !f.credential && !w.rules.Environments[string(f.list)] && !w.rules.Commands[string(f.key)] && w.rules.Names[string(f.key)] == "" && !suspicious(literal) &&
 		(len(literal) == 0 || strings.IndexByte("{[ \\", literal[0]) < 0) {
 		return
 	}
@@ -234,7 +242,7 @@ func (w *walk) hide(f field, text string) string {
 	element := len(f.key) == 0 // of a list itself
 	switch {
 	case f.credential && text != "":
-		return Hidden
+		return w.hidden
 	case w.rules.Kept[string(f.key)], isVersion(f.key):
 		return text
 	case w.rules.Images[string(f.key)], element && w.rules.Images[string(f.list)]:
@@ -242,17 +250,32 @@ func (w *walk) hide(f field, text string) string {
 		return w.mask.String(read) + unread
 	case element && w.rules.Environments[string(f.list)]:
 		if name, value, ok := strings.Cut(text, "="); ok && value != "" && IsCredential(name) {
-			return name + "=" + Hidden
+			return name + "=" + w.hidden
 		}
+	case w.rules.Commands[string(f.key)]:
+		text = w.command(text)
 	case strings.Contains(text, ".") && len(f.list) > 0 && w.rules.Names[string(f.key)] == string(f.list):
 		if _, err := netip.ParseAddr(text); err != nil {
 			return w.mask.Name(text)
 		}
 	}
 	if embeds(text) {
-		return string(w.mask.Value(w.rules, []byte(text)))
+		return string((&walk{mask: w.mask, rules: w.rules, source: []byte(text), hidden: w.hidden}).all(""))
 	}
 	return w.mask.String(text)
+}
+
+var assignment = regexp.MustCompile(`([A-Za-z_][A-Za-z0-9_]*)=("(?:[^"\\]|\\.)*"|'[^']*'|[^ \t]+)`)
+
+// command hides the credentials that a command sets.
+func (w *walk) command(text string) string {
+	return assignment.ReplaceAllStringFunc(text, func(set string) string {
+		name, _, _ := strings.Cut(set, "=")
+		if !IsCredential(name) {
+			return set
+		}
+		return name + "=" + w.hidden
+	})
 }
 
 // imageParts are what of a reference to an image may hold an address, its registry, and the rest, where what looks like one

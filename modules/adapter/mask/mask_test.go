@@ -18,7 +18,7 @@ var key = bytes.Repeat([]byte{7}, KeySize)
 var rules = &Rules{
 	Kept: map[string]bool{"chart": true}, Images: map[string]bool{"image": true},
 	Environments: map[string]bool{"env": true, "Env": true}, Credentials: map[string]bool{"JoinTokens": true},
-	Names: map[string]string{"hostname": "ingress"},
+	Names: map[string]string{"hostname": "ingress"}, Commands: map[string]bool{"CreatedBy": true},
 }
 
 func TestText(t *testing.T) {
@@ -322,5 +322,23 @@ func BenchmarkValue(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m.Value(rules, pod)
+	}
+}
+
+// The history of an image tells what set its environment.
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	m := New(key)
+	for command, want := range map[string]string{
+		"/bin/sh -c #(nop)  ENV A=1 DB_PASSWORD=s3cret":      "/bin/sh -c #(nop)  ENV A=1 DB_PASSWORD=" + Hidden,
+		`ENV API_TOKEN=\"two words \\\" more\" B=2`:          "ENV API_TOKEN=" + Hidden + " B=2",
+		"|2 TOKEN=abc X=1 /bin/sh -c wget -O- 10.0.0.1":      "|2 TOKEN=" + Hidden + " X=1 /bin/sh -c wget -O- " + m.String("10.0.0.1"),
+		`CMD [\"sleep\" \"600\"]`:                            `CMD [\"sleep\" \"600\"]`,
+		"RUN make PASSWORD='a b' install SECRET_FILE=/run/x": "RUN make PASSWORD=" + Hidden + " install SECRET_FILE=/run/x",
+	} {
+		got := string(m.Value(rules, []byte(`[{"CreatedBy":"`+command+`","Comment":"TOKEN=x"}]`)))
+		if got != `[{"CreatedBy":"`+want+`","Comment":"TOKEN=x"}]` {
+			t.Errorf("%s\n got %s\nwant %s", command, got, want)
+		}
 	}
 }

@@ -21,6 +21,7 @@ var _ dialect.Reader = (*Cluster)(nil)
 var rules = &mask.Rules{
 	Images:       map[string]bool{"Image": true, "image": true, "RepoTags": true, "RepoDigests": true, "from": true, "FromImage": true},
 	Environments: map[string]bool{"Env": true},
+	Commands:     map[string]bool{"CreatedBy": true},
 	Credentials: map[string]bool{"JoinTokens": true, "UnlockKey": true, "IdentityToken": true, "RegistryToken": true,
 		"registrytoken": true, "identitytoken": true, "Password": true, "password": true, "auth": true},
 }
@@ -58,13 +59,32 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		reading.Sequence = true
 	case neutral.ImagePull:
 		reading.Sequence = true
+	case neutral.ContainerCommit:
+		if strings.Contains(strings.Join(target.Query()["changes"], ""), "$") {
+			reading.Reveals = "a change of a commit can be no variable, whose value it would show"
+		}
+	case neutral.NetworkGet:
+		reading.Part = func(ctx context.Context) dialect.Part {
+			return func(key string, member []byte, see func(neutral.Object) bool) ([]byte, error) {
+				return c.onNetwork(ctx, key, member, see)
+			}
+		}
 	case neutral.ExecCreate:
 		reading.Always = true // whose the exec is stays known
 	case neutral.EventWatch:
 		reading.Sequence, reading.Always = true, true
-		reading.Filter = func(context.Context) dialect.Filter { return seenEvent }
+		reading.Filter = func(ctx context.Context) dialect.Filter {
+			return func(element []byte, see func(neutral.Object) bool) ([]byte, error) {
+				return seenEvent(element, see, func(id string) (bool, error) { return c.seenByID(ctx, id, see) })
+			}
+		}
 	case neutral.SystemUsage: // it lists everything, also to one who may ask about the system alone
-		reading.Always, reading.Lists = true, map[string]bool{"Containers": true, "Images": true, "Volumes": true}
+		reading.Always, reading.Lists = true, map[string]bool{"Containers": true, "Images": true, "Volumes": true, "BuildCache": true}
+		reading.Part = func(ctx context.Context) dialect.Part {
+			return func(key string, member []byte, see func(neutral.Object) bool) ([]byte, error) {
+				return c.usedPart(ctx, key, member, see)
+			}
+		}
 		reading.Filter = func(ctx context.Context) dialect.Filter {
 			return func(element []byte, see func(neutral.Object) bool) ([]byte, error) {
 				return (&listing{cluster: c, ctx: ctx, kind: usedKind(element)}).see(element, see)
@@ -89,6 +109,7 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	}
 	if list, ok := elements[op.Action]; ok {
 		reading.Lists = map[string]bool{list: true}
+		reading.Always = op.Action == neutral.NetworkList
 		reading.Filter = func(ctx context.Context) dialect.Filter {
 			return (&listing{cluster: c, ctx: ctx, kind: op.Object.Kind}).see
 		}
@@ -98,7 +119,7 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 
 // usedKind tells what an element of the disk's usage is, which does not say it.
 func usedKind(element []byte) neutral.Kind {
-	var found struct{ Names, RepoTags, RepoDigests, Mountpoint json.RawMessage }
+	var found struct{ Names, RepoTags, RepoDigests, Mountpoint, InUse json.RawMessage }
 	if err := json.Unmarshal(element, &found); err != nil {
 		return neutral.KindOther
 	}
@@ -109,6 +130,8 @@ func usedKind(element []byte) neutral.Kind {
 		return neutral.KindImage
 	case found.Mountpoint != nil:
 		return neutral.KindVolume
+	case found.InUse != nil: // what builds keep, which tells of their commands: images in the making
+		return neutral.KindImage
 	}
 	return neutral.KindOther
 }
@@ -116,8 +139,9 @@ func usedKind(element []byte) neutral.Kind {
 // Foreign is nothing: an engine answers itself.
 func (c *Cluster) Foreign(neutral.Operation) bool { return false }
 
-// seenEvent gives an event to one who may watch what it is about.
-func seenEvent(element []byte, see func(neutral.Object) bool) ([]byte, error) {
+// seenEvent gives an event to one who may watch what it is about, and the container that a network or a volume has to do
+// with.
+func seenEvent(element []byte, see func(neutral.Object) bool, byID func(id string) (bool, error)) ([]byte, error) {
 	var event struct {
 		Type  string
 		Actor struct {
@@ -145,6 +169,11 @@ func seenEvent(element []byte, see func(neutral.Object) bool) ([]byte, error) {
 	if !see(object) {
 		return nil, nil
 	}
+	if with := event.Actor.Attributes["container"]; with != "" && (kind == neutral.KindNetwork || kind == neutral.KindVolume) {
+		if seen, err := byID(with); err != nil || !seen {
+			return nil, err
+		}
+	}
 	return element, nil
 }
 
@@ -166,7 +195,7 @@ type entry struct {
 	Labels      map[string]string
 	ServiceID   string
 	Spec        swarm.Annotations
-	Description struct{ Hostname string }
+	Description json.RawMessage // of a node an object, of a build's cache a text
 	Driver      string
 	Options     map[string]string
 }
@@ -204,7 +233,13 @@ func (l *listing) see(element []byte, see func(neutral.Object) bool) ([]byte, er
 		}
 		visible = see(objectFromAnnotations(l.kind, service))
 	case neutral.KindNode:
-		visible = see(objectFrom(l.kind, e.Description.Hostname, e.Spec.Labels))
+		var described struct{ Hostname string }
+		if len(e.Description) > 0 {
+			if err := json.Unmarshal(e.Description, &described); err != nil {
+				return nil, unreadableElement(err)
+			}
+		}
+		visible = see(objectFrom(l.kind, described.Hostname, e.Spec.Labels))
 	case neutral.KindWorkload, neutral.KindSecret, neutral.KindConfig:
 		visible = see(objectFromAnnotations(l.kind, e.Spec))
 	case neutral.KindVolume:
@@ -217,6 +252,9 @@ func (l *listing) see(element []byte, see func(neutral.Object) bool) ([]byte, er
 	}
 	if !visible {
 		return nil, nil
+	}
+	if l.kind == neutral.KindNetwork {
+		return l.cluster.networkElement(l.ctx, element, see)
 	}
 	return element, nil
 }

@@ -61,7 +61,7 @@ func FuzzFilter(f *testing.F) {
 		}
 		asked := false
 		see := func(neutral.Object) bool { asked = true; return visible }
-		got, err := seenEvent([]byte(element), see)
+		got, err := seenEvent([]byte(element), see, func(string) (bool, error) { return visible, nil })
 		if err == nil && (got != nil) != visible || err == nil && !asked {
 			t.Fatalf("%s, %s", element, got)
 		}
@@ -74,4 +74,56 @@ func FuzzFilter(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What a network tells of its containers and services is told to those who may see them.
+func TestReadingOfParts(t *testing.T) {
+	t.Parallel()
+	e := newFakeEngine(t)
+	e.containers = []object{running("c1", "web", "bridge", map[string]string{"tier": "front"}, nil), running("c2", "db", "bridge", nil, nil)}
+	e.services = []object{{"ID": "s1", "Spec": object{"Name": "shop", "Labels": map[string]string{"tier": "front"}, "TaskTemplate": object{}}},
+		{"ID": "s2", "Spec": object{"Name": "vault", "TaskTemplate": object{}}}}
+	e.start()
+	c := e.connect()
+	see := func(o neutral.Object) bool { return o.Labels["tier"] == "front" }
+	for _, tt := range []struct{ key, member, want string }{
+		{"Containers", `{"c1":{"Name":"web"},"c2":{"Name":"db"},"ep-gone":{"Name":"old"}}`, `{"c1":{"Name":"web"}}`},
+		{"Containers", `null`, `null`},
+		{"Services", `{"shop":{"VIP":"10.0.0.1"},"vault":{"VIP":"10.0.0.2"},"gone":{}}`, `{"shop":{"VIP":"10.0.0.1"}}`},
+		{"Services", `{}`, `{}`},
+		{"Labels", `{"a":"b"}`, `{"a":"b"}`},
+	} {
+		if got, err := c.onNetwork(t.Context(), tt.key, []byte(tt.member), see); err != nil || string(got) != tt.want {
+			t.Errorf("%s %s: %s, %v", tt.key, tt.member, got, err)
+		}
+	}
+	if _, err := c.onNetwork(t.Context(), "Containers", []byte(`[]`), see); err == nil {
+		t.Error("containers that are none pass")
+	}
+	listed := func(o neutral.Object) bool { return o.Kind == neutral.KindNetwork || see(o) }
+	got, err := (&listing{cluster: c, ctx: t.Context(), kind: neutral.KindNetwork}).see([]byte(`{"Name":"bridge","Containers":{"c1":{},"c2":{}}}`), listed)
+	if err != nil || string(got) != `{"Containers":{"c1":{}},"Name":"bridge"}` {
+		t.Errorf("%s, %v", got, err)
+	}
+	usage := `{"TotalCount":2,"Items":[{"Id":"c1","Names":["/web"],"Labels":{"tier":"front"}},{"Id":"c2","Names":["/db"]}]}`
+	if got, err := c.usedPart(t.Context(), "ContainerUsage", []byte(usage), see); err != nil || string(got) != `{"Items":[{"Id":"c1","Names":["/web"],"Labels":{"tier":"front"}}],"TotalCount":2}` {
+		t.Errorf("%s, %v", got, err)
+	}
+	if got, err := c.usedPart(t.Context(), "BuildCacheUsage", []byte(`{"Items":[{"ID":"x","InUse":false,"Description":"RUN secret"}]}`), see); err != nil || string(got) != `{"Items":[]}` {
+		t.Errorf("%s, %v", got, err)
+	}
+	if got, err := c.usedPart(t.Context(), "LayersSize", []byte(`1`), see); err != nil || string(got) != `1` {
+		t.Errorf("%s, %v", got, err)
+	}
+	for event, visible := range map[string]bool{
+		`{"Type":"network","Action":"connect","Actor":{"ID":"n","Attributes":{"name":"bridge","tier":"front","container":"c1"}}}`: true,
+		`{"Type":"network","Action":"connect","Actor":{"ID":"n","Attributes":{"name":"bridge","tier":"front","container":"c2"}}}`: false,
+		`{"Type":"volume","Action":"mount","Actor":{"ID":"v","Attributes":{"tier":"front","container":"gone"}}}`:                  false,
+		`{"Type":"network","Action":"create","Actor":{"ID":"n","Attributes":{"name":"bridge","tier":"front"}}}`:                   true,
+	} {
+		got, err := seenEvent([]byte(event), see, func(id string) (bool, error) { return c.seenByID(t.Context(), id, see) })
+		if err != nil || (got != nil) != visible {
+			t.Errorf("%s: %s, %v", event, got, err)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
@@ -47,10 +48,13 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	if err != nil {
 		return nil, err
 	}
-	reading := &dialect.Reading{Accept: accept, Rules: rules, Body: bodyOf}
+	reading := &dialect.Reading{Accept: accept, Rules: rules, Body: bodyOf, Reveals: hiddenSelectors(head)}
 	verb := op.Extra[extraVerb]
 	if verb == string(verbUpdate) || verb == string(verbPatch) {
 		reading.Live, _, _ = strings.Cut(head.Path, "?")
+	}
+	if verb == string(verbPatch) {
+		reading.Steps = stepsOf
 	}
 	reading.Sequence = verb == string(verbWatch)
 	if verb != string(verbList) && verb != string(verbWatch) {
@@ -72,6 +76,30 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	}
 	return reading, nil
 }
+
+// hiddenSelectors says by which field with addresses objects are selected. With them one could ask for each address whose
+// it is.
+func hiddenSelectors(head dialect.Request) string {
+	target, err := head.URL()
+	if err != nil {
+		return ""
+	}
+	for _, selector := range target.Query()["fieldSelector"] {
+		parsed, err := fields.ParseSelector(selector)
+		if err != nil {
+			continue // the API refuses it
+		}
+		for _, r := range parsed.Requirements() {
+			if selectableAddresses[r.Field] {
+				return r.Field + " is hidden, and nothing can be selected by it"
+			}
+		}
+	}
+	return ""
+}
+
+// selectableAddresses are the fields of the API's own resources that hold addresses and that lists can be selected by.
+var selectableAddresses = map[string]bool{"status.podIP": true, "status.podIPs": true, "status.hostIP": true, "spec.clusterIP": true}
 
 // systemReading is how what is no resource is read: the roots of discovery and how to verify its tokens, which have the
 // API server's own address in them, and the inside of the API server. Accept does not tell which form of discovery comes:

@@ -1,0 +1,90 @@
+package mask
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+)
+
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	m := New(key)
+	const object = `{"n":12345678901234567890,"a":{"x":"y","list":["1","2"]},"last":"{\"env\":[{\"name\":\"TOKEN\",\"value\":\"s3cret\"}]}",` +
+		`"env":[{"name":"TOKEN","value":"s3cret"},{"name":"PLAIN","value":"p"},{"name":"URL","value":"http://10.0.0.2/"}],"ip":"10.0.0.1","Env":["A_KEY=k1"]}`
+	for steps, refused := range map[string]bool{
+		`[]`: false,
+		`[{"op":"test","path":"/a/x","value":"z"}]`:                                                                              false, // the API says so
+		`[{"op":"test","path":"/env/0/value","value":"` + Hidden + `"}]`:                                                         false,
+		`[{"op":"test","path":"/env/0/value","value":"s3cret"}]`:                                                                 true,
+		`[{"op":"test","path":"/env/0/value","value":"wrong"}]`:                                                                  true,
+		`[{"op":"test","path":"/env/-3/value","value":"wrong"}]`:                                                                 true,
+		`[{"op":"test","path":"/env","value":[]}]`:                                                                               true,
+		`[{"op":"test","path":"","value":{}}]`:                                                                                   true,
+		`[{"op":"test","path":"/ip","value":"10.0.0.1"}]`:                                                                        true,
+		`[{"op":"test","path":"/ip","value":"` + m.String("10.0.0.1") + `"}]`:                                                    false,
+		`[{"op":"test","path":"/ip"}]`:                                                                                           true,
+		`[{"op":"test","path":"/none","value":"x"}]`:                                                                             false,
+		`[{"op":"test","path":"/n","value":12345678901234567890}]`:                                                               false,
+		`[{"op":"copy","from":"/env/0/value","path":"/a/z"}]`:                                                                    true,
+		`[{"op":"move","from":"/env/0","path":"/a/z"}]`:                                                                          true,
+		`[{"op":"copy","from":"/env/1/value","path":"/a/z"}]`:                                                                    false,
+		`[{"op":"copy","from":"/ip","path":"/version"}]`:                                                                         true,
+		`[{"op":"copy","from":"/last","path":"/a/z"}]`:                                                                           true,
+		`[{"op":"copy","from":"/Env/0","path":"/a/z"}]`:                                                                          true,
+		`[{"op":"replace","path":"/env/0/name","value":"OTHER"}]`:                                                                true,
+		`[{"op":"remove","path":"/env/0/name"}]`:                                                                                 true,
+		`[{"op":"copy","from":"/env/1/name","path":"/env/0/name"}]`:                                                              true,
+		`[{"op":"replace","path":"/env/0/value","value":"new"},{"op":"replace","path":"/env/0/name","value":"OTHER"}]`:           false,
+		`[{"op":"replace","path":"/env/1/name","value":"B_TOKEN"}]`:                                                              false,
+		`[{"op":"remove","path":"/env/0"}]`:                                                                                      false,
+		`[{"op":"add","path":"/env/0","value":{"name":"PLAIN2","value":"q"}},{"op":"copy","from":"/env/1/value","path":"/a/z"}]`: true,
+		`[{"op":"add","path":"/a/b","value":{}},{"op":"copy","from":"/a/list/-1","path":"/a/b/c"},{"op":"copy","from":"/a/b","path":"/a/d"}]`: false,
+	} {
+		err := m.Steps(rules, []byte(steps), []byte(object))
+		var reveals *RevealError
+		if errors.As(err, &reveals) != refused || !refused && err != nil {
+			t.Errorf("%s: %v", steps, err)
+		}
+		if err != nil && (strings.Contains(err.Error(), "s3cret") || strings.Contains(err.Error(), "10.0.0")) {
+			t.Errorf("%s: %v", steps, err)
+		}
+	}
+	for _, steps := range []string{`{}`, `[{"op":"remove","path":"/none"}]`, `[{"op":"copy","path":"/a"}]`, `[{"op":"odd","path":"/a"}]`} {
+		if err := m.Steps(rules, []byte(steps), []byte(object)); err == nil {
+			t.Errorf("%s passes", steps)
+		}
+	}
+	many := `[` + strings.Repeat(`{"op":"add","path":"/a/x","value":"y"},{"op":"test","path":"/a/x","value":"y"},`, states+1) + `{"op":"remove","path":"/a"}]`
+	if err := m.Steps(rules, []byte(many), []byte(object)); err == nil {
+		t.Error("a patch that takes long passes")
+	}
+}
+
+// FuzzSteps applies patches that are let through, and looks for what was hidden in what would be shown.
+func FuzzSteps(f *testing.F) {
+	for _, seed := range []string{`[{"op":"copy","from":"/env/0/value","path":"/a"}]`, `[{"op":"replace","path":"/env/0/name","value":"A"}]`,
+		`[{"op":"move","from":"/env/0","path":"/env/1"},{"op":"add","path":"/env/0/value","value":1}]`, `[{"op":"add","path":"/env/-1/name","value":"x"}]`} {
+		f.Add(seed)
+	}
+	m := New(key)
+	const secret = "s3cretOfTheFuzz"
+	object := []byte(fmt.Sprintf(`{"a":1,"list":[1,"2"],"env":[{"name":"TOKEN","value":"%s"},{"name":"B","value":"b"}],"image":"x","version":"1"}`, secret))
+	f.Fuzz(func(t *testing.T, steps string) {
+		if strings.Contains(steps, secret) || m.Steps(rules, []byte(steps), object) != nil {
+			return
+		}
+		patch, err := jsonpatch.DecodePatch([]byte(steps))
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := apply(patch, object)
+		if err == nil && json.Valid(after) && bytes.Contains(m.Value(rules, after), []byte(secret)) {
+			t.Errorf("%s shows %s", steps, m.Value(rules, after))
+		}
+	})
+}
