@@ -22,8 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// handingOn lets everything through to the orchestrator, unread, as far as the load has room; hide is how failures of the
-// orchestrator are hidden.
+// handingOn lets everything through to the orchestrator, unread, as far as the load has room.
 type handingOn struct{ load *underway.Load }
 
 func (handingOn) Class() modules.Class { return modules.ContainerOperation }
@@ -73,11 +72,15 @@ func TestHold(t *testing.T) {
 		east.export("web", neutral.HTTP1, serve(t, http.HandlerFunc(echo)), id("west"))
 		east.orchestrator(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			forwarded <- r.Header.Get(names.HeaderHold)
-			for i := 0; r.URL.Path == "/follow"; i++ {
+			ended := end
+			if r.URL.Path != "/follow/ended" {
+				ended = nil // it ends with its caller
+			}
+			for i := 0; strings.HasPrefix(r.URL.Path, "/follow"); i++ {
 				_, _ = fmt.Fprintln(w, i)
 				_ = http.NewResponseController(w).Flush()
 				select {
-				case <-end:
+				case <-ended:
 					return
 				case <-r.Context().Done():
 					return
@@ -138,13 +141,25 @@ func TestHold(t *testing.T) {
 			return nil
 		})
 	}
+	// opened is a stream that was let in; those before it may have ended a moment ago.
+	opened := func(path, hide string) (answer *http.Response, hangUp func()) {
+		t.Helper()
+		eventually(t, waits, func() error {
+			if answer, hangUp = ask(path, hide); answer.StatusCode == http.StatusOK {
+				return nil
+			}
+			hangUp()
+			return fmt.Errorf("a stream is answered with %d", answer.StatusCode)
+		})
+		return answer, hangUp
+	}
 	wants(most, "at first")
 	for _, hide := range []string{"", names.HideFailures, names.HideUnreachable} {
-		_, hangUp := ask("/follow", hide)
+		_, hangUp := opened("/follow", hide)
 		wants(most-1, "while one is open, "+hide)
 		hangUp()
 		wants(most, "when its caller has hung up, "+hide)
-		answer, _ := ask("/follow", hide)
+		answer, _ := opened("/follow/ended", hide)
 		wants(most-1, "while another is open, "+hide)
 		end <- struct{}{}
 		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
@@ -175,7 +190,7 @@ func TestHold(t *testing.T) {
 		t.Errorf("queries opened streams of external processing: %s, then %s", before, after)
 	}
 
-	open, hangUp := ask("/follow", "")
+	open, hangUp := opened("/follow", "")
 	defer hangUp()
 	lines := bufio.NewReader(open.Body)
 	kill()

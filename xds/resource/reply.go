@@ -87,7 +87,8 @@ func (r refusal) direct() *routev3.Route_DirectResponse {
 const discoveryPath = "/apis?"
 
 // discovery holds for such requests of callers from a Kubernetes cluster. kubectl makes one before all others, reads no
-// Status in answers to it, and shows what is plain text, but "unknown" for all else.
+// Status in answers to it, and shows what is plain text, but "unknown" for all else. Of 503 and 504 it shows words of its
+// own in any case.
 func discovery(more ...*accesslogv3.AccessLogFilter) *accesslogv3.AccessLogFilter {
 	path := headerFilter(":path", &envoymatcherv3.StringMatcher{MatchPattern: &envoymatcherv3.StringMatcher_SafeRegex{
 		SafeRegex: &envoymatcherv3.RegexMatcher{Regex: discoveryPath + `(\?.*)?`},
@@ -104,7 +105,7 @@ func (r refusal) discovery() *routev3.Route {
 		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_SafeRegex{
 			SafeRegex: &envoymatcherv3.RegexMatcher{Regex: discoveryPath},
 		}},
-		Action:               &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: r.code, Body: inline(r.message)}},
+		Action:               &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: r.shownCode(), Body: inline(r.message)}},
 		ResponseHeadersToAdd: []*corev3.HeaderValueOption{headerOption("content-type", contentText)},
 	}
 }
@@ -117,8 +118,17 @@ func headerFilter(name string, value *envoymatcherv3.StringMatcher) *accesslogv3
 	}}
 }
 
+// shownCode is the code of a refusal whose words are to be shown.
+func (r refusal) shownCode() uint32 {
+	if r.code == http.StatusServiceUnavailable || r.code == http.StatusGatewayTimeout {
+		return http.StatusBadGateway
+	}
+	return r.code
+}
+
 // plain makes a mapper answer with the words alone.
 func (r refusal) plain(m *hcmv3.ResponseMapper) *hcmv3.ResponseMapper {
+	m.StatusCode = u32(r.shownCode())
 	m.BodyFormatOverride = &corev3.SubstitutionFormatString{
 		Format:      &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: inline(r.message)},
 		ContentType: contentText,
