@@ -188,10 +188,16 @@ func setup(env *testscript.Env) error {
 		"DIR_NORTH":         gateway("north").Dir,
 		"LINK_NORTH":        running.Bed.Link("north", "east").Address("north"),
 		"LINK_EAST_NORTH":   running.Bed.Link("north", "east").Address("east"),
-		"KUBECONFIG_EAST":   running.Bed.Kubernetes("east").Kubeconfig, // in east's own network
-		"LINK_WEST_EAST":    running.Bed.Link("west", "east").Address("west"),
-		"LINK_EAST":         running.Bed.Link("west", "east").Address("east"),
-		"HOME":              env.WorkDir,
+		// Where a gateway reaches another one through the tap.
+		"SOUTH_TO_WEST":   wire.addresses[[2]string{"south", "west"}],
+		"WEST_TO_SOUTH":   wire.addresses[[2]string{"west", "south"}],
+		"NORTH_TO_EAST":   wire.addresses[[2]string{"north", "east"}],
+		"EAST_TO_NORTH":   wire.addresses[[2]string{"east", "north"}],
+		"KUBECONFIG_EAST": running.Bed.Kubernetes("east").Kubeconfig, // in east's own network
+		"LINK_WEST_EAST":  running.Bed.Link("west", "east").Address("west"),
+		"LINK_EAST":       running.Bed.Link("west", "east").Address("east"),
+		"HOME":            env.WorkDir,
+		"COMPOSE":         tools.Compose,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {

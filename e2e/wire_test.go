@@ -23,13 +23,14 @@ import (
 )
 
 // wire is a tap on every link between the gateways of the tests.
-var wire = &tapped{tap: tap.New(), forbidden: map[string]*atomic.Pointer[[]tap.Forbidden]{
+var wire = &tapped{tap: tap.New(), addresses: map[[2]string]string{}, forbidden: map[string]*atomic.Pointer[[]tap.Forbidden]{
 	"west": {}, "east": {}, "north": {}, "south": {},
 }}
 
 type tapped struct {
 	tap       *tap.Tap
 	forbidden map[string]*atomic.Pointer[[]tap.Forbidden] // by cluster
+	addresses map[[2]string]string                        // of the tap, by who dials and whom
 }
 
 // through puts the tap before a peer, in the namespace of who dials it.
@@ -40,6 +41,7 @@ func (w *tapped) through(ctx context.Context, bed *testbed.Bed, from, to, target
 		return "", err
 	}
 	address := listener.Addr().String()
+	w.addresses[[2]string{from, to}] = address
 	w.tap.Between(w.end(bed, from), w.end(bed, to), listener, func(ctx context.Context) (net.Conn, error) {
 		return cluster.DialIn(ctx, "tcp", target)
 	})
@@ -183,7 +185,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 	}
 	counts := wire.tap.Counts()
-	t.Logf("%d connections, %d requests, %d bytes were read", counts.Connections, counts.Streams, counts.Bytes)
+	t.Logf("%d connections, %d requests, %d joins, %d bytes were read", counts.Connections, counts.Streams, counts.Joins, counts.Bytes)
 	if err := wire.tap.Blind(); err != nil {
 		t.Error(err)
 	}

@@ -86,17 +86,18 @@ func Up(ctx context.Context, options Options) (*Mesh, error) {
 		m.gateways[name] = g
 	}
 	begin := time.Now()
-	for _, g := range m.gateways {
-		if err := g.prepare(ctx); err != nil {
-			return nil, err
-		}
+	if err := m.each(func(g *Gateway) error { return g.prepare(ctx) }); err != nil {
+		return nil, err
 	}
-	for _, g := range m.gateways {
+	if err := m.each(func(g *Gateway) error {
 		for _, peer := range g.peers {
 			if err := g.trust(ctx, m.gateways[peer]); err != nil {
-				return nil, err
+				return err
 			}
 		}
+		return nil
+	}); err != nil {
+		return nil, err
 	}
 	if err := m.each(func(g *Gateway) error { return g.Start(ctx) }); err != nil {
 		return nil, err

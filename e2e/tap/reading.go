@@ -39,12 +39,16 @@ type reading struct {
 	requests *requests
 	from, to Gateway
 	answers  bool
+	joins    bool // it is a join, in HTTP/1.1
 
 	bodies map[uint32]io.WriteCloser
 }
 
 // follow reads until the connection ends. An error says that the rest was not understood.
 func (r *reading) follow(in io.Reader) error {
+	if r.joins {
+		return r.followJoin(in)
+	}
 	r.bodies = map[uint32]io.WriteCloser{}
 	defer func() {
 		for stream := range r.bodies {
@@ -77,6 +81,20 @@ func (r *reading) follow(in io.Reader) error {
 		}
 		r.frame(frame)
 	}
+}
+
+// followJoin reads one request of HTTP/1.1 and its answer, which are never compressed.
+func (r *reading) followJoin(in io.Reader) error {
+	if !r.answers {
+		r.requests.set(0, "a join")
+		r.tap.count(Counts{Joins: 1})
+	}
+	n, err := io.Copy(&window{look: func(text []byte) { r.look(0, text) }}, in)
+	r.tap.count(Counts{Bytes: n})
+	if errors.Is(err, io.ErrClosedPipe) {
+		err = nil
+	}
+	return err
 }
 
 func (r *reading) frame(frame http2.Frame) {

@@ -11,9 +11,11 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
 
@@ -60,8 +62,8 @@ type Tap struct {
 
 // Counts are how much was read.
 type Counts struct {
-	Connections, Streams int
-	Bytes                int64 // decrypted, both directions
+	Connections, Streams, Joins int
+	Bytes                       int64 // decrypted, both directions
 }
 
 // New makes a tap on no link.
@@ -137,6 +139,13 @@ func (t *Tap) carry(from, to Gateway, raw net.Conn, dial func(context.Context) (
 	near := tls.Server(raw, &tls.Config{
 		Certificates: []tls.Certificate{shown}, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"h2"},
 		MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if !joins(hello.ServerName) {
+				return nil, nil
+			}
+			return &tls.Config{Certificates: []tls.Certificate{shown}, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS13,
+				SessionTicketsDisabled: true}, nil
+		},
 	})
 	if err := near.HandshakeContext(ctx); err != nil {
 		return nil // nothing crossed: whoever dialled did not want this peer, or is gone
@@ -154,17 +163,22 @@ func (t *Tap) carry(from, to Gateway, raw net.Conn, dial func(context.Context) (
 		return nil
 	}
 	defer t.release(conn)
-	far := tls.Client(conn, &tls.Config{
-		Certificates: []tls.Certificate{shown}, ServerName: near.ConnectionState().ServerName, NextProtos: []string{"h2"},
+	host := near.ConnectionState().ServerName
+	dialled := &tls.Config{
+		Certificates: []tls.Certificate{shown}, ServerName: host, NextProtos: []string{"h2"},
 		MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, // the address is the test's own
-	})
+	}
+	if joins(host) {
+		dialled.Certificates, dialled.NextProtos = nil, []string{"http/1.1"}
+	}
+	far := tls.Client(conn, dialled)
 	if err := far.HandshakeContext(ctx); err != nil {
 		return nil // the peer refuses who dials, or is gone
 	}
 	t.count(Counts{Connections: 1})
 	requests := &requests{of: map[uint32]string{}}
-	asked := t.read(&reading{tap: t, requests: requests, from: from, to: to})
-	answered := t.read(&reading{tap: t, requests: requests, from: to, to: from, answers: true})
+	asked := t.read(&reading{tap: t, requests: requests, from: from, to: to, joins: joins(host)})
+	answered := t.read(&reading{tap: t, requests: requests, from: to, to: from, answers: true, joins: joins(host)})
 	var both sync.WaitGroup
 	both.Go(func() { pass(far, near, asked) })
 	both.Go(func() { pass(near, far, answered) })
@@ -208,6 +222,10 @@ func pass(to, from *tls.Conn, heard io.WriteCloser) {
 	}
 }
 
+// joins tells whether who dials is a stranger that redeems an invitation. It shows no certificate, has the one of the
+// invitation's authority, which must be sent along, and asks by HTTP/1.1.
+func joins(serverName string) bool { return strings.HasPrefix(serverName, names.Join+".") }
+
 func certificate(of Gateway) (tls.Certificate, error) {
 	authority, err := of.Authority()
 	if err != nil {
@@ -217,7 +235,7 @@ func certificate(of Gateway) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	return tls.X509KeyPair(pair.CertificatePEM, pair.KeyPEM)
+	return tls.X509KeyPair(append(slices.Clone(pair.CertificatePEM), authority.Export().CertificatesPEM...), pair.KeyPEM)
 }
 
 // hold remembers what Close closes; false where it has been called.
@@ -258,5 +276,6 @@ func (t *Tap) count(more Counts) {
 	defer t.mu.Unlock()
 	t.counts.Connections += more.Connections
 	t.counts.Streams += more.Streams
+	t.counts.Joins += more.Joins
 	t.counts.Bytes += more.Bytes
 }

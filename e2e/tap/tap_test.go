@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/isthmus-mesh/isthmus/xds/peering/join"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 )
 
@@ -140,6 +142,58 @@ func TestTapFindsWhatIsForbidden(t *testing.T) {
 	}
 	if c := tap.Counts(); c.Connections != 1 || c.Streams != 8 || c.Bytes < int64(zipped.Len()) {
 		t.Errorf("counts: %+v", c)
+	}
+}
+
+// TestTapReadsJoins has a gateway redeem an invitation of one that it has never met, through the tap.
+func TestTapReadsJoins(t *testing.T) {
+	t.Parallel()
+	east := gateway(t, "east", pods)
+	west := gateway(t, "west", Network("an address of a container", netip.MustParsePrefix("172.18.0.0/16")))
+	bundles := map[string]trust.Bundle{}
+	for _, g := range []Gateway{east, west} {
+		authority, err := g.Authority()
+		if err != nil {
+			t.Fatal(err)
+		}
+		bundles[g.Name] = authority.Export()
+	}
+	tap := New()
+	t.Cleanup(tap.Close)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || len(r.TLS.PeerCertificates) != 0 || !bytes.Contains(body, []byte("of-the-invitation")) {
+			t.Errorf("%s, %v, %d certificates", body, err, len(r.TLS.PeerCertificates))
+		}
+		text, err := bundles["east"].MarshalText()
+		if err != nil {
+			t.Error(err)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]string{"bundle": string(text), "message": "from 10.102.3.4"})
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{show(t, east)}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tap.Between(west, east, listener, func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", server.Listener.Addr().String())
+	})
+	token := join.Token{Address: listener.Addr().String(), Suffix: "isthmus.internal", Identity: bundles["east"].Identity, Fingerprint: bundles["east"].Fingerprint,
+		Invitation: "i", Secret: "of-the-invitation", Expires: time.Now().Add(time.Minute)}
+	got, err := join.Redeem(t.Context(), token, join.Joiner{Bundle: bundles["west"], Addresses: []string{"172.18.0.9:15443"}})
+	if err != nil || got.Fingerprint != bundles["east"].Fingerprint {
+		t.Fatal(got.Identity, err)
+	}
+	tap.Close()
+	told := map[string]bool{}
+	for _, f := range tap.Findings() {
+		told[fmt.Sprint(f.From, " ", f.Request, " ", f.Answer)] = true
+	}
+	if !told["west a join false"] || !told["east a join true"] || tap.Blind() != nil || tap.Counts().Joins != 1 {
+		t.Errorf("%v, %v, %+v", told, tap.Blind(), tap.Counts())
 	}
 }
 

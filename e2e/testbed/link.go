@@ -154,12 +154,13 @@ func (l *Link) filter(ctx context.Context, end *Cluster) error {
 		"-A POSTROUTING -o " + device + " -j " + out,
 		"-A FORWARD -i " + device + " -j " + forward,
 		"-A FORWARD -o " + device + " -j " + forward,
-		// To our gateway, and the answers to what our gateway dialled.
+		// To our gateway, and the answers to what our gateway dialled. Related is the reset by which a rule of REJECT
+		// answers; where it is lost, who dials waits as for a peer that is silent.
 		"-A " + in + " -s " + peer + " -d " + own + " -p tcp --dport " + port + " -j ACCEPT",
-		"-A " + in + " -s " + peer + " -d " + own + " -p tcp --sport " + port + " -m conntrack --ctstate ESTABLISHED --ctdir REPLY -j ACCEPT",
+		"-A " + in + " -s " + peer + " -d " + own + " -p tcp --sport " + port + " -m conntrack --ctstate ESTABLISHED,RELATED --ctdir REPLY -j ACCEPT",
 		"-A " + in + " -j DROP",
 		"-A " + out + " -s " + own + " -d " + peer + " -p tcp --dport " + port + " -j ACCEPT",
-		"-A " + out + " -s " + own + " -d " + peer + " -p tcp --sport " + port + " -m conntrack --ctstate ESTABLISHED --ctdir REPLY -j ACCEPT",
+		"-A " + out + " -s " + own + " -d " + peer + " -p tcp --sport " + port + " -m conntrack --ctstate ESTABLISHED,RELATED --ctdir REPLY -j ACCEPT",
 		"-A " + out + " -j DROP",
 		"-A " + forward + " -j DROP",
 		"COMMIT", "",

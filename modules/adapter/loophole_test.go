@@ -329,3 +329,27 @@ func TestCommitOfVariables(t *testing.T) {
 		}
 	}
 }
+
+// Who may list one object is told of no other one by an API that does not know selectors, as those of others may not.
+func TestSelectorThatIsNotKnown(t *testing.T) {
+	t.Parallel()
+	only := func(_ modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
+		if o.Name != "a" {
+			return denied
+		}
+		return modules.Judgement{Allowed: true, Rule: "fake/0", ShowAddresses: true}
+	}
+	s := newSameType(t, neutral.Kubernetes, fakePolicy{foresee: only, judge: only}, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("watch") != "" {
+			answers("application/json", `{"type":"ADDED","object":{"metadata":{"name":"a","uid":"1"}}}`+"\n"+`{"type":"ADDED","object":{"metadata":{"name":"b","uid":"2"}}}`+"\n")(w, r)
+			return
+		}
+		answers("application/json", `{"kind":"WidgetList","items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}`)(w, r)
+	})
+	for _, query := range []string{"fieldSelector=metadata.name%3Da", "watch=1&fieldSelector=metadata.name%3Da"} {
+		status, text := s.ask("GET", "/apis/widgets.example.com/v1/namespaces/x/widgets?"+query, "", nil)
+		if status != http.StatusOK || !strings.Contains(text, `"name":"a"`) || strings.Contains(text, `"name":"b"`) {
+			t.Errorf("%s: %d %s", query, status, text)
+		}
+	}
+}

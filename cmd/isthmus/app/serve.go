@@ -139,7 +139,10 @@ func (g *gateway) run(ctx context.Context) error {
 	stopServing()
 	errs := []error{group.Wait()}
 	bridge.Close()
-	errs = append(errs, observer.Shutdown(end), g.target.Close(), g.home.Close())
+	if err := observer.Shutdown(end); err != nil { // a collector that is away is no failure of the gateway's
+		g.log.Warn("spans are lost", "error", err)
+	}
+	errs = append(errs, g.target.Close(), g.home.Close())
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -45,6 +45,18 @@ func rewrite(text []byte, by substitution, passwords bool) []byte {
 // String is Text of a string.
 func (m *Mask) String(text string) string { return string(m.Text([]byte(text))) }
 
+// MayHide tells, at little cost, whether any of some texts can have an address or a password in a URL to hide.
+func MayHide(texts ...[]string) bool {
+	for _, list := range texts {
+		for _, text := range list {
+			if suspicious([]byte(text)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // suspicious tells whether text can have something to hide at all: most does not.
 func suspicious(text []byte) bool {
 	dots, colons := 0, 0

@@ -92,8 +92,18 @@ func New(ctx context.Context, config Config) (*Telemetry, error) {
 	return t, nil
 }
 
-// Shutdown sends what spans are left.
-func (t *Telemetry) Shutdown(ctx context.Context) error { return t.provider.Shutdown(ctx) }
+// flushTime is what the collector has to take what spans are left.
+const flushTime = 2 * time.Second
+
+// Shutdown sends what spans are left. A collector that does not take them holds nobody up.
+func (t *Telemetry) Shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, flushTime)
+	defer cancel()
+	if err := t.provider.Shutdown(ctx); err != nil {
+		return fmt.Errorf("send the last spans: %w", err)
+	}
+	return nil
+}
 
 // Begin starts a decision's span.
 func (t *Telemetry) Begin(ctx context.Context, req *modules.Request) context.Context {

@@ -135,6 +135,27 @@ func (c *fakeCollector) Export(_ context.Context, r *collector.ExportTraceServic
 	return &collector.ExportTraceServiceResponse{}, nil
 }
 
+// TestNobodyTakesSpans ends while the collector is away.
+func TestNobodyTakesSpans(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // it answers nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	observer, _ := newTelemetry(t, listener.Addr().String(), filepath.Join(t.TempDir(), "audit.log"))
+	req := request()
+	req.Header.Set("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	observer.Decided(observer.Begin(t.Context(), req), req, listed, "allow", 0)
+	begun := time.Now()
+	if err := observer.Shutdown(t.Context()); err == nil {
+		t.Error("a span that nobody took is not told of")
+	}
+	if took := time.Since(begun); took > 3*flushTime {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // TestTraces holds that a decision is a span of the trace that Envoy began, and that what Envoy did not sample makes
 // none.
 func TestTraces(t *testing.T) {

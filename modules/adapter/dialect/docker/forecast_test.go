@@ -177,6 +177,13 @@ func TestInspectedRights(t *testing.T) {
 	if diff := cmp.Diff(want, askedOf(o)); diff != "" {
 		t.Error(diff)
 	}
+	target, err := c.Locate(t.Context(), neutral.TargetRef{Namespace: "default", Container: "joined"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, askedOf(target.Object)); diff != "" {
+		t.Error(diff)
+	}
 	if !o.Container.Security.NoNewPrivileges {
 		t.Error("no new privileges")
 	}

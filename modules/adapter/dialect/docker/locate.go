@@ -53,8 +53,12 @@ func (c *Cluster) Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Ta
 	if ref.Node != "" && !node.is(ref.Node) {
 		return neutral.Target{}, fault.New(fault.Conflict, "container %s runs on node %s, not on %s", name, node.name, ref.Node)
 	}
+	object, err := c.judged(ctx, found)
+	if err != nil {
+		return neutral.Target{}, err
+	}
 	target := neutral.Target{
-		Object:  objectFromContainer(found),
+		Object:  object,
 		Node:    node.name,
 		Running: found.State != nil && found.State.Running && !found.State.Paused && !found.State.Restarting,
 	}
@@ -155,7 +159,15 @@ func (c *Cluster) taskContainer(ctx context.Context, name string) (string, error
 	return "", nil
 }
 
-// objectFromContainer is what policy judges.
+// judged is what policy judges of a container.
+func (c *Cluster) judged(ctx context.Context, found container.InspectResponse) (neutral.Object, error) {
+	object := objectFromContainer(found)
+	var err error
+	object.Container, err = c.seen(ctx, object.Container)
+	return object, err
+}
+
+// objectFromContainer is what an inspect says of a container.
 func objectFromContainer(c container.InspectResponse) neutral.Object {
 	object := neutral.Object{Kind: neutral.KindContainer, Name: strings.TrimPrefix(c.Name, "/")}
 	if c.Config != nil {

@@ -83,9 +83,7 @@ func (c *Cluster) lookupContainer(ctx context.Context, ref string) (neutral.Obje
 	if err != nil {
 		return neutral.Object{}, err
 	}
-	object := objectFromContainer(found)
-	object.Container, err = c.seen(ctx, object.Container)
-	return object, err
+	return c.judged(ctx, found)
 }
 
 // lookupTask judges a task by its service, whose labels a user sets.

@@ -159,6 +159,9 @@ func TestSecurityFromContainer(t *testing.T) {
 		"privileged": {func(_ *corev1.Pod, _ *corev1.Container, s *corev1.SecurityContext) {
 			s.Privileged, s.SeccompProfile = &yes, seccomp(corev1.SeccompProfileTypeRuntimeDefault, nil)
 		}, with(func(s *neutral.Security) { s.Privileged = true })},
+		"a process of its host": {func(p *corev1.Pod, _ *corev1.Container, _ *corev1.SecurityContext) {
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{HostProcess: &yes}}
+		}, with(func(s *neutral.Security) { s.Privileged = true })},
 		"of a later API": {func(_ *corev1.Pod, _ *corev1.Container, s *corev1.SecurityContext) {
 			s.SeccompProfile, s.AppArmorProfile = seccomp("New", nil), appArmor("New", nil)
 		}, with(func(s *neutral.Security) { s.Seccomp, s.AppArmor = "", "" })},

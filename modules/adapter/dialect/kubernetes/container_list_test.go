@@ -333,3 +333,18 @@ func FuzzDecodePods(f *testing.F) {
 		}
 	})
 }
+
+// A list loads the callers' own documents only where a command may have something to hide from others than its writer.
+func TestListLoadsFewOrigins(t *testing.T) {
+	t.Parallel()
+	of := func(name string, command ...string) corev1.Pod {
+		p := newPod(name, "10.0.0.1")
+		p.Annotations = map[string]string{annotationOrigin: `docker:plain:{"Image":"i"}`, annotationPeer: "west"}
+		p.Spec.Containers[0].Args = command
+		return *p
+	}
+	listed := containersFromPods("east", []corev1.Pod{of("a", "sleep", "600"), of("b", "wget", "http://10.1.2.3/"), of("c", "ping", "10.1.2.3")}, time.Now())
+	if len(listed) != 3 || listed[0].Origin != nil || listed[1].Origin == nil || listed[1].Origin.Peer != "west" || listed[2].Origin == nil {
+		t.Errorf("%+v", listed)
+	}
+}

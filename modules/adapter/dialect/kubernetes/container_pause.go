@@ -61,7 +61,7 @@ func (a *action) unpauseContainer(ctx context.Context) (neutral.Result, error) {
 	if found.State.Status != neutral.StatusPaused {
 		return neutral.Result{}, fault.New(fault.Conflict, "Container %s is not paused", found.ID)
 	}
-	return a.bring(ctx, found)
+	return a.bring(ctx, found, map[string]string{annotationUnpaused: time.Now().UTC().Format(time.RFC3339Nano)})
 }
 
 // forgetPause makes of a paused container one that was stopped.

@@ -19,7 +19,7 @@ func securityFromContainer(meta metav1.ObjectMeta, spec *corev1.PodSpec, c *core
 		native = &corev1.SecurityContext{}
 	}
 	security := neutral.Security{
-		Privileged:      native.Privileged != nil && *native.Privileged,
+		Privileged:      native.Privileged != nil && *native.Privileged || hostProcess(pod.WindowsOptions) || hostProcess(native.WindowsOptions),
 		ReadOnlyRoot:    native.ReadOnlyRootFilesystem != nil && *native.ReadOnlyRootFilesystem,
 		NoNewPrivileges: native.AllowPrivilegeEscalation != nil && !*native.AllowPrivilegeEscalation,
 		Seccomp:         seccompFromContainer(pod, native),
@@ -48,6 +48,11 @@ func securityFromContainer(meta metav1.ObjectMeta, spec *corev1.PodSpec, c *core
 		}
 	}
 	return security
+}
+
+// hostProcess tells whether a container of Windows is a process of its host.
+func hostProcess(options *corev1.WindowsSecurityContextOptions) bool {
+	return options != nil && options.HostProcess != nil && *options.HostProcess
 }
 
 // seccompFromContainer reads which system calls are filtered: none, unless the Pod says so or a kubelet was told to, which

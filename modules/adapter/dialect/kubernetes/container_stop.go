@@ -166,7 +166,13 @@ func (a *action) killContainer(ctx context.Context) (neutral.Result, error) {
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if found.State.Status != neutral.StatusRunning {
+	switch {
+	case found.State.Status == neutral.StatusPaused && signal == "KILL":
+		return neutral.Result{ID: found.ID}, a.forgetPause(ctx, found.pod)
+	case found.State.Status == neutral.StatusPaused:
+		return neutral.Result{}, fault.New(fault.Unsupported, "signal SIG%s is refused: container %s is paused by quiesce, and has no process that "+
+			"could get it", signal, found.Name)
+	case found.State.Status != neutral.StatusRunning:
 		return neutral.Result{}, fault.New(fault.Conflict, "cannot kill container: %s: container %s is not running", a.op.Ref, found.ID)
 	}
 	if err := found.own("kill"); err != nil {
@@ -212,7 +218,10 @@ func (a *action) restartContainer(ctx context.Context) (neutral.Result, error) {
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if !alive(found.pod) {
+	switch {
+	case found.State.Status == neutral.StatusPaused:
+		return a.bring(ctx, found, nil)
+	case !alive(found.pod):
 		return a.start(ctx, found)
 	}
 	if err := found.own("restart"); err != nil {

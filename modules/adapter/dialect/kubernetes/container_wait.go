@@ -60,12 +60,13 @@ type waiting struct {
 	first     string // the end that had happened before the wait began
 	code      int
 	replacing bool // the Pod was last seen on its way to a successor
+	paused    bool // it was last seen paused, which is no end for docker
 }
 
 // see looks at the Pod as it is now.
 func (w *waiting) see(ctx context.Context, pod *corev1.Pod) (done bool) {
 	if pod == nil {
-		if w.replacing && w.condition != neutral.WaitNotRunning {
+		if w.replacing && (w.paused || w.condition != neutral.WaitNotRunning) {
 			return false
 		}
 		if w.begun && w.code == 0 && w.condition != neutral.WaitRemoved {
@@ -75,6 +76,10 @@ func (w *waiting) see(ctx context.Context, pod *corev1.Pod) (done bool) {
 	}
 	w.replacing = pod.Annotations[annotationReplacing] != ""
 	key, code, ended := ending(pod, w.found.native())
+	if w.paused = pod.Annotations[annotationPaused] != ""; w.paused {
+		w.begun, w.first = true, key // and not the end that is waited for
+		return false
+	}
 	if !w.begun {
 		w.begun, w.first = true, key
 	}

@@ -19,6 +19,7 @@ type step struct {
 	replacing bool
 	gone      bool
 	gated     bool
+	paused    bool
 	done      bool // the wait ends here
 }
 
@@ -37,6 +38,10 @@ func TestWait(t *testing.T) {
 		"not running, later":        {neutral.WaitNotRunning, []step{{}, {state: running()}, {state: exited(3), done: true}}, 3},
 		"not running, restarting":   {neutral.WaitNotRunning, []step{{state: running(), policy: corev1.RestartPolicyAlways}, {state: waitingState, last: exited(1), policy: corev1.RestartPolicyAlways}, {state: running(), last: exited(1), policy: corev1.RestartPolicyAlways}, {gone: true, done: true}}, 1},
 		"not running, removed":      {neutral.WaitNotRunning, []step{{state: running()}, {gone: true, done: true}}, exitKilled},
+		"not running, paused":       {neutral.WaitNotRunning, []step{{state: exited(3), paused: true}, {state: exited(3), paused: true, replacing: true}, {gone: true}, {uid: "2"}, {uid: "2", state: running()}, {uid: "2", state: exited(4), done: true}}, 4},
+		"not running, pausing":      {neutral.WaitNotRunning, []step{{state: running()}, {state: running(), paused: true}, {state: exited(3), paused: true}, {state: exited(3), done: true}}, 3},
+		"next exit, paused":         {neutral.WaitNextExit, []step{{state: running()}, {state: exited(3), paused: true}, {state: exited(3), paused: true, replacing: true}, {gone: true}, {uid: "2", state: running()}, {uid: "2", state: second, done: true}}, 5},
+		"paused, removed":           {neutral.WaitNotRunning, []step{{state: exited(3), paused: true}, {gone: true, done: true}}, exitKilled},
 		"next exit, before start":   {neutral.WaitNextExit, []step{{gated: true}, {}, {state: running()}, {state: exited(4), done: true}}, 4},
 		"next exit, not the former": {neutral.WaitNextExit, []step{{state: exited(3)}, {state: exited(3), replacing: true}, {gone: true}, {uid: "2"}, {uid: "2", state: running()}, {uid: "2", state: second, done: true}}, 5},
 		"next exit, of a restart":   {neutral.WaitNextExit, []step{{state: running(), policy: corev1.RestartPolicyAlways}, {state: running(), last: exited(2), policy: corev1.RestartPolicyAlways, done: true}}, 2},
@@ -72,6 +77,9 @@ func (s step) pod() *corev1.Pod {
 	}
 	if s.replacing {
 		pod.Annotations[annotationReplacing] = "now"
+	}
+	if s.paused {
+		pod.Annotations[annotationPaused] = "now"
 	}
 	if s.gated {
 		pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: gateNotStarted}}

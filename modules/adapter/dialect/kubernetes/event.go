@@ -153,6 +153,9 @@ func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent 
 		}
 		if after == nil {
 			if pod.Annotations[annotationReplacing] == "" {
+				if pod.Annotations[annotationPaused] != "" {
+					add(now, "die", map[string]string{"exitCode": strconv.Itoa(exitKilled)})
+				}
 				add(now, "destroy", nil)
 			}
 			continue
@@ -166,8 +169,16 @@ func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent 
 		}
 		for _, run := range runsOf(after, name) {
 			was, seen := known[run.id]
-			if !seen {
+			switch {
+			case seen:
+			case pod.Annotations[annotationUnpaused] != "" && restartCount(pod, name) == 0:
+				add(run.start, "unpause", nil)
+			default:
 				add(run.start, "start", nil)
+			}
+			if seen && run.ended && was.ended && before.Annotations[annotationPaused] != "" && pod.Annotations[annotationPaused] == "" {
+				add(now, "die", map[string]string{"exitCode": strconv.Itoa(run.code)})
+				add(now, "stop", nil)
 			}
 			if run.ended && !was.ended && pod.Annotations[annotationPaused] != "" {
 				add(run.end, "pause", nil)
@@ -180,6 +191,13 @@ func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent 
 		}
 	}
 	return events
+}
+
+func restartCount(pod *corev1.Pod, name string) int32 {
+	if status := containerStatus(pod, name); status != nil {
+		return status.RestartCount
+	}
+	return 0
 }
 
 // containerRun is one life of a container.

@@ -44,7 +44,7 @@ func successor(pod *corev1.Pod) *corev1.Pod {
 	}
 	for key, value := range pod.Annotations {
 		switch key {
-		case annotationError, annotationStopped, annotationPaused, annotationDeadline, annotationReplacing:
+		case annotationError, annotationStopped, annotationPaused, annotationUnpaused, annotationDeadline, annotationReplacing:
 		default:
 			next.Annotations[key] = value
 		}
@@ -63,6 +63,7 @@ func successor(pod *corev1.Pod) *corev1.Pod {
 		}
 	}
 	dropTokens(spec)
+	searchNetworks(next.ObjectMeta, next.Namespace, spec)
 	return next
 }
 

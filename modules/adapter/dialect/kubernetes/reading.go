@@ -61,6 +61,8 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		return reading, nil
 	}
 	reading.Lists = lists
+	// A list is about one object by its selector, which an API of somebody else may not know.
+	reading.Always = op.Object.Name != ""
 	reading.FilterPath = withObjects(head.Path, accept, op.Object.Kind)
 	reading.Filter = func(ctx context.Context) dialect.Filter {
 		if !reading.Sequence {
