@@ -197,6 +197,7 @@ func setup(env *testscript.Env) error {
 		"LINK_WEST_EAST":  running.Bed.Link("west", "east").Address("west"),
 		"LINK_EAST":       running.Bed.Link("west", "east").Address("east"),
 		"HOME":            env.WorkDir,
+		"COMPOSE":         tools.Compose,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {

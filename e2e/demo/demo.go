@@ -35,7 +35,11 @@ spec:
   - verbs: [get, list, watch]
     objects: [{kind: system}, {kind: node}, {kind: image}, {kind: network}, {kind: volume}, {kind: event}]
   - verbs: [create]
-    objects: [{kind: image}]
+    objects: [{kind: image}, {namespace: default, kind: volume}, {namespace: default, kind: network},
+      {namespace: default, kind: secret}, {namespace: default, kind: config}]
+  - verbs: [update]
+    objects: [{namespace: default, kind: network}, {namespace: default, kind: volume}, {namespace: default, kind: secret},
+      {namespace: default, kind: config}]
 ---
 # North is of east's own type: its calls pass untouched.
 apiVersion: isthmus.io/v1alpha1

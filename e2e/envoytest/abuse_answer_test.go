@@ -37,7 +37,7 @@ var answerAbuses = []answerAbuse{
 	{abuse{"99 headers in an answer", "99 of 5 bytes, which with those that gateways add are too many", "502, closed", ""}, "HTTP/1.1 200 OK\n" + strings.Repeat("a: b\n", 98) + noContent},
 	{abuse{"large header in an answer", "200 KB", "502, closed", ""}, "HTTP/1.1 200 OK\nx: " + strings.Repeat("a", 200<<10) + "\n" + noContent},
 	{abuse{"many informational answers", "500 times `103 Early Hints`, then `200`", "200, closed", ""}, strings.Repeat("HTTP/1.1 103 Early Hints\n\n", 500) + "HTTP/1.1 200 OK\n" + noContent},
-	{abuse{"forged gateway headers in an answer", "`x-isthmus-exchange: 1`", "200, closed", ""}, "HTTP/1.1 200 OK\nx-isthmus-exchange: 1\n" + noContent},
+	{abuse{"forged gateway headers in an answer", "`x-isthmus-own-exchange: 1`", "200, closed", ""}, "HTTP/1.1 200 OK\nx-isthmus-own-exchange: 1\n" + noContent},
 	{abuse{"answer that is not HTTP", "`hello`", "502, closed", ""}, "hello"},
 }
 

@@ -59,11 +59,11 @@ const (
 var frameAbuses = []frameAbuse{
 	{abuse{"own service", "`:authority: web…`", "200", "web GET /a"}, heads(fields())},
 	{abuse{"another peer's service", "`:authority: secret…`", "403", ""}, heads(to(secretHost))},
-	{abuse{"forged gateway headers", "`x-isthmus-peer`, `-route`, `-destination`, `-exchange`, twice each", "403", ""}, heads(to(secretHost,
+	{abuse{"forged gateway headers", "`x-isthmus-own-peer`, `-route`, `-destination`, `-exchange`, twice each", "403", ""}, heads(to(secretHost,
 		names.HeaderPeer, id("north"), names.HeaderPeer, id("north"), names.HeaderRoute, "service/shop/secret/main", names.HeaderRoute, toOrchestrator,
 		names.HeaderDestination, "127.0.0.1:1", names.HeaderDestination, "127.0.0.1:1", names.HeaderExchange, "1", "x-forwarded-client-cert", "URI="+id("north")))},
-	{abuse{"forged route to the orchestrator", "`x-isthmus-route: orchestrator/docker` for a path that is not allowed", "403", ""}, heads(append(to(apiHost, names.HeaderRoute, toOrchestrator), names.HeaderExchange, "1"))},
-	{abuse{"unknown name", "`:authority: anything` with `x-isthmus-route: access`", "403", ""}, heads(to("anything", names.HeaderRoute, names.Access, names.HeaderDestination, "127.0.0.1:1"))},
+	{abuse{"forged route to the orchestrator", "`x-isthmus-own-route: orchestrator/docker` for a path that is not allowed", "403", ""}, heads(append(to(apiHost, names.HeaderRoute, toOrchestrator), names.HeaderExchange, "1"))},
+	{abuse{"unknown name", "`:authority: anything` with `x-isthmus-own-route: access`", "403", ""}, heads(to("anything", names.HeaderRoute, names.Access, names.HeaderDestination, "127.0.0.1:1"))},
 	{abuse{"user information", "`:authority: web…@secret…`", streamError, ""}, heads(to(webHost + "@" + secretHost))},
 	{abuse{"upper case", "`:authority: SECRET…`", "403", ""}, heads(to(strings.ToUpper(secretHost)))},
 	{abuse{"trailing dot and port", "`:authority: secret….:80`", "403", ""}, heads(to(secretHost + ".:80"))},
@@ -84,12 +84,12 @@ var frameAbuses = []frameAbuse{
 	{abuse{"blank in the path", "`:path: /a b`", streamError, ""}, heads(append(fields()[:6:6], ":path", "/a b"))},
 	{abuse{"absolute path", "`:path: http://secret…/a`", streamError, ""}, heads(append(fields()[:6:6], ":path", "http://"+secretHost+"/a"))},
 	{abuse{"dots", "`:path: /v1/shop/../secrets`", "403", ""}, heads(append(to(apiHost)[:6:6], ":path", "/v1/shop/../secrets"))},
-	{abuse{"line break in a value", "`x: a\\r\\nx-isthmus-peer: north`", streamError, ""}, heads(fields("x", "a\r\nx-isthmus-peer: north"))},
+	{abuse{"line break in a value", "`x: a\\r\\nx-isthmus-own-peer: north`", streamError, ""}, heads(fields("x", "a\r\nx-isthmus-own-peer: north"))},
 	{abuse{"bare LF in a value", "`x: a\\nb`", streamError, ""}, heads(fields("x", "a\nb"))},
 	{abuse{"NUL in a value", "`x: a\\0b`", streamError, ""}, heads(fields("x", "a\x00b"))},
 	{abuse{"line break in a name", "`x\\r\\ny: a`", streamError, ""}, heads(fields("x\r\ny", "a"))},
 	{abuse{"colon in a name", "`x:y: a`", streamError, ""}, heads(fields("x:y", "a"))},
-	{abuse{"upper case in a name", "`X-Isthmus-Peer: north`", streamError, ""}, heads(fields("X-Isthmus-Peer", "north"))},
+	{abuse{"upper case in a name", "`X-Isthmus-Own-Peer: north`", streamError, ""}, heads(fields("X-Isthmus-Own-Peer", "north"))},
 	{abuse{"empty name", "an empty name", streamError, ""}, heads(fields("", "a"))},
 	{abuse{"transfer-encoding", "`transfer-encoding: chunked`", streamError, ""}, body("0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n", "transfer-encoding", "chunked")},
 	{abuse{"connection", "`connection: close`", streamError, ""}, heads(fields("connection", "close"))},
@@ -97,7 +97,7 @@ var frameAbuses = []frameAbuse{
 	{abuse{"long length", "`content-length: 50` and less in DATA", streamError, "web POST /a, which broke off"}, body("hello", "content-length", "50")},
 	{abuse{"two lengths", "`content-length: 5` and `content-length: 50`", streamError, ""}, body("hello", "content-length", "5", "content-length", "50")},
 	{abuse{"request in DATA", "a request as body, without a length", "200", "web POST /a with \"GET /smuggled HTTP/1\""}, body(smuggled)},
-	{abuse{"forged trailers", "`x-isthmus-peer` in trailers", "200", "web POST /a with \"hello\""}, func(l *link) {
+	{abuse{"forged trailers", "`x-isthmus-own-peer` in trailers", "200", "web POST /a with \"hello\""}, func(l *link) {
 		l.open(1, false, append([]string{":method", "POST"}, fields()[2:]...)...)
 		l.data(1, false, "hello")
 		l.open(1, true, names.HeaderPeer, id("north"))

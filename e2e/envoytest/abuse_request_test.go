@@ -18,11 +18,11 @@ const smuggled = "GET /smuggled HTTP/1.1\nHost: " + secretHost + "\nConnection: 
 var rawAbuses = []rawAbuse{
 	// Names.
 	{abuse: abuse{"another peer's service", "`Host: secret…`", "403, closed", ""}, raw: get("/a", secretHost)},
-	{abuse: abuse{"forged gateway headers", "`x-isthmus-route`, `-peer`, `-destination`, `x-envoy-original-dst-host` to another peer's service", "403, closed", ""},
-		raw: get("/a", secretHost, "X-Isthmus-Route: service/shop/secret/main", "X-Isthmus-Peer: spiffe://north.test/cluster/north",
-			"x-isthmus-destination: 127.0.0.1:1", "x-envoy-original-dst-host: 127.0.0.1:1")},
+	{abuse: abuse{"forged gateway headers", "`x-isthmus-own-route`, `-peer`, `-destination`, `x-envoy-original-dst-host` to another peer's service", "403, closed", ""},
+		raw: get("/a", secretHost, "X-Isthmus-Own-Route: service/shop/secret/main", "X-Isthmus-Own-Peer: spiffe://north.test/cluster/north",
+			"x-isthmus-own-destination: 127.0.0.1:1", "x-envoy-original-dst-host: 127.0.0.1:1")},
 	{abuse: abuse{"forged headers to an own service", "the same to a service that may be queried", "200, closed", "web GET /a"},
-		raw: get("/a", webHost, "X-Isthmus-Route: orchestrator", "x-isthmus-peer: north", "x-isthmus-node: n", "x-envoy-retry-on: 5xx")},
+		raw: get("/a", webHost, "X-Isthmus-Own-Route: orchestrator", "x-isthmus-own-peer: north", "x-isthmus-node: n", "x-envoy-retry-on: 5xx")},
 	{abuse: abuse{"user information", "`Host: web…@secret…`", "502, closed", ""}, raw: get("/a", webHost+"@"+secretHost)},
 	{abuse: abuse{"user information, other way", "`Host: secret…@web…`", "502, closed", ""}, raw: get("/a", secretHost+"@"+webHost)},
 	{abuse: abuse{"upper case", "`Host: SECRET…`", "403, closed", ""}, raw: get("/a", strings.ToUpper(secretHost))},
@@ -72,7 +72,7 @@ var rawAbuses = []rawAbuse{
 	{abuse: abuse{"GET with a body", "a second request as the body of a GET", "200, closed", "web GET /a with \"GET /smuggled HTTP/1\""}, raw: "GET /a HTTP/1.1\nHost: " + webHost + "\nConnection: close\nContent-Length: 90\n\n" + pad(smuggled, 90)},
 
 	// Heads.
-	{abuse: abuse{"folded header", "`X: a`, line break, blank, `x-isthmus-peer: b`", "200, closed", "web GET /a"}, raw: get("/a", webHost, "X: a", " x-isthmus-peer: b")},
+	{abuse: abuse{"folded header", "`X: a`, line break, blank, `x-isthmus-own-peer: b`", "200, closed", "web GET /a"}, raw: get("/a", webHost, "X: a", " x-isthmus-own-peer: b")},
 	{abuse: abuse{"bare CR in a value", "`X: a\\rHost: secret…`", "200, closed", "web GET /a"}, raw: get("/a", webHost, "X: a\rHost: "+secretHost)},
 	{abuse: abuse{"bare CR in a name", "`x-isth\\rmus-peer: a`", "400, closed", ""}, raw: get("/a", webHost, "x-isth\rmus-peer: a")},
 	{abuse: abuse{"empty TE", "`TE:`", "502, closed", ""}, raw: get("/a", webHost, "TE:")},
@@ -84,7 +84,7 @@ var rawAbuses = []rawAbuse{
 	{abuse: abuse{"blank in the path", "`GET /a HTTP/1.1 /b HTTP/1.1`", "400, closed", ""}, raw: get("/a HTTP/1.1 /b", webHost)},
 	{abuse: abuse{"unknown method", "`STEAL /a`", "400, closed", ""}, raw: strings.Replace(get("/a", webHost), "GET", "STEAL", 1)},
 	{abuse: abuse{"not HTTP", "TLS' first bytes", "400, closed", ""}, raw: "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\n"},
-	{abuse: abuse{"hop-by-hop by name", "`Connection: close, host, x-isthmus-peer`", "400, closed", ""}, raw: strings.Replace(get("/a", webHost), "Connection: close", "Connection: close, host, x-isthmus-peer", 1)},
+	{abuse: abuse{"hop-by-hop by name", "`Connection: close, host, x-isthmus-own-peer`", "400, closed", ""}, raw: strings.Replace(get("/a", webHost), "Connection: close", "Connection: close, host, x-isthmus-own-peer", 1)},
 	{abuse: abuse{"upgrade to HTTP/2", "`Upgrade: h2c` and another request behind", "200, 403, closed", "web GET /a"}, raw: upgrade("/a", webHost, "h2c") + smuggled},
 	{abuse: abuse{"refused WebSocket", "`Upgrade: websocket` that the service refuses, another request behind", "400, closed", "web GET /a"}, raw: upgrade("/a", webHost, "websocket") + smuggled},
 	{abuse: abuse{"10,000 headers", "10,000 of 5 bytes", "431, closed", ""}, raw: get("/a", webHost, strings.TrimSuffix(strings.Repeat("a: b\n", 10_000), "\n"))},

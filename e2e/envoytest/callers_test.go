@@ -141,7 +141,7 @@ func TestCallersOfAPI(t *testing.T) {
 	}
 	forged := http.Header{
 		names.HeaderCaller: {"root"}, names.HeaderRoute: {names.PeerCluster("east")}, names.HeaderCertificate: {`Hash=1;Chain="x";URI=spiffe://root`},
-		"x-isthmus-edge": {"peer"},
+		names.OwnPrefix + "edge": {"peer"},
 	}
 	token := func(header http.Header, value string) http.Header {
 		header = header.Clone()
@@ -174,7 +174,7 @@ func TestCallersOfAPI(t *testing.T) {
 				if seen[names.HeaderCaller] != c.want || seen[":authority"] != east.host("api") {
 					t.Errorf("the peer is told %q, asked %q", seen[names.HeaderCaller], seen[":authority"])
 				}
-				for _, h := range []string{"authorization", names.HeaderCertificate, names.HeaderRoute, "x-isthmus-edge"} {
+				for _, h := range []string{"authorization", names.HeaderCertificate, names.HeaderRoute, names.OwnPrefix + "edge"} {
 					if v, ok := seen[h]; ok {
 						t.Errorf("%s crossed: %q", h, v)
 					}

@@ -200,13 +200,14 @@ func TestPeering(t *testing.T) {
 // TestEdgeHeaders compares what callers and isthmus may say to a peer.
 func TestEdgeHeaders(t *testing.T) {
 	t.Parallel()
+	const ownOfTomorrow, linkOfTomorrow = names.OwnPrefix + "of-tomorrow", names.LinkPrefix + "of-tomorrow"
 	west, east := pair(t, func(east *gateway) {
 		east.on(names.BridgeSocket, http.HandlerFunc(echo))
 		east.decides(routed(names.Bridge))
 	})
 	ask := func(c *http.Client) string {
 		r := request(t, http.MethodGet, "http://"+east.host("db", "shop", "ctr")+"/", nil)
-		for _, h := range []string{names.HeaderCaller, names.HeaderNode, names.HeaderNetworkMode, names.HeaderSession, "x-isthmus-of-tomorrow"} {
+		for _, h := range []string{names.HeaderCaller, names.HeaderNode, names.HeaderNetworkMode, names.HeaderSession, ownOfTomorrow, linkOfTomorrow} {
 			r.Header.Set(h, "said")
 		}
 		return strings.ToLower(call(t, c, r).body)
@@ -216,7 +217,7 @@ func TestEdgeHeaders(t *testing.T) {
 		client    *http.Client
 		kept, not []string
 	}{
-		{"a caller", west.edge(), names.FromCaller, []string{names.HeaderCaller, names.HeaderSession, "x-isthmus-of-tomorrow"}},
+		{"a caller", west.edge(), []string{names.HeaderNode, names.HeaderNetworkMode}, []string{names.HeaderCaller, names.HeaderSession, ownOfTomorrow, linkOfTomorrow}},
 		{"isthmus", west.local(), []string{names.HeaderCaller, names.HeaderSession}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -24,7 +24,7 @@ import (
 
 // echo answers with the request's head.
 func echo(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("x-isthmus-route", "orchestrator")
+	w.Header().Set("x-isthmus-own-route", "orchestrator")
 	_, _ = fmt.Fprintf(w, "%s %s %s %s\n", r.Method, r.Host, r.URL.RequestURI(), r.Proto)
 	_ = r.Header.Write(w)
 }

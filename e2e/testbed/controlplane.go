@@ -17,6 +17,7 @@ import (
 var enginePrograms = map[string]bool{
 	"dockerd": true, "containerd": true, "etcd": true, "kubelet": true, "kube-proxy": true,
 	"kube-apiserver": true, "kube-controller-manager": true, "kube-scheduler": true,
+	"local-path-provisioner": true, "coredns": true,
 }
 
 func (k *KubernetesCluster) startControlPlane(ctx context.Context, keys *clusterKeys) error {

@@ -22,6 +22,12 @@ type Tools struct {
 	// argument; Kubectl is a link to it.
 	Kubernetes, Kubectl string
 	Envoy               string
+	// Provisioner makes volumes for claims.
+	Provisioner string
+	// CoreDNS is the name server of Kubernetes.
+	CoreDNS string
+	// Compose is docker's plugin of that name.
+	Compose string
 	// Forward joins a listener of the machine to an address in a namespace.
 	Forward string
 	// BusyboxImage and PauseImage are archives that docker and containerd load.
@@ -29,7 +35,8 @@ type Tools struct {
 }
 
 // Install brings onto a bare Debian 12 machine what a bed needs: packages,
-// Envoy, Kubernetes built from source, and two images. What is there already
+// Envoy, Kubernetes with its volume provisioner and its name server built from
+// source, and two images. What is there already
 // costs nothing; what is built is kept in the user's cache folder.
 func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 	if err := requireRoot(); err != nil {
@@ -72,6 +79,7 @@ func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 		func() error { return installEnvoy(ctx, cache, log) },
 		func() error { return buildKubernetes(ctx, cache, log) },
 		func() error { return buildPrograms(ctx, cache, log) },
+		func() error { return installGoTools(ctx, cache, log) },
 	}
 	failed := make([]error, len(steps))
 	var group sync.WaitGroup
@@ -100,11 +108,14 @@ func installed() (*Tools, error) {
 		Kubernetes:   filepath.Join(kubernetesDir(cache), "kubernetes"),
 		Kubectl:      filepath.Join(kubernetesDir(cache), "kubectl"),
 		Envoy:        envoyPath(cache),
+		Provisioner:  provisioner.path(cache),
+		CoreDNS:      nameServer.path(cache),
+		Compose:      compose.path(cache),
 		Forward:      filepath.Join(programsDir(cache), "forward"),
 		BusyboxImage: filepath.Join(programsDir(cache), "busybox.tar"),
 		PauseImage:   filepath.Join(programsDir(cache), "pause.tar"),
 	}
-	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
+	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Compose, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("not installed: %w", err)
 		}

@@ -132,6 +132,12 @@ func (k *KubernetesCluster) start(ctx context.Context) error {
 	if err := k.startNode(ctx, keys, runtime); err != nil {
 		return err
 	}
+	if err := k.startNames(ctx); err != nil {
+		return err
+	}
+	if err := k.startStorage(ctx); err != nil {
+		return err
+	}
 	k.bed.log.Info("node is ready", "cluster", k.Name, "took", since(begin))
 	return nil
 }

@@ -112,6 +112,8 @@ func (k *KubernetesCluster) startNode(ctx context.Context, keys *clusterKeys, co
 		"enforceNodeAllocatable":   []string{},
 		"oomScoreAdj":              0,
 		"maxPods":                  500,
+		"clusterDNS":               []string{k.NodeAddress()},
+		"clusterDomain":            clusterDomain,
 		"podLogsDir":               filepath.Join(k.Dir, "pods"),
 		"volumePluginDir":          filepath.Join(k.Dir, "volumeplugins"),
 		"registerWithTaints":       []any{},

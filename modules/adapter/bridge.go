@@ -200,6 +200,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 			neutral.Terminal(session)
 		}
 		result, err := plan.Stream(ctx, session)
+		record.Losses = append(record.Losses, result.Losses...)
 		return errors.Join(err, session.Close(result, unavailable(err)))
 	}
 	ctx, cancel := context.WithTimeout(ctx, planDeadline)

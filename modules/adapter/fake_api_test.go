@@ -134,6 +134,7 @@ var listKinds = map[string]string{
 	"pods": "v1 PodList", "nodes": "v1 NodeList", "deployments": "apps/v1 DeploymentList", "daemonsets": "apps/v1 DaemonSetList",
 	"statefulsets": "apps/v1 StatefulSetList", "jobs": "batch/v1 JobList", "replicasets": "apps/v1 ReplicaSetList",
 	"services": "v1 ServiceList", "persistentvolumeclaims": "v1 PersistentVolumeClaimList", "secrets": "v1 SecretList",
+	"configmaps": "v1 ConfigMapList", "networkpolicies": "networking.k8s.io/v1 NetworkPolicyList", "endpointslices": "discovery.k8s.io/v1 EndpointSliceList",
 }
 
 // next takes the answer to a call.

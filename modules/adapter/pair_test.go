@@ -288,7 +288,7 @@ func readRequest(t *testing.T, text []byte) (*modules.Request, []byte) {
 	}
 	// Whatever the caller presents is the caller's; the API server must never see it.
 	req.Header.Set("Authorization", "Bearer the-callers-own")
-	req.Header.Set("X-Isthmus-Caller", "somebody")
+	req.Header.Set("X-Isthmus-Link-Caller", "somebody")
 	body, err := io.ReadAll(reader)
 	if err != nil {
 		t.Fatal(err)

@@ -192,7 +192,7 @@ func TestReadingRequest(t *testing.T) {
 	})
 	response := s.send("GET", "/api/v1/namespaces/x/pods?limit=500", "", http.Header{"Accept": {"application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
 		"application/json;as=Table;v=v1;g=meta.k8s.io,application/json, application/yaml"}, "Authorization": {"Bearer callers"}, "If-None-Match": {"1"},
-		"X-Isthmus-Caller": {"ci"}, "Accept-Encoding": {"gzip"}})
+		"X-Isthmus-Link-Caller": {"ci"}, "Accept-Encoding": {"gzip"}})
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestReadingRequest(t *testing.T) {
 	}
 	if got.URL.RawQuery != "includeObject=Object&limit=500" || got.Header.Get("Accept") != "application/json;as=Table;v=v1;g=meta.k8s.io,application/json" ||
 		got.Header.Get("Authorization") != "Bearer "+fakeToken || got.Header.Get("If-None-Match") != "" || got.Header.Get("Accept-Encoding") != "identity" ||
-		got.Header.Get("X-Isthmus-Caller") != "" || got.Header.Get("Impersonate-User") != "isthmus:peer:south" {
+		got.Header.Get("X-Isthmus-Link-Caller") != "" || got.Header.Get("Impersonate-User") != "isthmus:peer:south" {
 		t.Errorf("%s %v", got.URL, got.Header)
 	}
 	all := newSameType(t, neutral.Kubernetes, fakePolicy{}, func(w http.ResponseWriter, r *http.Request) {
@@ -459,7 +459,7 @@ func TestReadingDocker(t *testing.T) {
 		`:2377"}]},"HttpProxy":"http://u:hidden-by-isthmus@`+standIn("10.0.0.1")+`:3128/"}` {
 		t.Error(text)
 	}
-	if status, _ := all.ask("POST", "/containers/create", "{}", http.Header{"X-Isthmus-Session": {"tcp"}}); status != http.StatusBadRequest {
+	if status, _ := all.ask("POST", "/containers/create", "{}", http.Header{"X-Isthmus-Link-Session": {"tcp"}}); status != http.StatusBadRequest {
 		t.Errorf("a session that is none: %d", status)
 	}
 }

@@ -44,9 +44,15 @@ var bodies = map[neutral.Action]string{
 	neutral.WorkloadCreate:  `{"Name":"shop","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
 	neutral.WorkloadUpdate:  `{"Name":"shop","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
 	neutral.ContainerUpdate: `{"Memory":67108864}`,
+	neutral.VolumeCreate:    `{"Name":"data"}`,
+	neutral.NetworkCreate:   `{"Name":"front"}`,
+	neutral.SecretCreate:    `{"Name":"key","Data":"aGVsbG8="}`,
+	neutral.ConfigCreate:    `{"Name":"key","Data":"aGVsbG8="}`,
+	neutral.NetworkJoin:     `{"Container":"web"}`,
+	neutral.NetworkLeave:    `{"Container":"web"}`,
 }
 
-// echo is an API server that has nothing and takes everything: what is created comes back as it was sent.
+// echo is an API server that has nothing but the network frontend, a secret and a config x, and takes everything: what is created comes back as it was sent.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if r.Method == http.MethodPost && err == nil {
@@ -56,6 +62,19 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if strings.HasSuffix(r.URL.Path, "/networkpolicies") {
+		_, _ = io.WriteString(w, `{"kind":"NetworkPolicyList","apiVersion":"networking.k8s.io/v1","items":[{"metadata":{"name":"net-frontend",`+
+			`"namespace":"default"}}]}`)
+		return
+	}
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/secrets"):
+		_, _ = io.WriteString(w, `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[{"metadata":{"name":"x"}}]}`)
+		return
+	case strings.HasSuffix(r.URL.Path, "/configmaps"):
+		_, _ = io.WriteString(w, `{"kind":"ConfigMapList","apiVersion":"v1","items":[{"metadata":{"name":"x"}}]}`)
+		return
+	}
 	w.WriteHeader(http.StatusNotFound)
 	_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
 }

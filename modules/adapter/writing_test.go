@@ -289,7 +289,7 @@ func TestSessionRefused(t *testing.T) {
 		w.WriteHeader(http.StatusConflict)
 		_, _ = io.WriteString(w, `{"message":"container 10.0.0.1 is not running"}`)
 	})
-	session := http.Header{"X-Isthmus-Session": {"tcp"}, "X-Isthmus-Session-Body": {"0"}}
+	session := http.Header{"X-Isthmus-Link-Session": {"tcp"}, "X-Isthmus-Link-Session-Body": {"0"}}
 	if status, text := s.ask("POST", "/v1.44/containers/bad/attach", "", session); status != http.StatusConflict || text != standIn(`{"message":"container 10.0.0.1 is not running"}`) {
 		t.Errorf("%d %s", status, text)
 	}

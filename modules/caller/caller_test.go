@@ -175,7 +175,7 @@ func TestAdmit(t *testing.T) {
 		{"a server's certificate", all, api, chain(ca.client(server)), "", fault.Unauthenticated, "not good"},
 		{"a certificate that poses as a service account", all, api, chain(ca.client(named("system:serviceaccount:kube-system:admin"))), "", fault.Unauthenticated, "another way"},
 		{"a certificate that poses as a user of this host", all, api, chain(ca.client(named("unix:root"))), "", fault.Unauthenticated, "another way"},
-		{"a certificate with a new line", all, api, chain(ca.client(named("a\r\nx-isthmus-route: b"))), "", fault.Unauthenticated, "printable"},
+		{"a certificate with a new line", all, api, chain(ca.client(named("a\r\nx-isthmus-own-route: b"))), "", fault.Unauthenticated, "printable"},
 		{"a certificate counts after a token", all, api, Credentials{Token: "x", Certificates: []*x509.Certificate{ca.client(named("alice"))}}, "", fault.Unauthenticated, "not good"},
 		{"no way is known", none, api, Credentials{Token: secret}, "", fault.Unauthenticated, "spec.callers"},
 		{"a token that nobody looks at", none, query, Credentials{Token: secret}, "", 0, ""},

@@ -35,6 +35,7 @@ const (
 	ContainerCommit  Action = "container.commit"
 	ContainerCopyOut Action = "container.copy-out"
 	ContainerCopyIn  Action = "container.copy-in"
+	ContainerStat    Action = "container.stat" // of one file
 	ContainerPrune   Action = "container.prune"
 
 	ExecCreate  Action = "exec.create"
@@ -62,12 +63,15 @@ const (
 	NetworkList   Action = "network.list"
 	NetworkGet    Action = "network.inspect"
 	NetworkCreate Action = "network.create"
-	NetworkRemove Action = "network.remove" // one, or all that are unused
-	NetworkOther  Action = "network.other"  // connect, disconnect
+	NetworkRemove Action = "network.remove"
+	NetworkPrune  Action = "network.prune"   // all that are unused
+	NetworkJoin   Action = "network.connect" // of a container
+	NetworkLeave  Action = "network.disconnect"
 	VolumeList    Action = "volume.list"
 	VolumeGet     Action = "volume.inspect"
 	VolumeCreate  Action = "volume.create"
-	VolumeRemove  Action = "volume.remove" // one, or all that are unused
+	VolumeRemove  Action = "volume.remove"
+	VolumePrune   Action = "volume.prune" // all that are unused
 	VolumeOther   Action = "volume.other"
 	NodeList      Action = "node.list"
 	NodeInspect   Action = "node.inspect"
@@ -128,6 +132,7 @@ var actions = map[Action]struct {
 	ContainerCommit:  {verb: Copy, kind: KindContainer, body: true},
 	ContainerCopyOut: {verb: Exec, kind: KindContainer, stream: true},
 	ContainerCopyIn:  {verb: Exec, kind: KindContainer, stream: true},
+	ContainerStat:    {verb: Exec, kind: KindContainer},
 	ContainerPrune:   {verb: Destroy, kind: KindContainer},
 
 	ExecCreate:  {verb: Exec, kind: KindContainer, body: true},
@@ -156,11 +161,14 @@ var actions = map[Action]struct {
 	NetworkGet:    {verb: Get, kind: KindNetwork},
 	NetworkCreate: {verb: Create, kind: KindNetwork, body: true},
 	NetworkRemove: {verb: Destroy, kind: KindNetwork},
-	NetworkOther:  {verb: Update, kind: KindNetwork},
+	NetworkPrune:  {verb: Destroy, kind: KindNetwork},
+	NetworkJoin:   {verb: Update, kind: KindNetwork, body: true},
+	NetworkLeave:  {verb: Update, kind: KindNetwork, body: true},
 	VolumeList:    {verb: List, kind: KindVolume},
 	VolumeGet:     {verb: Get, kind: KindVolume},
 	VolumeCreate:  {verb: Create, kind: KindVolume, body: true},
 	VolumeRemove:  {verb: Destroy, kind: KindVolume},
+	VolumePrune:   {verb: Destroy, kind: KindVolume},
 	VolumeOther:   {verb: Update, kind: KindVolume},
 	NodeList:      {verb: List, kind: KindNode},
 	NodeInspect:   {verb: Get, kind: KindNode},

@@ -45,6 +45,7 @@ type Container struct {
 	Resources   Resources
 	Ports       []Port
 	Mounts      []Mount
+	Files       []MountedFile // secrets and configs, in the order of the caller
 	// UnseenMounts are volumes, by name, of which it is not known what of the host they are.
 	UnseenMounts []string
 	Network      NetworkMode
@@ -130,7 +131,7 @@ type Port struct {
 // Mount is one mount of a container.
 type Mount struct {
 	Type     string // bind, volume, tmpfs
-	Source   string // host path or volume name
+	Source   string // host path or volume name; "" is a volume that nobody named
 	Target   string
 	ReadOnly bool
 	Size     int64 // tmpfs, bytes; 0 is the default
@@ -150,6 +151,7 @@ const (
 
 // NetworkAttachment is one user network of a container.
 type NetworkAttachment struct {
+	ID      string `json:",omitempty"` // as a network that is listed has it; "" where that is not known
 	Name    string
 	Aliases []string
 }

@@ -107,14 +107,20 @@ type Operation struct {
 	Ref    string // the object as the caller named it: name, id or unique id prefix
 
 	Container *Container        // container.create
+	Volume    *Volume           // volume.create
+	Network   *Network          // network.create
+	File      *StoredFile       // secret.create, config.create
+	Member    *NetworkMember    // network.connect, disconnect
 	Workload  *Workload         // workload.create, workload.update: the whole spec
 	Version   string            // workload.update: the caller's optimistic lock
 	Filter    Filter            // lists, events, prune
 	Logs      *LogOptions       // container.logs, workload.logs, container.attach
 	Stop      *StopOptions      // container.stop, kill, restart
 	Wait      WaitCondition     // container.wait
-	Remove    *RemoveOptions    // container.remove
+	Remove    *RemoveOptions    // container.remove, volume.remove
 	Exec      *ExecSpec         // exec.create
+	Usage     *UsageOptions     // container.stats
+	Copy      *CopyOptions      // container.copy-in, copy-out, stat
 	Attach    *AttachOptions    // container.attach, exec.start
 	Size      *Size             // resize
 	Since     time.Time         // events
@@ -160,6 +166,9 @@ type Filter struct {
 	Containers []string // events: of these containers
 	Modes      []string // workloads: replicated, global
 	Size       bool     // sizes wanted
+	Drivers    []string // volumes
+	Dangling   *bool    // volumes: those that no container has, or those that one has
+	Anonymous  bool     // volume.prune: only those that nobody named
 }
 
 // LogOptions says which part of a log is wanted.

@@ -24,7 +24,9 @@ type Result struct {
 	System     *System
 	Exec       *ExecState
 	Top        *ProcessTable
-	ExitCode   int // container.wait
+	Stored     []StoredFile // secrets, configs
+	File       *FileStat    // container.stat
+	ExitCode   int          // container.wait
 	Message    string
 	Removed    []string
 	Losses     []Loss

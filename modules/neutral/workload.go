@@ -93,15 +93,25 @@ type Image struct {
 // Network is a network that containers can join.
 type Network struct {
 	ID, Name, Driver, Scope string
-	Internal                bool
+	Internal                bool // nothing outside it is reached from it
 	Labels                  map[string]string
 	Created                 time.Time
+	Members                 []NetworkMember // as far as they are told
+}
+
+// NetworkMember is a container of a network, or one that is to join or to leave it.
+type NetworkMember struct {
+	ID, Name string // of an operation, Name is what the caller calls it
+	Aliases  []string
+	Force    bool // to leave although it cannot
 }
 
 // Volume is storage that outlives a container.
 type Volume struct {
 	Name, Driver, Scope string
 	Labels              map[string]string
+	Options             map[string]string // as its maker wrote them
+	Anonymous           bool              // made for one container, under a name that nobody chose
 	Created             time.Time
 }
 

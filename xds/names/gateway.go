@@ -33,11 +33,11 @@ const (
 // HeaderExchange is set on a request by external processing when it will rewrite the answer, and on that answer when
 // it has. A request that carries it gets no answer that does not: the native one must not pass if external processing
 // is gone in between. Its value does not matter.
-const HeaderExchange = "x-isthmus-exchange"
+const HeaderExchange = OwnPrefix + "exchange"
 
 // HeaderHide is set by external processing on a request whose answer crosses unread and must show no address: an answer by
 // which the orchestrator says that it failed is replaced. Its value is one of the two below.
-const HeaderHide = "x-isthmus-hide"
+const HeaderHide = OwnPrefix + "hide"
 
 // What of an orchestrator's failures is its own: all of them, or where it stands before somebody else's server those of
 // not reaching that.
@@ -45,12 +45,6 @@ const (
 	HideFailures    = "failures"
 	HideUnreachable = "unreachable"
 )
-
-// Crossing are the headers of HeaderPrefix that a gateway takes from a peer; it drops or sets all others itself.
-var Crossing = []string{HeaderCaller, HeaderGroups, HeaderOrchestrator, HeaderNode, HeaderNetworkMode, HeaderSession, HeaderSessionBody}
-
-// FromCaller are the headers of HeaderPrefix that a gateway takes from a caller of its own cluster.
-var FromCaller = []string{HeaderNode, HeaderNetworkMode}
 
 // Details are the response code details of an answer that external processing gave. Envoy's own answers are put into
 // the gateway's words; one with these details is left as it is.

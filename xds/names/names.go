@@ -4,34 +4,41 @@ package names
 
 import "strings"
 
-// Headers that only gateways set. Everything of this prefix that arrives from outside the peer link is removed before
-// routing, and none of it reaches a service, a container or an orchestrator.
+// HeaderPrefix begins all that gateways and their callers say to gateways. None of it reaches a service, a container or
+// an orchestrator. Who may say what is told by a longer prefix, so that Envoy removes at once what somebody may not say:
+// OwnPrefix is of one gateway's Envoy and its isthmus and is taken from nobody, LinkPrefix is taken from the gateway of a
+// peer, and what has neither is a caller's as well.
 const (
 	HeaderPrefix = "x-isthmus-"
+	OwnPrefix    = HeaderPrefix + "own-"
+	LinkPrefix   = HeaderPrefix + "link-"
+)
 
+// Headers of HeaderPrefix, and the one by which logs and traces find each other.
+const (
 	// HeaderPeer is the SPIFFE identity that the request's certificate proved; Envoy sets it, over whatever was there.
-	HeaderPeer = "x-isthmus-peer"
+	HeaderPeer = OwnPrefix + "peer"
 	// HeaderCaller is who the peer says the caller is.
-	HeaderCaller = "x-isthmus-caller"
+	HeaderCaller = LinkPrefix + "caller"
 	// HeaderGroups is which groups the peer says the caller is in, joined by commas.
-	HeaderGroups = "x-isthmus-caller-groups"
+	HeaderGroups = LinkPrefix + "caller-groups"
 	// HeaderRoute names the upstream that ext_proc chose. No route behind ext_proc leads anywhere without it, and it
 	// is removed from everything that arrives.
-	HeaderRoute = "x-isthmus-route"
+	HeaderRoute = OwnPrefix + "route"
 	// HeaderOrchestrator is the type of the caller's cluster as its gateway's Envoy knows it, on container operations. It
 	// must be the one of the handshake, by which the request would be read.
-	HeaderOrchestrator = "x-isthmus-orchestrator"
+	HeaderOrchestrator = LinkPrefix + "orchestrator"
 	// HeaderDestination is the address that an access goes to; ext_proc sets it, it never crosses.
-	HeaderDestination = "x-isthmus-destination"
+	HeaderDestination = OwnPrefix + "destination"
 	// HeaderNode is the target host that a caller may name.
-	HeaderNode = "x-isthmus-node"
+	HeaderNode = HeaderPrefix + "node"
 	// HeaderNetworkMode is the network mode that a caller may ask for.
-	HeaderNetworkMode = "x-isthmus-network-mode"
+	HeaderNetworkMode = HeaderPrefix + "network-mode"
 	// HeaderSession marks a streaming POST that stands for a hijacked docker connection; its value is the original
 	// upgrade protocol.
-	HeaderSession = "x-isthmus-session"
+	HeaderSession = LinkPrefix + "session"
 	// HeaderSessionBody is how many leading bytes of such a POST are the original request's body (decimal).
-	HeaderSessionBody = "x-isthmus-session-body"
+	HeaderSessionBody = LinkPrefix + "session-body"
 	// HeaderRequestID is Envoy's request id, the trace id of logs and audit lines.
 	HeaderRequestID = "x-request-id"
 )

@@ -19,12 +19,26 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// accessLog writes a line of JSON for every request of a peer but heartbeats that went well: here is decided, so here is
-// the record. At the edges nothing is decided but who asks: of callers that are known, and of what went wrong, there is a
-// line. What a decision was about is in the
-// route's metadata where routes decide and in dynamic metadata where external processing does, never in both.
-func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
-	full := logFormat{fields: map[string]string{
+// edgeLog writes a line of JSON where something went wrong, and where a caller is known: at the edges nothing is decided
+// but who asks.
+func edgeLog(g Gateway, listener string) []*accesslogv3.AccessLog {
+	return jsonLog(g.AccessLog, fullFormat(listener), anyOf(failures(), isDecided(true)))
+}
+
+// peerLog writes a line for every request of a peer but heartbeats that went well: here is decided, so here is the record.
+func peerLog(g Gateway, peer string) []*accesslogv3.AccessLog {
+	// What was answered well, and not by external processing's decision, a route decided. What was given up before its
+	// answer can be anything, and is told in full.
+	query := allOf(isDecided(false), isPeering(g, false), answered(), status(accesslogv3.ComparisonFilter_LE, 399))
+	other := anyOf(isDecided(true), unanswered(), status(accesslogv3.ComparisonFilter_GE, 400), allOf(isPeering(g, true), failedCalls()))
+	log := jsonLog(g.AccessLog, queryFormat(g, peer), query)
+	return append(append(log, jsonLog(g.AccessLog, fullFormat(ListenerPeer), other)...), ends())
+}
+
+// fullFormat is for all requests. What a decision was about is in the route's metadata where routes decide and in dynamic
+// metadata where external processing does, never in both.
+func fullFormat(listener string) logFormat {
+	return logFormat{fields: map[string]string{
 		"time":       logTime,
 		"edge":       listener,
 		"kind":       decided(names.MetadataKind),
@@ -47,14 +61,6 @@ func accessLog(g Gateway, listener string) []*accesslogv3.AccessLog {
 		"request_id": "%REQ(X-REQUEST-ID)%",
 		"trace":      "%TRACE_ID%",
 	}, omitEmpty: true}
-	if listener != ListenerPeer {
-		return jsonLog(g.AccessLog, full, anyOf(failures(), isDecided(true)))
-	}
-	// What was answered well, and not by external processing's decision, a route decided. What was given up before its
-	// answer can be anything, and is told in full.
-	query := allOf(isDecided(false), isPeering(g, false), answered(), status(accesslogv3.ComparisonFilter_LE, 399))
-	other := anyOf(isDecided(true), unanswered(), status(accesslogv3.ComparisonFilter_GE, 400), allOf(isPeering(g, true), failedCalls()))
-	return append(append(jsonLog(g.AccessLog, queryFormat(g), query), jsonLog(g.AccessLog, full, other)...), ends())
 }
 
 // ends tells isthmus how the requests ended that it let through and does not see again: what is handed on untouched, and
@@ -83,17 +89,18 @@ func ends() *accesslogv3.AccessLog {
 func answered() *accesslogv3.AccessLogFilter   { return status(accesslogv3.ComparisonFilter_GE, 1) }
 func unanswered() *accesslogv3.AccessLogFilter { return status(accesslogv3.ComparisonFilter_LE, 0) }
 
-// queryFormat is for queries that a route allowed: what all of them have in common is written as it is, and what is left
-// is what Envoy formats as text. A lone METADATA goes by way of a protobuf value instead, and fields that may be empty
-// are looked at twice; so written, every field of the decision would cost as much as all others together.
-func queryFormat(g Gateway) logFormat {
+// queryFormat is for queries of a peer that a route allowed, which has the service's name: what all of them have in common
+// is written as it is, and what is left is what Envoy formats as text. Metadata goes by way of a protobuf value instead,
+// and fields that may be empty are looked at twice; so written, every field of the decision would cost as much as all
+// others together.
+func queryFormat(g Gateway, peer string) logFormat {
 	fields := map[string]string{
 		"time":       logTime,
 		"edge":       ListenerPeer,
 		"kind":       kindQuery,
-		"peer":       "%ROUTE_NAME%",
+		"peer":       escape(peer),
 		"verb":       string(neutral.Query),
-		"object":     string(neutral.KindService) + " %METADATA(ROUTE:" + names.Metadata + ":" + metadataService + ")%",
+		"object":     string(neutral.KindService) + " %ROUTE_NAME%",
 		"decision":   "allow",
 		"code":       "%RESPONSE_CODE%",
 		"flags":      "%RESPONSE_FLAGS%",

@@ -60,10 +60,8 @@ func connectionManager(g Gateway, name string) *hcmv3.HttpConnectionManager {
 		RequestHeadersTimeout: duration(30 * time.Second),
 		DelayedCloseTimeout:   duration(time.Second),
 		DrainTimeout:          duration(5 * time.Second),
-		// Dot segments are resolved before anybody decides by a path. Doubled and escaped slashes stay: they mean
-		// something to services and to proxied paths ("/api/v4/projects/group%2Fname"); who decides by a path decodes
-		// it as its orchestrator does.
-		NormalizePath:                yes(),
+		// Here nobody decides by a path: it is the target's to read.
+		NormalizePath:                no(),
 		MergeSlashes:                 false,
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_KEEP_UNCHANGED,
 		StripPortMode:                nil, // the port is part of what is asked
@@ -77,7 +75,7 @@ func connectionManager(g Gateway, name string) *hcmv3.HttpConnectionManager {
 		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{
 			{UpgradeType: upgradeConnect}, {UpgradeType: upgradeWebSocket}, {UpgradeType: upgradeSPDY}, {UpgradeType: upgradeTCP},
 		},
-		AccessLog: accessLog(g, name),
+		AccessLog: edgeLog(g, name),
 		Tracing:   tracing(g),
 	}
 	return m

@@ -18,7 +18,7 @@ const (
 )
 
 // disclosing are the headers in which proxies and browsers of a cluster write its addresses.
-var disclosing = []string{"x-forwarded-for", "x-real-ip", "forwarded", "via", "x-envoy-external-address"}
+var disclosing = []string{"x-forwarded-for", "x-real-ip", "forwarded", "via"}
 
 func remove(key string) *mutationv3.HeaderMutation {
 	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: key}}
@@ -49,31 +49,17 @@ func earlyMutation(mutations ...*mutationv3.HeaderMutation) *corev3.TypedExtensi
 	return extension("envoy.http.early_header_mutation.header_mutation", &earlyv3.HeaderMutation{Mutations: mutations})
 }
 
-// keepOnly removes all headers of names.HeaderPrefix but the given ones. Envoy can match a prefix, not its complement,
-// so the kept ones are put aside meanwhile.
-func keepOnly(kept []string) []*mutationv3.HeaderMutation {
-	const aside = "isthmus-aside-"
-	var before, after []*mutationv3.HeaderMutation
-	for _, key := range kept {
-		before = append(before, remove(aside+key), overwrite(aside+key, "%REQ("+key+")%"))
-		after = append(after, overwrite(key, "%REQ("+aside+key+")%"), remove(aside+key))
-	}
-	return append(append(before, removePrefix(names.HeaderPrefix)), after...)
-}
-
 // fromPeer is done to the headers of a peer's request before it is routed: the peer's identity is the certificate's
 // whatever the peer wrote, and neither a destination nor any instruction to Envoy comes from outside.
 func fromPeer() *corev3.TypedExtensionConfig {
 	return earlyMutation(append(hideCluster(),
-		remove(names.HeaderRoute), remove(names.HeaderDestination), remove(names.HeaderExchange), remove(names.HeaderHide),
-		remove(names.HeaderPeer), overwrite(names.HeaderPeer, "%DOWNSTREAM_PEER_URI_SAN%"),
-	)...)
+		removePrefix(names.OwnPrefix), overwrite(names.HeaderPeer, "%DOWNSTREAM_PEER_URI_SAN%"))...)
 }
 
 // fromCaller is done to the headers of a request of this cluster before it leaves for a peer: what gateways say to
 // each other is not the caller's to say, and this cluster's addresses stay here.
 func fromCaller() *corev3.TypedExtensionConfig {
-	return earlyMutation(append(keepOnly(names.FromCaller), hideCluster()...)...)
+	return earlyMutation(append(hideCluster(), removePrefix(names.OwnPrefix), removePrefix(names.LinkPrefix))...)
 }
 
 // fromIsthmus is the same for requests that isthmus itself sends through its own socket.

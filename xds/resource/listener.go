@@ -63,6 +63,12 @@ func peerManager(g Gateway, peer Peer) *hcmv3.HttpConnectionManager {
 	m.CodecType = hcmv3.HttpConnectionManager_HTTP2
 	m.Http2ProtocolOptions = peerHTTP2()
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{fromPeer()}
+	m.AccessLog = peerLog(g, peer.Name)
+	m.RequestHeadersTimeout = nil // a connection that stands still within a head answers no ping either (peerHTTP2)
+	// Dot segments are resolved before anybody decides by a path. Doubled and escaped slashes stay: they mean something
+	// to services and to proxied paths ("/api/v4/projects/group%2Fname"); who decides by a path decodes it as its
+	// orchestrator does.
+	m.NormalizePath = yes()
 	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), router()}
 	m.LocalReplyConfig = replies("the target")
 	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())

@@ -14,17 +14,14 @@ const (
 	kindAccess    = "container-access"
 )
 
-// metadataService is the service of a query's route, "namespace/name", within names.Metadata.
-const metadataService = "service"
-
 // decision is what the access log says of a request that a route decides.
-type decision struct{ kind, peer, verb, object, decision, service string }
+type decision struct{ kind, peer, verb, object, decision string }
 
 func (d decision) metadata() *corev3.Metadata {
-	fields := make(map[string]*structpb.Value, 6)
+	fields := make(map[string]*structpb.Value, 5)
 	for _, f := range [...]struct{ key, value string }{
 		{names.MetadataKind, d.kind}, {names.MetadataPeer, d.peer}, {names.MetadataVerb, d.verb},
-		{names.MetadataObject, d.object}, {names.MetadataDecision, d.decision}, {metadataService, d.service},
+		{names.MetadataObject, d.object}, {names.MetadataDecision, d.decision},
 	} {
 		if f.value != "" {
 			fields[f.key] = structpb.NewStringValue(f.value)

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
-
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -78,36 +76,6 @@ func TestRepliesHaveNoOperator(t *testing.T) {
 		if rest := strings.ReplaceAll(body, "%RESPONSE_CODE%", ""); strings.Contains(rest, "%") {
 			t.Errorf("%s", body)
 		}
-	}
-}
-
-// TestKeepOnly runs the mutations as Envoy does.
-func TestKeepOnly(t *testing.T) {
-	t.Parallel()
-	header := http.Header{
-		"X-Isthmus-Node": {"node-1"}, "X-Isthmus-Peer": {"evil"}, "X-Isthmus-Tomorrow": {"x"}, "Accept": {"y"},
-		"Isthmus-Aside-X-Isthmus-Network-Mode": {"smuggled"},
-	}
-	for _, m := range keepOnly(names.FromCaller) {
-		switch a := m.GetAction().(type) {
-		case *mutationv3.HeaderMutation_Remove:
-			header.Del(a.Remove)
-		case *mutationv3.HeaderMutation_RemoveOnMatch_:
-			prefix := a.RemoveOnMatch.GetKeyMatcher().GetPrefix()
-			for k := range header {
-				if strings.HasPrefix(strings.ToLower(k), prefix) {
-					delete(header, k)
-				}
-			}
-		case *mutationv3.HeaderMutation_Append:
-			from := strings.TrimSuffix(strings.TrimPrefix(a.Append.GetHeader().GetValue(), "%REQ("), ")%")
-			if v := header.Get(from); v != "" {
-				header.Set(a.Append.GetHeader().GetKey(), v)
-			}
-		}
-	}
-	if len(header) != 2 || header.Get("Accept") != "y" || header.Get(names.HeaderNode) != "node-1" {
-		t.Errorf("%v", header)
 	}
 }
 

@@ -56,18 +56,22 @@ func tunnel(cluster string) *routev3.RouteAction {
 	return action
 }
 
-// again tries another endpoint where the request cannot have reached the first.
+// again tries once more where the request cannot have reached anybody.
 func again() *routev3.RetryPolicy {
-	return &routev3.RetryPolicy{
-		RetryOn: "connect-failure,refused-stream", NumRetries: u32(2),
-		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
-			Name: "envoy.retry_host_predicates.previous_hosts",
-			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
-				TypedConfig: pack(&previousv3.PreviousHostsPredicate{}),
-			},
-		}},
-		HostSelectionRetryMaxAttempts: 3,
-	}
+	return &routev3.RetryPolicy{RetryOn: "connect-failure,refused-stream", NumRetries: u32(2)}
+}
+
+// elsewhere is again at another endpoint. That there may be one costs every request.
+func elsewhere() *routev3.RetryPolicy {
+	p := again()
+	p.HostSelectionRetryMaxAttempts = 3
+	p.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{{
+		Name: "envoy.retry_host_predicates.previous_hosts",
+		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
+			TypedConfig: pack(&previousv3.PreviousHostsPredicate{}),
+		},
+	}}
+	return p
 }
 
 func forward(match *routev3.RouteMatch, action *routev3.RouteAction) *routev3.Route {

@@ -68,7 +68,7 @@ func ServiceHosts(g Gateway, s Service, peerNames map[string]string) []*routev3.
 	return hosts
 }
 
-// serviceRoute decides that one peer's query goes to the service; it has the peer's name. HeaderPeer is Envoy's own word
+// serviceRoute decides that one peer's query goes to the service; it has the service's name. HeaderPeer is Envoy's own word
 // (fromPeer), as it is for all that external processing decides; a filter that holds the certificate against the peer
 // once more costs a tenth of the whole request. The service sees the name that was queried: links
 // and cookies that it makes of it lead the caller back through the gateways, and it tells nothing of this cluster.
@@ -78,18 +78,17 @@ func serviceRoute(g Gateway, cluster string, s Service, port neutral.ServicePort
 		route = forward(connect(headerIs(names.HeaderPeer, id)), tunnel(cluster))
 	} else {
 		action := to(cluster, 0)
-		action.RetryPolicy = again()
+		action.RetryPolicy = elsewhere()
 		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
 	}
 	route.TypedPerFilterConfig = decidedByRoute()
 	if g.limit(peer) == (Limit{Peer: peer}) {
 		exempt(route.GetTypedPerFilterConfig(), peer)
 	}
-	route.Name = peer
-	service := s.Namespace + "/" + s.Name
+	route.Name = s.Namespace + "/" + s.Name
 	route.Metadata = decision{
 		kind: kindQuery, peer: peer, verb: string(neutral.Query), decision: "allow",
-		object: string(neutral.KindService) + " " + service, service: service,
+		object: string(neutral.KindService) + " " + route.GetName(),
 	}.metadata()
 	return route
 }
@@ -102,7 +101,7 @@ func callerRoute(cluster string, port neutral.ServicePort, id string) *routev3.R
 		return forward(connect(chosen...), tunnel(cluster))
 	}
 	action := to(cluster, 0)
-	action.RetryPolicy = again()
+	action.RetryPolicy = elsewhere()
 	return forward(anyPath(chosen...), action)
 }
 

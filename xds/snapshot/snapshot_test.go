@@ -281,7 +281,7 @@ func TestInvalid(t *testing.T) {
 		"the name is taken or not usable":   func(m *Model) { m.Accesses[1].Name = "db" },
 		`there is no peer "nobody"`:         func(m *Model) { m.Accesses[1].Peer = "nobody" },
 		"is not name:port":                  func(m *Model) { m.Accesses[1].Authority = "x" },
-		"a header's value is not printable": func(m *Model) { m.Accesses[1].Caller = "a\r\nx-isthmus-route: b" },
+		"a header's value is not printable": func(m *Model) { m.Accesses[1].Caller = "a\r\nx-isthmus-own-route: b" },
 		"orchestrator: it has no type":      func(m *Model) { m.Gateway.Orchestrator = "" },
 		"a socket and an address":           func(m *Model) { m.Upstream.Socket = "/x" },
 		"the CA is not PEM":                 func(m *Model) { m.Upstream.CA = []byte("x") },

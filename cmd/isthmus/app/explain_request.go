@@ -162,18 +162,11 @@ func requestText(c captured) string {
 	return c.Method + " " + c.Path
 }
 
-// crossing is a request's header as the target's gateway sees it: of isthmus' own only what a caller may set.
+// crossing is a request's header as the target's gateway sees it: without what only gateways say.
 func crossing(header http.Header) http.Header {
 	h := header.Clone()
 	for key := range h {
-		if !strings.HasPrefix(strings.ToLower(key), names.HeaderPrefix) {
-			continue
-		}
-		keep := false
-		for _, free := range names.FromCaller {
-			keep = keep || strings.EqualFold(key, free)
-		}
-		if !keep {
+		if k := strings.ToLower(key); strings.HasPrefix(k, names.OwnPrefix) || strings.HasPrefix(k, names.LinkPrefix) {
 			h.Del(key)
 		}
 	}

@@ -48,7 +48,7 @@ func TestAdmission(t *testing.T) {
 	var asked atomic.Int64
 	edge, _ := newFakeEnvoy(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
-		if r.Header.Get("Authorization") != "" || r.Header.Get("X-Isthmus-Route") != "" {
+		if r.Header.Get("Authorization") != "" || r.Header.Get("X-Isthmus-Own-Route") != "" {
 			t.Errorf("crossed: %v", r.Header)
 		}
 		_, _ = io.WriteString(w, "asked by "+r.Header.Get(names.HeaderCaller))
@@ -105,8 +105,8 @@ func TestAdmission(t *testing.T) {
 		says   string
 	}{
 		{"nothing", &tls.Config{}, http.Header{}, 200, "asked by "},
-		{"a forged name", &tls.Config{}, http.Header{"X-Isthmus-Caller": {"root"}, "X-Isthmus-Route": {"orchestrator"}}, 200, "asked by "},
-		{"a token", &tls.Config{}, http.Header{"Authorization": {"Bearer good"}, "X-Isthmus-Caller": {"root"}}, 200, "asked by ci"},
+		{"a forged name", &tls.Config{}, http.Header{"X-Isthmus-Link-Caller": {"root"}, "X-Isthmus-Own-Route": {"orchestrator"}}, 200, "asked by "},
+		{"a token", &tls.Config{}, http.Header{"Authorization": {"Bearer good"}, "X-Isthmus-Link-Caller": {"root"}}, 200, "asked by ci"},
 		{"a bad token", &tls.Config{}, http.Header{"Authorization": {"Bearer bad"}}, 401, `{"message":"who?"}` + "\n"},
 		{"nobody to ask", &tls.Config{}, http.Header{"Authorization": {"Bearer away"}}, 503, `{"message":"later"}` + "\n"},
 		{"a certificate", alice(), http.Header{}, 200, "asked by alice"},

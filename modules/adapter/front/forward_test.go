@@ -31,7 +31,7 @@ func TestForward(t *testing.T) {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Api-Version", "1.41")
-		w.Header().Set("X-Isthmus-Route", "orchestrator")
+		w.Header().Set("X-Isthmus-Own-Route", "orchestrator")
 		w.Header().Set("X-Envoy-Upstream-Service-Time", "3")
 		w.WriteHeader(http.StatusCreated)
 		_, _ = io.WriteString(w, r.Method+" "+r.URL.RequestURI())
@@ -51,7 +51,7 @@ func TestForward(t *testing.T) {
 	if got := body(t, answer); answer.StatusCode != http.StatusCreated || got != "PUT /v1.41/images/a%2Fb/json?x=%zz;y" {
 		t.Errorf("answer %d %q", answer.StatusCode, got)
 	}
-	if h := answer.Header; h.Get("Api-Version") != "1.41" || h.Get("X-Isthmus-Route") != "" || h.Get("X-Envoy-Upstream-Service-Time") != "" ||
+	if h := answer.Header; h.Get("Api-Version") != "1.41" || h.Get("X-Isthmus-Own-Route") != "" || h.Get("X-Envoy-Upstream-Service-Time") != "" ||
 		h.Get("Content-Type") != "application/json" {
 		t.Errorf("header %v", h)
 	}

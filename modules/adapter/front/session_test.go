@@ -92,7 +92,7 @@ func TestSessionCarriesItsRequest(t *testing.T) {
 		return caller.Identity{Name: c.Owner}, nil
 	}})
 	head := strings.Replace(execStart(`{"Tty":false}`), "Host: docker\r\n",
-		"Host: docker\r\nX-Isthmus-Peer: forged\r\nX-Isthmus-Caller: root\r\nx-isthmus-session-body: 99\r\nUser-Agent: test\r\n", 1)
+		"Host: docker\r\nX-Isthmus-Own-Peer: forged\r\nX-Isthmus-Link-Caller: root\r\nx-isthmus-link-session-body: 99\r\nUser-Agent: test\r\n", 1)
 	c := dial(t, socket, head)
 	answer := c.answer(t)
 	if answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Content-Type") != hijacktest.MultiplexedStream {

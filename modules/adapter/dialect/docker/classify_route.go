@@ -34,16 +34,15 @@ const (
 		"cannot be asked of another orchestrator"
 	reasonAuth = "login: credentials are not handed to another cluster, whose nodes pull with their own; log in on the " +
 		"client's side only"
-	reasonFiles    = "the files of a container cannot be read or written across orchestrators"
+	reasonFiles    = "which files a container has beside its image's, only an engine knows"
+	reasonCopy     = "POST /containers/{id}/copy left the API with version 1.24; use GET /containers/{id}/archive"
 	reasonCommit   = "commit: an image cannot be made from a container of another orchestrator"
-	reasonStats    = "stats: resource usage is not carried across orchestrators"
 	reasonSocket   = "attach by WebSocket is not served; use attach by upgrade (POST /containers/{id}/attach)"
-	reasonNetwork  = "networks of another orchestrator cannot be changed through the Docker API"
-	reasonVolume   = "volumes of another orchestrator cannot be made or changed through the Docker API"
+	reasonVolume   = "update: cluster volumes belong to a swarm"
 	reasonSwarm    = "the cluster is not a swarm; its membership cannot be changed through the Docker API"
 	reasonNode     = "nodes of another orchestrator cannot be changed through the Docker API"
-	reasonSecret   = "secrets of another orchestrator are not served through the Docker API"
-	reasonConfig   = "configs of another orchestrator are not served through the Docker API"
+	reasonSecret   = "secret update: a secret is not changed once it is made; create another one"
+	reasonConfig   = "config update: a config is not changed once it is made; create another one"
 	reasonPlugin   = "plugins belong to a Docker engine; the target cluster has none"
 	reasonUsage    = "disk usage belongs to a Docker engine; the target cluster has none"
 	reasonSession  = "the build session belongs to a Docker engine's builder; the target cluster has none"
@@ -71,12 +70,12 @@ var routes = func() []route {
 		{method: get, path: "containers/{ref}/logs", action: neutral.ContainerLogs},
 		{method: get, path: "containers/{ref}/changes", action: neutral.ContainerChanges, reason: reasonFiles},
 		{method: get, path: "containers/{ref}/export", action: neutral.ContainerExport, reason: reasonFiles},
-		{method: get, path: "containers/{ref}/stats", action: neutral.ContainerStats, reason: reasonStats},
+		{method: get, path: "containers/{ref}/stats", action: neutral.ContainerStats},
 		{method: get, path: "containers/{ref}/attach/ws", action: neutral.ContainerAttach, reason: reasonSocket},
-		{method: get, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut, reason: reasonFiles},
-		{method: head, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut, reason: reasonFiles},
-		{method: put, path: "containers/{ref}/archive", action: neutral.ContainerCopyIn, reason: reasonFiles},
-		{method: post, path: "containers/{ref}/copy", action: neutral.ContainerCopyOut, reason: reasonFiles},
+		{method: get, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut},
+		{method: head, path: "containers/{ref}/archive", action: neutral.ContainerStat},
+		{method: put, path: "containers/{ref}/archive", action: neutral.ContainerCopyIn},
+		{method: post, path: "containers/{ref}/copy", action: neutral.ContainerCopyOut, reason: reasonCopy},
 		{method: get, path: "containers/{ref}/checkpoints", action: neutral.ObjectRaw, resource: "checkpoints", reason: reasonSnapshot},
 		{method: post, path: "containers/{ref}/checkpoints", action: neutral.ObjectRaw, resource: "checkpoints", reason: reasonSnapshot},
 		{method: del, path: "containers/{ref}/checkpoints/{checkpoint}", action: neutral.ObjectRaw, resource: "checkpoints", reason: reasonSnapshot},
@@ -122,19 +121,19 @@ var routes = func() []route {
 
 		{method: get, path: "networks", action: neutral.NetworkList},
 		{method: get, path: "networks/", action: neutral.NetworkList},
-		{method: post, path: "networks/create", action: neutral.NetworkCreate, reason: reasonNetwork},
-		{method: post, path: "networks/prune", action: neutral.NetworkRemove, reason: reasonNetwork},
+		{method: post, path: "networks/create", action: neutral.NetworkCreate},
+		{method: post, path: "networks/prune", action: neutral.NetworkPrune},
 		{method: get, path: "networks/{ref}", action: neutral.NetworkGet},
-		{method: del, path: "networks/{ref}", action: neutral.NetworkRemove, reason: reasonNetwork},
-		{method: post, path: "networks/{ref}/connect", action: neutral.NetworkOther, beyond: true, reason: reasonNetwork},
-		{method: post, path: "networks/{ref}/disconnect", action: neutral.NetworkOther, beyond: true, reason: reasonNetwork},
+		{method: del, path: "networks/{ref}", action: neutral.NetworkRemove},
+		{method: post, path: "networks/{ref}/connect", action: neutral.NetworkJoin, beyond: true},
+		{method: post, path: "networks/{ref}/disconnect", action: neutral.NetworkLeave, beyond: true},
 
 		{method: get, path: "volumes", action: neutral.VolumeList},
-		{method: post, path: "volumes/create", action: neutral.VolumeCreate, reason: reasonVolume},
-		{method: post, path: "volumes/prune", action: neutral.VolumeRemove, reason: reasonVolume},
+		{method: post, path: "volumes/create", action: neutral.VolumeCreate},
+		{method: post, path: "volumes/prune", action: neutral.VolumePrune},
 		{method: get, path: "volumes/{ref}", action: neutral.VolumeGet},
 		{method: put, path: "volumes/{ref}", action: neutral.VolumeOther, reason: reasonVolume},
-		{method: del, path: "volumes/{ref}", action: neutral.VolumeRemove, reason: reasonVolume},
+		{method: del, path: "volumes/{ref}", action: neutral.VolumeRemove},
 
 		{method: get, path: "services", action: neutral.WorkloadList},
 		{method: post, path: "services/create", action: neutral.WorkloadCreate},
@@ -158,16 +157,16 @@ var routes = func() []route {
 		{method: post, path: "swarm/unlock", action: neutral.SwarmOther, reason: reasonSwarm},
 		{method: get, path: "swarm/unlockkey", action: neutral.SwarmOther, reason: reasonSwarm},
 
-		{method: get, path: "secrets", action: neutral.SecretList, reason: reasonSecret},
-		{method: post, path: "secrets/create", action: neutral.SecretCreate, reason: reasonSecret},
-		{method: get, path: "secrets/{ref}", action: neutral.SecretGet, reason: reasonSecret},
+		{method: get, path: "secrets", action: neutral.SecretList},
+		{method: post, path: "secrets/create", action: neutral.SecretCreate},
+		{method: get, path: "secrets/{ref}", action: neutral.SecretGet},
 		{method: post, path: "secrets/{ref}/update", action: neutral.SecretOther, reason: reasonSecret},
-		{method: del, path: "secrets/{ref}", action: neutral.SecretRemove, reason: reasonSecret},
-		{method: get, path: "configs", action: neutral.ConfigList, reason: reasonConfig},
-		{method: post, path: "configs/create", action: neutral.ConfigCreate, reason: reasonConfig},
-		{method: get, path: "configs/{ref}", action: neutral.ConfigGet, reason: reasonConfig},
+		{method: del, path: "secrets/{ref}", action: neutral.SecretRemove},
+		{method: get, path: "configs", action: neutral.ConfigList},
+		{method: post, path: "configs/create", action: neutral.ConfigCreate},
+		{method: get, path: "configs/{ref}", action: neutral.ConfigGet},
 		{method: post, path: "configs/{ref}/update", action: neutral.ConfigOther, reason: reasonConfig},
-		{method: del, path: "configs/{ref}", action: neutral.ConfigRemove, reason: reasonConfig},
+		{method: del, path: "configs/{ref}", action: neutral.ConfigRemove},
 
 		{method: get, path: "plugins", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},
 		{method: get, path: "plugins/privileges", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},

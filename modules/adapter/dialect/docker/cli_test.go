@@ -105,8 +105,39 @@ func TestClientSystem(t *testing.T) {
 	c.want([]string{"pull", "busybox:1.36"}, "the nodes pull")
 	c.refused([]string{"build", "-"}, "build: images are built")
 	c.refused([]string{"login", "-u", "a", "-p", "very-secret"}, "login: credentials are not handed")
-	c.refused([]string{"secret", "ls"}, "secrets of another orchestrator")
-	c.refused([]string{"cp", "web:/a", "/tmp"}, "files of a container")
+	c.want([]string{"secret", "ls"}, "NAME")
+}
+
+func TestClientVolumes(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	c.want([]string{"volume", "create", "--label", "a=b", "shop_data"}, "shop_data")
+	c.want([]string{"volume", "inspect", "data", "--format", "{{.Name}} {{.Driver}}"}, "data local")
+	c.want([]string{"volume", "rm", "data"}, "data")
+	c.refused([]string{"volume", "rm", "nope"}, "get nope: no such volume")
+	c.want([]string{"volume", "prune", "-f", "--all"}, "old", "Total reclaimed space: 0B")
+}
+
+func TestClientStats(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	c.want([]string{"stats", "--no-stream", "--format", "{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.MemPerc}} {{.NetIO}} {{.BlockIO}} {{.PIDs}}", "web"},
+		"web 50.00% 2MiB / 8MiB 25.00% 2kB / 3kB 1kB / 0B 4")
+}
+
+func TestClientCopy(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	dir := t.TempDir()
+	c.want([]string{"cp", "web:/a", dir + "/b"}, "")
+	if got, err := os.ReadFile(dir + "/b"); err != nil || string(got) != "what is in a" {
+		t.Errorf("%q %v", got, err)
+	}
+	c.refused([]string{"cp", "web:/nope", dir}, "Could not find the file /nope in container web")
+	c.want([]string{"cp", dir + "/b", "web:/tmp"}, "")
+	if got := c.world.files["/tmp/b"]; got != "what is in a" {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestClientContainers(t *testing.T) {

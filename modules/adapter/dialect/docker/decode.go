@@ -74,7 +74,9 @@ func untranslated(req dialect.Request) string {
 // needsJSON are the actions whose request is in a JSON body.
 var needsJSON = map[neutral.Action]bool{
 	neutral.ContainerCreate: true, neutral.ContainerUpdate: true, neutral.ExecCreate: true,
-	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true,
+	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true, neutral.VolumeCreate: true,
+	neutral.NetworkCreate: true, neutral.NetworkJoin: true, neutral.NetworkLeave: true,
+	neutral.SecretCreate: true, neutral.ConfigCreate: true,
 }
 
 func decodeBody(op *neutral.Operation, q *query, req dialect.Request, native bool) ([]neutral.Loss, error) {
@@ -90,7 +92,15 @@ func decodeBody(op *neutral.Operation, q *query, req dialect.Request, native boo
 		return decodeContainerUpdate(op, t)
 	case neutral.ExecCreate:
 		return decodeExecCreate(op, t)
-	default: // of a service, the only other with a JSON body
+	case neutral.VolumeCreate:
+		return decodeVolumeCreate(op, t)
+	case neutral.SecretCreate, neutral.ConfigCreate:
+		return decodeStoredFile(op, t)
+	case neutral.NetworkCreate:
+		return decodeNetworkCreate(op, t)
+	case neutral.NetworkJoin, neutral.NetworkLeave:
+		return decodeNetworkMember(op, t)
+	default: // of a service
 		losses, err := decodeWorkload(op, q, t, req.Body)
 		if err == nil && carriesCredentials(req.Header.Get("X-Registry-Auth")) {
 			losses = append(losses, lossAuth)
@@ -120,12 +130,7 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 	case neutral.ContainerPrune:
 		set := q.filters(op.Action)
 		op.Filter.Labels = set["label"]
-		if until := q.one(set, "until"); until != "" {
-			var ok bool
-			if op.Until, ok = parseMoment(until); !ok {
-				q.fail("filters", "invalid filter 'until=%s': give a time as RFC 3339 or seconds since 1970", shorten(until))
-			}
-		}
+		op.Until = q.until(set)
 	case neutral.ContainerLogs, neutral.WorkloadLogs, neutral.TaskLogs:
 		op.Logs = q.logs()
 	case neutral.ContainerStop, neutral.ContainerRestart:
@@ -149,6 +154,13 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 		if !validName(op.NewName) {
 			q.fail("name", "Invalid container name (%s), only %s are allowed", shorten(op.NewName), nameCharacters)
 		}
+	case neutral.ContainerCopyOut, neutral.ContainerCopyIn, neutral.ContainerStat:
+		return decodeCopy(op, q)
+	case neutral.ContainerStats:
+		op.Usage = &neutral.UsageOptions{Stream: q.text("stream") == "" || q.flag("stream"), Once: q.flag("one-shot")}
+		if op.Usage.Stream && op.Usage.Once {
+			q.fail("one-shot", "cannot have stream=true and one-shot=true")
+		}
 	case neutral.ContainerTop:
 		op.Extra = map[string]string{"ps_args": q.text("ps_args")}
 	case neutral.ContainerStart:
@@ -161,7 +173,19 @@ func decodeHead(op *neutral.Operation, q *query, req dialect.Request) []neutral.
 		op.Filter = q.workloads()
 	case neutral.TaskList:
 		op.Filter = q.tasks()
-	case neutral.NodeList, neutral.ImageList, neutral.NetworkList, neutral.VolumeList:
+	case neutral.VolumeList:
+		op.Filter = q.volumes()
+	case neutral.SecretList, neutral.ConfigList:
+		q.filters(op.Action) // the answer is filtered by them
+	case neutral.VolumePrune:
+		op.Filter = q.prunedVolumes()
+	case neutral.NetworkPrune:
+		set := q.filters(op.Action)
+		op.Filter.Labels = set["label"]
+		op.Until = q.until(set)
+	case neutral.VolumeRemove:
+		op.Remove = &neutral.RemoveOptions{Force: q.flag("force")}
+	case neutral.NodeList, neutral.ImageList, neutral.NetworkList:
 		set := q.filters(op.Action) // the answer is filtered by them, see encode_filter.go
 		op.Filter.Labels = set["label"]
 	case neutral.EventWatch:

@@ -14,6 +14,7 @@ const (
 	reasonOptions  = "the target sets options of a mount itself"
 	reasonEndpoint = "endpoint settings of an engine's network driver; the target has its own network"
 	reasonAddress  = "an address of the target's network cannot be chosen by the caller"
+	reasonOwner    = "the files of secrets and configs are root's there, and the mode says who else may read them"
 	reasonKernel   = "a kernel parameter may change what the container is allowed or protected from"
 )
 
@@ -105,7 +106,6 @@ func mountDisposals(at string) map[string]disposal {
 		at + ".Consistency":                     {reason: reasonOptions, plain: []string{"default", "consistent"}},
 		at + ".BindOptions":                     {reason: reasonOptions},
 		at + ".VolumeOptions":                   {reason: reasonOptions},
-		at + ".VolumeOptions.NoCopy":            {reason: reasonOptions},
 		at + ".VolumeOptions.Labels":            {reason: "a volume's labels are its maker's"},
 		at + ".VolumeOptions.Subpath":           {refuse: true, reason: "a part of a volume cannot be mounted across orchestrators"},
 		at + ".VolumeOptions.DriverConfig":      {refuse: true, reason: reasonDriver},
@@ -128,8 +128,11 @@ var workloadDisposals = func() map[string]disposal {
 	table := map[string]disposal{
 		spec + "Init":                                    {reason: "the target starts the container's own process first, which then has to collect its children"},
 		spec + "Healthcheck.StartInterval":               {reason: "the target has one interval for a health check"},
-		spec + "Secrets":                                 {refuse: true, reason: "a swarm's secrets are not there on the target"},
-		spec + "Configs":                                 {refuse: true, reason: "a swarm's configs are not there on the target"},
+		spec + "Secrets[].File.UID":                      {refuse: true, reason: reasonOwner, plain: []string{"0"}},
+		spec + "Secrets[].File.GID":                      {refuse: true, reason: reasonOwner, plain: []string{"0"}},
+		spec + "Configs[].File.UID":                      {refuse: true, reason: reasonOwner, plain: []string{"0"}},
+		spec + "Configs[].File.GID":                      {refuse: true, reason: reasonOwner, plain: []string{"0"}},
+		spec + "Configs[].Runtime":                       {refuse: true, reason: "a credential spec is of Windows hosts"},
 		spec + "Isolation":                               {refuse: true, reason: reasonWindows, plain: []string{"default"}},
 		spec + "Sysctls":                                 {refuse: true, reason: reasonKernel},
 		spec + "Ulimits":                                 {reason: reasonTuning},

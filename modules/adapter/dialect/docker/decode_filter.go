@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -25,6 +26,10 @@ var filterKeys = map[neutral.Action][]string{
 	neutral.ImageList:      {"before", "dangling", "label", "reference", "since", "until"},
 	neutral.NetworkList:    {"dangling", "driver", "id", "label", "name", "scope", "type"},
 	neutral.VolumeList:     {"dangling", "driver", "label", "name"},
+	neutral.SecretList:     {"id", "label", "name", "names"},
+	neutral.ConfigList:     {"id", "label", "name", "names"},
+	neutral.NetworkPrune:   {"label", "label!", "until"},
+	neutral.VolumePrune:    {"all", "label", "label!"},
 	neutral.EventWatch: {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope",
 		"secret", "service", "type", "volume"},
 }
@@ -33,6 +38,8 @@ var filterKeys = map[neutral.Action][]string{
 var untranslatedFilters = map[neutral.Action][]string{
 	neutral.ContainerList:  {"annotation", "isolation", "is-task"},
 	neutral.ContainerPrune: {"label!"},
+	neutral.VolumePrune:    {"label!"},
+	neutral.NetworkPrune:   {"label!"},
 }
 
 // filters reads and checks the filters of an action.
@@ -97,6 +104,19 @@ func (q *query) one(set filters, key string) string {
 	}
 	q.fail("filters", "invalid filter '%s=%v': only one value is taken", key, values)
 	return ""
+}
+
+// until reads the filter of a prune that spares what is younger.
+func (q *query) until(set filters) time.Time {
+	text := q.one(set, "until")
+	if text == "" {
+		return time.Time{}
+	}
+	at, ok := parseMoment(text)
+	if !ok {
+		q.fail("filters", "invalid filter 'until=%s': give a time as RFC 3339 or seconds since 1970", shorten(text))
+	}
+	return at
 }
 
 // containers reads the filter of a container list.

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -157,7 +158,8 @@ var candidates = map[string]candidate{
 			"HostConfig.Tmpfs":                           `{"Image":"busybox"}`,
 		},
 		inert: []string{"AttachStdin", "AttachStdout", "AttachStderr", "NetworkingConfig.EndpointsConfig.key.NetworkID",
-			"HostConfig.Mounts[0].ClusterOptions"},
+			"HostConfig.Mounts[0].ClusterOptions",
+			"HostConfig.Mounts[0].VolumeOptions.NoCopy"}, // asks for what the target does anyway
 	},
 	"workload": {
 		action: neutral.WorkloadCreate, path: "/v1.49/services/create", kind: reflect.TypeFor[swarm.ServiceSpec](),
@@ -171,15 +173,35 @@ var candidates = map[string]candidate{
 			"TaskTemplate.ContainerSpec.Mounts[0].Source": "src",
 		},
 		base: map[string]string{
-			"":                                       `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
-			"TaskTemplate.RestartPolicy.MaxAttempts": `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"},"RestartPolicy":{"Condition":"on-failure"}}}`,
-			"EndpointSpec.Ports[0]":                  `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}},"EndpointSpec":{"Ports":[{"TargetPort":80}]}}`,
-			"TaskTemplate.ContainerSpec.Mounts[0]":   `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"volume","Source":"vol","Target":"/x"}]}}}`,
+			"":                                                  `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}}}`,
+			"TaskTemplate.RestartPolicy.MaxAttempts":            `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"},"RestartPolicy":{"Condition":"on-failure"}}}`,
+			"EndpointSpec.Ports[0]":                             `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox"}},"EndpointSpec":{"Ports":[{"TargetPort":80}]}}`,
+			"TaskTemplate.ContainerSpec.Mounts[0]":              `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"volume","Source":"vol","Target":"/x"}]}}}`,
+			"TaskTemplate.ContainerSpec.Secrets[0]":             `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Secrets":[{"SecretName":"a"}]}}}`,
+			"TaskTemplate.ContainerSpec.Configs[0]":             `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Configs":[{"ConfigName":"a"}]}}}`,
 			"TaskTemplate.ContainerSpec.Mounts[0].TmpfsOptions": `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"tmpfs","Target":"/x"}]}}}`,
 			"TaskTemplate.ContainerSpec.Mounts[0].Type":         `{"Name":"s","TaskTemplate":{"ContainerSpec":{"Image":"busybox","Mounts":[{"Type":"tmpfs","Target":"/x"}]}}}`,
 		},
 		// Empty objects: the reference or the mount's type that they stand in is what is refused.
-		inert: []string{"TaskTemplate.ContainerSpec.Configs[0].Runtime", "TaskTemplate.ContainerSpec.Mounts[0].ClusterOptions"},
+		inert: []string{"TaskTemplate.ContainerSpec.Configs[0].Runtime", "TaskTemplate.ContainerSpec.Mounts[0].ClusterOptions",
+			"TaskTemplate.ContainerSpec.Mounts[0].VolumeOptions.NoCopy",
+			// The name beside each says which one is meant.
+			"TaskTemplate.ContainerSpec.Secrets[0].SecretID", "TaskTemplate.ContainerSpec.Configs[0].ConfigID"},
+	},
+	"network": {
+		action: neutral.NetworkCreate, path: "/v1.49/networks/create", kind: reflect.TypeFor[network.CreateRequest](),
+		values: map[string]any{"Name": "other", "Driver": "overlay"},
+		base:   map[string]string{"": `{"Name":"front"}`},
+		inert:  []string{"EnableIPv4"}, // what every network has
+	},
+	"member": {
+		action: neutral.NetworkJoin, path: "/v1.49/networks/front/connect", kind: reflect.TypeFor[network.ConnectRequest](),
+		base:  map[string]string{"": `{"Container":"web"}`},
+		inert: []string{"EndpointConfig.NetworkID"},
+	},
+	"volume": {
+		action: neutral.VolumeCreate, path: "/v1.49/volumes/create", kind: reflect.TypeFor[volume.CreateRequest](),
+		base: map[string]string{"": `{}`},
 	},
 	"exec": {
 		action: neutral.ExecCreate, path: "/v1.49/containers/c/exec", kind: reflect.TypeFor[container.ExecCreateRequest](),

@@ -13,6 +13,7 @@ import (
 const (
 	reasonBind = "it is a path of the caller's host, which is not there on the target; put the files into the image, " +
 		"or mount a tmpfs"
+	reasonCopied = "only an engine fills a new volume from the image"
 	// defaultShm is what an engine gives without being asked.
 	defaultShm = 64 << 20
 )
@@ -37,6 +38,7 @@ func mountsFromTree(t, host *tree) []neutral.Mount {
 		entry.understood()
 		if !taken(entry.name) {
 			mounts = append(mounts, neutral.Mount{Type: "volume", Target: entry.name})
+			entry.uncopied(entry.name)
 		}
 	}
 	if shm := host.get("ShmSize").integer(); shm > 0 && shm != defaultShm && !taken("/dev/shm") {
@@ -86,13 +88,16 @@ func bindFromTree(t *tree) (neutral.Mount, bool) {
 	}
 	m := neutral.Mount{Type: "volume", Source: source, Target: parts[1]}
 	var dropped []string
+	copied := true
 	if len(parts) == 3 {
 		for option := range strings.SplitSeq(parts[2], ",") {
 			switch option {
 			case "ro":
 				m.ReadOnly = true
 			case "rw", "":
-			case "z", "Z", "nocopy":
+			case "nocopy":
+				copied = false
+			case "z", "Z":
 				dropped = append(dropped, option)
 			default:
 				t.fail(fault.Invalid, "invalid mode: %s", shorten(option))
@@ -100,7 +105,15 @@ func bindFromTree(t *tree) (neutral.Mount, bool) {
 		}
 	}
 	t.without(dropped)
+	if copied {
+		t.uncopied(m.Target)
+	}
 	return m, true
+}
+
+// uncopied reports what an engine does to a new volume and nobody else does.
+func (t *tree) uncopied(target string) {
+	t.note("without the files that the image has at "+shorten(target), reasonCopied)
 }
 
 // mountListFromTree reads the Mounts of an engine's create and of a swarm's spec, which are the same. An update sends
@@ -113,7 +126,11 @@ func mountListFromTree(t *tree, update bool) []neutral.Mount {
 			ReadOnly: item.get("ReadOnly").boolean()}
 		switch m.Type {
 		case "volume":
-			driver := item.get("VolumeOptions").get("DriverConfig")
+			options := item.get("VolumeOptions")
+			driver := options.get("DriverConfig")
+			if !options.get("NoCopy").boolean() && !update {
+				item.uncopied(m.Target)
+			}
 			if name := driver.get("Name"); name != nil && name.text == "local" {
 				name.understood()
 			}

@@ -79,7 +79,7 @@ func TestDefaultsAreNoLosses(t *testing.T) {
 		"HostConfig":{"MemorySwappiness":-1,"OomKillDisable":false,"PidsLimit":-1,"ShmSize":67108864,"CgroupnsMode":"private",
 		"IpcMode":"private","Isolation":"default","Runtime":"runc","LogConfig":{"Type":"json-file","Config":{}},"Init":false,
 		"VolumeDriver":"local","Ulimits":[],"Devices":[],"MaskedPaths":null,"ConsoleSize":[0,0],"CpuQuota":-1,
-		"Mounts":[{"Type":"volume","Source":"data","Target":"/a","Consistency":"default","VolumeOptions":{"DriverConfig":{"Name":"local","Options":{}}}}]},
+		"Mounts":[{"Type":"volume","Source":"data","Target":"/a","Consistency":"default","VolumeOptions":{"NoCopy":true,"DriverConfig":{"Name":"local","Options":{}}}}]},
 		"NetworkingConfig":{"EndpointsConfig":{"bridge":null}}}`)
 	if err != nil || len(losses) > 0 {
 		t.Errorf("%v %v", losses, err)
@@ -142,6 +142,10 @@ func FuzzDecode(f *testing.F) {
 	f.Add("/v1.49/containers/c/exec", `{"Cmd":["ls"],"ConsoleSize":[1,2]}`)
 	f.Add("/v1.49/containers/c/update", `{"NanoCpus":1}`)
 	f.Add("/v1.49/exec/e/start", `{"Detach":true}`)
+	f.Add("/v1.49/networks/create", `{"Name":"front","IPAM":{"Config":[{"Subnet":"10.0.0.0/8"}]},"Internal":true}`)
+	f.Add("/v1.49/networks/front/connect", `{"Container":"web","EndpointConfig":{"Aliases":["a"]}}`)
+	f.Add("/v1.49/secrets/create", `{"Name":"key","Data":"aGVsbG8="}`)
+	f.Add("/v1.49/volumes/create", `{"Name":"data","Driver":"local","DriverOpts":{"size":"1Gi"},"Labels":{"a":"b"}}`)
 	f.Fuzz(func(t *testing.T, path, body string) {
 		req := dialect.Request{Method: "POST", Path: path, Body: []byte(body)}
 		op, err := Dialect{}.Classify(req)

@@ -156,6 +156,7 @@ func templateFromTree(task *tree, w *neutral.Workload, update bool) {
 			AppArmor:        neutral.ProfileDefault,
 		},
 	}
+	w.Template.Files = append(filesFromTree(spec.get("Secrets"), neutral.KindSecret), filesFromTree(spec.get("Configs"), neutral.KindConfig)...)
 	if task.native() {
 		nativePrivilegesFromTree(spec, &w.Template.Security)
 	}

@@ -4,8 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -21,12 +25,16 @@ func (d Dialect) Encode(op neutral.Operation, req dialect.Request, result neutra
 	}
 	switch op.Action {
 	case neutral.ContainerStart, neutral.ContainerStop, neutral.ContainerKill, neutral.ContainerRestart,
-		neutral.ContainerRemove, neutral.ContainerPause, neutral.ContainerUnpause, neutral.ContainerRename:
+		neutral.ContainerRemove, neutral.ContainerPause, neutral.ContainerUnpause, neutral.ContainerRename,
+		neutral.VolumeRemove, neutral.NetworkRemove, neutral.SecretRemove, neutral.ConfigRemove:
 		return answerEmpty(http.StatusNoContent), nil
-	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove, neutral.ExecStart: // a start that detaches
+	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove, neutral.NetworkJoin, neutral.NetworkLeave,
+		neutral.ExecStart: // a start that detaches
 		return answerEmpty(http.StatusOK), nil
 	case neutral.SystemPing:
 		return ping(req), nil
+	case neutral.ContainerStat:
+		return answerStat(result)
 	default:
 		body, status, err := d.encodeBody(op, q, result)
 		if err != nil {
@@ -71,13 +79,23 @@ func (d Dialect) encodeBody(op neutral.Operation, q *query, result neutral.Resul
 		return networksToDocker(q, result.Networks), http.StatusOK, nil
 	case neutral.NetworkGet:
 		return required(result.Network, networkToDocker, http.StatusOK)
+	case neutral.NetworkCreate:
+		return network.CreateResponse{ID: result.ID, Warning: strings.Join(warnings(result.Losses), "; ")}, http.StatusCreated, nil
+	case neutral.NetworkPrune:
+		return network.PruneReport{NetworksDeleted: listed(result.Removed)}, http.StatusOK, nil
 	case neutral.VolumeList:
 		return volumesToDocker(q, result), http.StatusOK, nil
-	case neutral.VolumeGet:
+	case neutral.VolumeGet, neutral.VolumeCreate:
 		if len(result.Volumes) != 1 {
 			return nil, 0, errNoResult
 		}
-		return volumeToDocker(result.Volumes[0]), http.StatusOK, nil
+		status := http.StatusOK
+		if op.Action == neutral.VolumeCreate {
+			status = http.StatusCreated
+		}
+		return volumeToDocker(result.Volumes[0]), status, nil
+	case neutral.VolumePrune:
+		return volume.PruneReport{VolumesDeleted: listed(result.Removed)}, http.StatusOK, nil
 	default:
 		return encodeSwarmBody(op, q, result)
 	}
@@ -96,6 +114,20 @@ func encodeSwarmBody(op neutral.Operation, q *query, result neutral.Result) (any
 		return required(result.Workload, func(w *neutral.Workload) any {
 			return serviceToDocker(w, q.flag("insertDefaults"), false)
 		}, http.StatusOK)
+	case neutral.SecretCreate, neutral.ConfigCreate:
+		return swarm.SecretCreateResponse{ID: result.ID}, http.StatusCreated, nil // a config's is the same
+	case neutral.SecretList:
+		return storedToDocker(q, result.Stored, secretToDocker), http.StatusOK, nil
+	case neutral.ConfigList:
+		return storedToDocker(q, result.Stored, configToDockerConfig), http.StatusOK, nil
+	case neutral.SecretGet, neutral.ConfigGet:
+		if len(result.Stored) != 1 {
+			return nil, 0, errNoResult
+		}
+		if op.Action == neutral.ConfigGet {
+			return configToDockerConfig(&result.Stored[0]), http.StatusOK, nil
+		}
+		return secretToDocker(&result.Stored[0]), http.StatusOK, nil
 	case neutral.TaskList:
 		return tasksToDocker(result.Tasks), http.StatusOK, nil
 	case neutral.TaskInspect:

@@ -3,10 +3,8 @@ package docker
 import (
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/volume"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -90,44 +88,16 @@ func idOfNetwork(n *neutral.Network) string {
 
 // networkToDocker renders a network without its addresses.
 func networkToDocker(n *neutral.Network) any {
+	members := make(map[string]network.EndpointResource, len(n.Members))
+	for _, m := range n.Members {
+		members[m.ID] = network.EndpointResource{Name: m.Name}
+	}
 	return network.Inspect{
 		Network: network.Network{
 			Name: n.Name, ID: idOfNetwork(n), Created: n.Created.UTC(), Scope: n.Scope, Driver: n.Driver, EnableIPv4: true,
 			IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}}, Internal: n.Internal,
 			Options: map[string]string{}, Labels: labelled(n.Labels),
 		},
-		Containers: map[string]network.EndpointResource{},
+		Containers: members,
 	}
-}
-
-// volumesToDocker renders GET /volumes, filtered.
-func volumesToDocker(q *query, result neutral.Result) any {
-	set, err := parseFilters(q.text("filters"))
-	if err != nil {
-		set = filters{} // Decode refused it
-	}
-	list := volume.ListResponse{Volumes: []volume.Volume{}, Warnings: warnings(result.Losses)}
-	for _, v := range result.Volumes {
-		rendered := volumeToDocker(v)
-		named := len(set["name"]) == 0 || slices.ContainsFunc(set["name"], func(w string) bool { return strings.Contains(v.Name, w) })
-		driven := len(set["driver"]) == 0 || slices.Contains(set["driver"], rendered.Driver)
-		if named && driven && labelsMatch(set["label"], v.Labels) && len(set["dangling"]) == 0 {
-			list.Volumes = append(list.Volumes, rendered)
-		}
-	}
-	return list
-}
-
-func volumeToDocker(v neutral.Volume) volume.Volume {
-	d := volume.Volume{Name: v.Name, Driver: v.Driver, Scope: v.Scope, Labels: labelled(v.Labels), Options: map[string]string{}}
-	if d.Driver == "" {
-		d.Driver = "local"
-	}
-	if d.Scope == "" {
-		d.Scope = "local"
-	}
-	if !v.Created.IsZero() {
-		d.CreatedAt = v.Created.UTC().Format(time.RFC3339)
-	}
-	return d
 }

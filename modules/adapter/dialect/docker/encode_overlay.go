@@ -100,6 +100,8 @@ var overlays = []overlay{
 		func(shown, now *swarm.ContainerSpec) { shown.StopGracePeriod = now.StopGracePeriod }),
 	templateOverlay(sameIn(func(c *neutral.Container) []neutral.Mount { return c.Mounts }),
 		func(shown, now *swarm.ContainerSpec) { shown.Mounts = now.Mounts }),
+	templateOverlay(sameIn(func(c *neutral.Container) []neutral.MountedFile { return c.Files }),
+		func(shown, now *swarm.ContainerSpec) { shown.Secrets, shown.Configs = now.Secrets, now.Configs }),
 	templateOverlay(sameIn(func(c *neutral.Container) *neutral.HealthCheck { return c.Health }),
 		func(shown, now *swarm.ContainerSpec) { shown.Healthcheck = now.Healthcheck }),
 	templateOverlay(sameIn(func(c *neutral.Container) []string { return c.Security.CapAdd }),

@@ -106,7 +106,11 @@ func endpoints(c *neutral.Container) map[string]*network.EndpointSettings {
 		list[string(mode)] = &network.EndpointSettings{NetworkID: networkID(string(mode))}
 	}
 	for _, n := range c.Networks {
-		list[n.Name] = &network.EndpointSettings{NetworkID: networkID(n.Name), Aliases: n.Aliases, DNSNames: append([]string{c.Name}, n.Aliases...)}
+		id := n.ID
+		if id == "" {
+			id = networkID(n.Name)
+		}
+		list[n.Name] = &network.EndpointSettings{NetworkID: id, Aliases: n.Aliases, DNSNames: append([]string{c.Name}, n.Aliases...)}
 	}
 	return list
 }

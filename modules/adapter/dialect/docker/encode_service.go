@@ -105,7 +105,7 @@ func specFromNeutral(w *neutral.Workload) swarm.ServiceSpec {
 				Dir: c.WorkingDir, User: c.User, Groups: c.Groups, StopSignal: c.StopSignal, TTY: c.TTY, OpenStdin: c.Stdin,
 				ReadOnly: c.Security.ReadOnlyRoot, Mounts: mountsToDocker(c.Mounts), StopGracePeriod: nanos(c.StopTimeout),
 				Healthcheck: healthToDocker(c.Health), CapabilityAdd: c.Security.CapAdd, CapabilityDrop: c.Security.CapDrop,
-				Isolation: container.IsolationDefault,
+				Isolation: container.IsolationDefault, Secrets: secretReferences(c.Files), Configs: configReferences(c.Files),
 			},
 			Resources:     taskResourcesToDocker(c.Resources),
 			RestartPolicy: taskRestartToDocker(c.Restart),

@@ -53,6 +53,7 @@ type session struct {
 	closed   bool
 	pending  *time.Timer // flushes what was written; nil when nothing waits
 	broken   error       // of a flush that nobody waited for
+	before   *container.StatsResponse
 }
 
 // gathering is how long what was written may wait for more. Each flush is a frame of its own on the whole way to the
@@ -63,6 +64,15 @@ var _ dialect.Session = (*session)(nil)
 
 // Terminal tells that the container has a terminal; see neutral.Terminal.
 func (s *session) Terminal() { s.terminal.Store(true) }
+
+// Stat tells which file is copied; see neutral.Stat.
+func (s *session) Stat(stat neutral.FileStat) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.accepted {
+		s.w.Header().Set(headerStat, statToDocker(&stat))
+	}
+}
 
 // Accept answers with a status and headers at once: clients wait for them before they go on.
 func (s *session) Accept() error {
@@ -94,13 +104,18 @@ func (s *session) accept() error {
 // The media types of a stream.
 const (
 	mediaRaw         = "application/vnd.docker.raw-stream"
+	mediaTar         = "application/x-tar"
 	mediaMultiplexed = "application/vnd.docker.multiplexed-stream"
 )
 
 func (s *session) mediaType() string {
 	switch s.op.Action {
-	case neutral.ContainerWait, neutral.EventWatch, neutral.ImagePull:
+	case neutral.ContainerWait, neutral.EventWatch, neutral.ImagePull, neutral.ContainerStats:
 		return jsonMediaType
+	case neutral.ContainerCopyOut:
+		return mediaTar
+	case neutral.ContainerCopyIn:
+		return ""
 	case neutral.ExecStart:
 		if s.op.Attach != nil && s.op.Attach.Detach {
 			return ""
@@ -118,6 +133,8 @@ func (s *session) live() bool {
 	switch s.op.Action {
 	case neutral.ContainerLogs, neutral.WorkloadLogs, neutral.TaskLogs:
 		return s.op.Logs == nil || s.op.Logs.Follow
+	case neutral.ContainerCopyOut:
+		return false
 	default:
 		return true
 	}
@@ -175,7 +192,7 @@ func (s *session) Output(chunk neutral.Chunk) error {
 	if s.op.Logs != nil {
 		payload = append(linePrefix(s.op, chunk), chunk.Data...)
 	}
-	if !s.terminal.Load() {
+	if !s.terminal.Load() && s.op.Action != neutral.ContainerCopyOut {
 		payload = frame(streamByte(chunk.Stream), payload)
 	}
 	return s.write(payload)
@@ -224,6 +241,9 @@ func (s *session) writeJSON(value any) error {
 
 // Stdin is what the caller sends; nil when it attached no input.
 func (s *session) Stdin() io.Reader {
+	if s.op.Action == neutral.ContainerCopyIn {
+		return s.r.Body
+	}
 	if s.stdin == nil {
 		return nil
 	}
@@ -294,7 +314,7 @@ func (s *session) fail(f *fault.Error) error {
 		return s.writeLast(container.WaitResponse{StatusCode: -1, Error: &container.WaitExitError{Message: message}})
 	case neutral.ImagePull:
 		return s.writeLast(pullFailure{ErrorDetail: jsonstream.Error{Code: refusalStatus(f.Kind), Message: message}, Error: message})
-	case neutral.EventWatch:
+	case neutral.EventWatch, neutral.ContainerCopyOut, neutral.ContainerStats:
 		s.cut()
 		return nil
 	case neutral.ContainerAttach, neutral.ExecStart:

@@ -3,6 +3,7 @@ package docker
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
+	"github.com/moby/moby/api/types/container"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -45,6 +47,44 @@ func record(t *testing.T, method, path, body string, drive func(dialect.Session)
 
 func chunk(stream neutral.Stream, text string) neutral.Chunk {
 	return neutral.Chunk{Stream: stream, Data: []byte(text), Time: epoch}
+}
+
+// TestSessionArchive wants an archive as it is, with what it is of told before it, and one that breaks off to be seen.
+func TestSessionArchive(t *testing.T) {
+	t.Parallel()
+	stat := neutral.FileStat{Name: "a", Size: 3, Mode: 0o644, Modified: epoch}
+	res := record(t, "GET", "/v1.49/containers/c/archive?path=/a", "", func(s dialect.Session) (neutral.Result, error) {
+		neutral.Stat(s, stat)
+		return neutral.Result{}, s.Output(chunk(neutral.Stdout, "tar"))
+	})
+	var told container.PathStat
+	text, err := base64.StdEncoding.DecodeString(res.Header().Get("X-Docker-Container-Path-Stat"))
+	if err != nil || json.Unmarshal(text, &told) != nil || told.Name != "a" || told.Size != 3 || told.Mode != 0o644 || !told.Mtime.Equal(epoch) {
+		t.Errorf("%s %v", text, err)
+	}
+	if res.Body.String() != "tar" || res.Header().Get("Content-Type") != "application/x-tar" {
+		t.Errorf("%q %v", res.Body.String(), res.Header())
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("an archive that broke off ended as if it were whole")
+			}
+		}()
+		record(t, "GET", "/v1.49/containers/c/archive?path=/a", "", func(s dialect.Session) (neutral.Result, error) {
+			return neutral.Result{}, errors.Join(s.Output(chunk(neutral.Stdout, "ta")), fault.New(fault.Unavailable, "gone"))
+		})
+	}()
+	res = record(t, "PUT", "/v1.49/containers/c/archive?path=/a&noOverwriteDirNonDir=1", "sent", func(s dialect.Session) (neutral.Result, error) {
+		got, err := io.ReadAll(s.Stdin())
+		if string(got) != "sent" {
+			t.Errorf("%q", got)
+		}
+		return neutral.Result{}, err
+	})
+	if res.Code != 200 || res.Body.Len() != 0 {
+		t.Errorf("%d %q", res.Code, res.Body.String())
+	}
 }
 
 func TestSessionLogs(t *testing.T) {

@@ -1,10 +1,15 @@
 package docker
 
 import (
+	"archive/tar"
 	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +27,7 @@ type world struct {
 	containers []neutral.Container
 	workloads  []neutral.Workload
 	execs      map[string]neutral.Operation
+	files      map[string]string // of every container
 }
 
 var epoch = time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
@@ -32,6 +38,7 @@ func newWorld() *world {
 	return &world{
 		dialect: Dialect{Now: func() time.Time { return now }},
 		execs:   map[string]neutral.Operation{},
+		files:   map[string]string{"/a": "what is in a"},
 		containers: []neutral.Container{
 			{ID: id("a"), Name: "web", Image: "busybox:1.36", Command: []string{"sleep", "60"}, CreatedAt: epoch.Add(-time.Second),
 				State:   neutral.State{Status: neutral.StatusRunning, StartedAt: epoch, Health: "healthy", Address: "10.0.0.7"},
@@ -181,7 +188,25 @@ func (w *world) do(op neutral.Operation, losses []neutral.Loss) (neutral.Result,
 			return r, fault.New(fault.NotFound, "No such image: %s", op.Image)
 		}
 		r.Image = &heldImage
+	case neutral.VolumeCreate:
+		r.Volumes = []neutral.Volume{*op.Volume}
+	case neutral.VolumeRemove:
+		if op.Ref != "data" {
+			return r, fault.New(fault.NotFound, "get %s: no such volume", op.Ref)
+		}
+	case neutral.VolumePrune:
+		r.Removed = []string{"old"}
+	case neutral.ContainerStat:
+		if op.Copy.Path != "/tmp" {
+			return r, fault.New(fault.NotFound, "Could not find the file %s in container %s", op.Copy.Path, op.Ref)
+		}
+		r.File = &neutral.FileStat{Name: "tmp", Mode: fs.ModeDir | 0o777, Modified: epoch}
 	case neutral.NetworkList, neutral.SecretList:
+	case neutral.VolumeGet:
+		if op.Ref != "data" {
+			return r, fault.New(fault.NotFound, "get %s: no such volume", op.Ref)
+		}
+		r.Volumes = []neutral.Volume{{Name: "data"}}
 	case neutral.VolumeList:
 		r.Volumes = []neutral.Volume{{Name: "data"}}
 	case neutral.ContainerList:
@@ -296,6 +321,55 @@ func (w *world) drive(op neutral.Operation, s dialect.Session) (neutral.Result, 
 			return result, err
 		}
 		return result, echo(s)
+	case neutral.ContainerStats:
+		for i := range int64(2) {
+			second := time.Duration(i+1) * time.Second
+			if _, err := neutral.Measured(s, neutral.Usage{At: epoch.Add(second), ID: w.containers[0].ID, Name: "web", CPU: second / 2, HostCPU: 2 * second,
+				CPUs: 2, Memory: 3 << 20, Cache: 1 << 20, MemoryLimit: 8 << 20, Processes: 4, BlockRead: 1000,
+				Networks: map[string]neutral.Traffic{"eth0": {ReceivedBytes: 2000, SentBytes: 3000}}}); err != nil {
+				return result, err
+			}
+		}
+		return result, nil
+	case neutral.ContainerCopyIn:
+		archive := tar.NewReader(s.Stdin())
+		for {
+			header, err := archive.Next()
+			if errors.Is(err, io.EOF) {
+				return result, nil
+			}
+			if err != nil {
+				return result, err
+			}
+			content, err := io.ReadAll(archive)
+			if err != nil {
+				return result, err
+			}
+			w.mu.Lock()
+			w.files[path.Join(op.Copy.Path, header.Name)] = string(content)
+			w.mu.Unlock()
+		}
+	case neutral.ContainerCopyOut:
+		w.mu.Lock()
+		content, ok := w.files[op.Copy.Path]
+		w.mu.Unlock()
+		if !ok {
+			return result, fault.New(fault.NotFound, "Could not find the file %s in container %s", op.Copy.Path, op.Ref)
+		}
+		neutral.Stat(s, neutral.FileStat{Name: path.Base(op.Copy.Path), Size: int64(len(content)), Mode: 0o644, Modified: epoch})
+		var b bytes.Buffer
+		archive := tar.NewWriter(&b)
+		header := &tar.Header{Name: path.Base(op.Copy.Path), Size: int64(len(content)), Mode: 0o644, Typeflag: tar.TypeReg}
+		if err := archive.WriteHeader(header); err != nil {
+			return result, err
+		}
+		if _, err := io.WriteString(archive, content); err != nil {
+			return result, err
+		}
+		if err := archive.Close(); err != nil {
+			return result, err
+		}
+		return result, s.Output(neutral.Chunk{Stream: neutral.Stdout, Data: b.Bytes()})
 	default:
 	}
 	w.mu.Lock()

@@ -62,7 +62,10 @@ func (a *action) removeContainer(ctx context.Context) (neutral.Result, error) {
 	}
 	wait, cancel := context.WithTimeout(ctx, removePatience)
 	defer cancel()
-	return result, a.awaitGone(wait, found.pod)
+	if err := a.awaitGone(wait, found.pod); err != nil || !options.Volumes {
+		return result, err
+	}
+	return result, a.dropAnonymous(wait, found.pod)
 }
 
 // pruneContainers removes what has ended.
@@ -106,6 +109,9 @@ func (c *Cluster) collect(ctx context.Context, pod *corev1.Pod, id string) (gone
 	if err := c.deletePod(context.WithoutCancel(ctx), pod, 0); err != nil {
 		c.log.Warn("a container that ended is not removed yet", "container", pod.Name, "err", err)
 		return false
+	}
+	if err := c.dropAnonymous(context.WithoutCancel(ctx), pod); err != nil {
+		c.log.Warn("the volumes of a container that ended are not removed", "container", pod.Name, "err", err)
 	}
 	return len(pod.Finalizers) == 0
 }

@@ -59,6 +59,9 @@ func listedContainer(cluster string, pod *corev1.Pod, index int, now time.Time) 
 	c.Siblings = len(pod.Spec.Containers) - 1
 	c.Owner = ownerFromPod(pod)
 	c.State = stateFromPod(pod, index, now)
+	for i := range c.Networks {
+		c.Networks[i].ID = networkID(cluster, pod.Namespace, c.Networks[i].Name)
+	}
 	if c.State.Status == neutral.StatusPaused {
 		c.Labels[labelPause] = string(neutral.PauseQuiesce)
 	}
@@ -94,8 +97,10 @@ func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) 
 		StopSignal:   meta.Annotations[annotationStopSignal],
 		Resources:    resourcesFromContainer(native),
 		Ports:        portsFromContainer(native),
-		Mounts:       mountsFromContainer(spec, native),
+		Mounts:       mountsFromContainer(meta, spec, native),
+		Files:        filesFromSpec(meta, spec, index),
 		Network:      neutral.NetworkPod,
+		Networks:     networksFromMeta(meta),
 		UnseenMounts: unseenMounts(spec, native),
 		Security:     securityFromContainer(meta, spec, native),
 		Health:       healthFromContainer(meta, native),
@@ -120,7 +125,13 @@ func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) 
 		}
 	}
 	if dns := spec.DNSConfig; dns != nil {
-		c.DNS, c.DNSSearch = dns.Nameservers, dns.Searches
+		c.DNS = dns.Nameservers
+		domains := searchDomains(meta.Namespace, c.Networks)
+		for _, domain := range dns.Searches {
+			if !slices.Contains(domains, domain) {
+				c.DNSSearch = append(c.DNSSearch, domain)
+			}
+		}
 		for _, option := range dns.Options {
 			text := option.Name
 			if option.Value != nil {
@@ -166,7 +177,13 @@ func labelsFromMeta(meta metav1.ObjectMeta) map[string]string {
 }
 
 // ownLabel tells a label that isthmus keeps for itself from a caller's.
-func ownLabel(key string) bool { return key == labelAutoRemove || key == labelWorkload }
+func ownLabel(key string) bool {
+	switch key {
+	case labelAutoRemove, labelWorkload, labelVolume, labelNetwork, labelNetworked, labelStored:
+		return true
+	}
+	return strings.HasPrefix(key, networkLabel) || strings.HasPrefix(key, portLabel)
+}
 
 func restartFromPod(meta metav1.ObjectMeta, spec *corev1.PodSpec) neutral.RestartPolicy {
 	if mode, count, _ := strings.Cut(meta.Annotations[annotationRestart], ":"); mode != "" {
@@ -206,7 +223,7 @@ func portsFromContainer(c *corev1.Container) []neutral.Port {
 
 // mountsFromContainer gives the mounts that docker has words for. Files that Kubernetes projects (config maps,
 // secrets, tokens) are part of how the Pod is set up, as docker's own /etc/hosts is, and are left out.
-func mountsFromContainer(spec *corev1.PodSpec, c *corev1.Container) []neutral.Mount {
+func mountsFromContainer(meta metav1.ObjectMeta, spec *corev1.PodSpec, c *corev1.Container) []neutral.Mount {
 	var mounts []neutral.Mount
 	for _, m := range c.VolumeMounts {
 		i := slices.IndexFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
@@ -220,10 +237,12 @@ func mountsFromContainer(spec *corev1.PodSpec, c *corev1.Container) []neutral.Mo
 			if v.EmptyDir.SizeLimit != nil {
 				mount.Size = v.EmptyDir.SizeLimit.Value()
 			}
+		case v.EmptyDir != nil && strings.HasPrefix(v.Name, volumeAnonymous):
+			mount.Type = "volume"
 		case v.EmptyDir != nil:
 			mount.Type, mount.Source = "volume", v.Name
 		case v.PersistentVolumeClaim != nil:
-			mount.Type, mount.Source = "volume", v.PersistentVolumeClaim.ClaimName
+			mount.Type, mount.Source = "volume", claimName(meta, v.PersistentVolumeClaim.ClaimName)
 		case v.HostPath != nil:
 			mount.Type, mount.Source = "bind", v.HostPath.Path
 		default:

@@ -1,9 +1,11 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -22,6 +24,8 @@ const (
 	startPatience = 4 * time.Minute
 	// schedulePatience is how long no node may want a container before its start fails.
 	schedulePatience = 20 * time.Second
+	// portPatience is how long a published port may be another's: of one that is just being removed, mostly.
+	portPatience = 3 * time.Second
 	// undoTimeout bounds what must still be done when the caller is gone.
 	undoTimeout = 20 * time.Second
 )
@@ -106,12 +110,16 @@ func (a *action) awaitStart(ctx context.Context, found *located) error {
 			unwanted.Stop()
 		}
 	}()
+	var latest *corev1.Pod
 	err := a.followPod(wait, found.pod.Namespace, found.pod.Name, func(pod *corev1.Pod) (bool, error) {
 		if pod == nil {
 			return true, fault.New(fault.NotFound, "container %s was removed while it started", found.Name)
 		}
+		latest = pod
 		done, err := startOutcome(pod, found.native())
 		switch unscheduled := unschedulable(pod); {
+		case strings.Contains(unscheduled, noFreePort) && unwanted == nil:
+			unwanted = time.AfterFunc(portPatience, func() { giveUp(portTaken(pod)) })
 		case unscheduled != "" && unwanted == nil:
 			unwanted = time.AfterFunc(schedulePatience, func() {
 				giveUp(fault.New(fault.Unavailable, "container %s cannot be started: no node takes it: %s", found.Name, unscheduled))
@@ -122,6 +130,11 @@ func (a *action) awaitStart(ctx context.Context, found *located) error {
 		}
 		return done, err
 	})
+	if err == nil && latest != nil {
+		if unnamed := a.writeNames(ctx, latest); unnamed != nil {
+			a.log.Warn("the names of a container on its networks are not written yet", "container", found.Name, "err", unnamed)
+		}
+	}
 	var known *fault.Error
 	if cause := context.Cause(wait); err != nil && errors.As(cause, &known) {
 		err = cause
@@ -147,6 +160,9 @@ func (a *action) undoStart(ctx context.Context, found *located, why *fault.Error
 		if err := a.deletePod(ctx, found.pod, 0); err != nil {
 			a.log.Warn("a container that could not be started is not removed", "container", found.Name, "err", err)
 		}
+		if err := a.dropAnonymous(ctx, found.pod); err != nil {
+			a.log.Warn("the volumes of a container that could not be started are not removed", "container", found.Name, "err", err)
+		}
 		return
 	}
 	if err := a.keepStill(ctx, found.pod, map[string]any{annotationError: why.Message}, why.Message); err != nil {
@@ -170,6 +186,23 @@ func (c *Cluster) keepStill(ctx context.Context, pod *corev1.Pod, notes map[stri
 		return c.replacePod(ctx, now, unstarted(now, why), 0)
 	}
 	return c.endPod(ctx, now, notes)
+}
+
+// noFreePort is what the scheduler says when each node's ports are taken.
+const noFreePort = "didn't have free ports"
+
+// portTaken says it in docker's words, of all ports of which one is taken.
+func portTaken(pod *corev1.Pod) *fault.Error {
+	var ports []string
+	for i := range pod.Spec.Containers {
+		for _, p := range pod.Spec.Containers[i].Ports {
+			if p.HostPort != 0 {
+				ports = append(ports, fmt.Sprintf("%s:%d", cmp.Or(p.HostIP, "0.0.0.0"), p.HostPort))
+			}
+		}
+	}
+	return fault.New(fault.Internal, "driver failed programming external connectivity on endpoint %s: Bind for %s failed: port is "+
+		"already allocated", displayName(pod, 0), strings.Join(ports, " or "))
 }
 
 // unschedulable is why no node wants a Pod, "" when one does or nobody knows yet.

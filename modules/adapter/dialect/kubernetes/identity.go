@@ -39,9 +39,15 @@ const (
 	annotationDeadline   = "isthmus.io/deadline"    // activeDeadlineSeconds as it was before the stop; "" for none
 	annotationCreated    = "isthmus.io/created"     // when its caller created it, where its Pod is a later one; RFC 3339
 	annotationPeer       = "isthmus.io/peer"        // the peer that it was made for
+	annotationOptions    = "isthmus.io/options"     // a volume's options as its maker wrote them, JSON
+	annotationVolumes    = "isthmus.io/volumes"     // the names of volumes that Kubernetes does not allow, by those of their claims, JSON
 	annotationReplacing  = "isthmus.io/replacing"   // the Pod is deleted only to be made anew under the same name
 
 	labelAutoRemove = "isthmus.io/auto-remove"     // the container goes when it ends
+	labelNetwork    = "isthmus.io/network"         // on what makes a network: its policy, its Service, the names of its containers
+	labelNetworked  = "isthmus.io/networked"       // on Pods that are on one
+	labelStored     = "isthmus.io/stored"          // on Secrets and ConfigMaps that callers made as secrets and configs
+	labelVolume     = "isthmus.io/volume"          // on claims that callers made: named, or anonymous
 	labelWorkload   = "isthmus.io/workload"        // selects the containers of a workload that isthmus made
 	labelExport     = "isthmus.io/export"          // a caller's label: offer the workload's service to peers
 	labelPause      = "isthmus.io/pause-semantics" // told of a container that is paused: how

@@ -24,6 +24,9 @@ const (
 	whenGlobal     = "for a global service"
 	whenJob        = "for a job"
 	whenReplicated = "for a replicated service"
+	whenNetworked  = "where it is on a network that callers made"
+	whenMounted    = "where it mounts volumes"
+	whenGiven      = "where it is given secrets or configs"
 	whenForeign    = "for a StatefulSet, which docker does not make"
 )
 
@@ -32,10 +35,18 @@ var (
 	follows  = always("list,watch pods")
 	execs    = always("get,create pods/exec")
 	replaces = []use{{"create,delete pods", whenReplaced}, {"create,delete,list secrets", whenReplaced}}
+	rebuilds = []use{{"list,watch,create,delete pods", "where the container has not been started: its Pod is replaced"},
+		{"create,delete,list secrets", "where the container has not been started: its Pod is replaced"}}
 	notifies = []use{{"get,create pods/exec", whenSignalled}}
 	searches = always("list deployments.apps,daemonsets.apps,statefulsets.apps,jobs.batch")
 	tasks    = slices.Concat(searches, always("list replicasets.apps"))
-	offers   = []use{{"get services", ""}, {"create,update,delete services", whenPublished},
+	names    = []use{{"list,create,update,delete endpointslices.discovery.k8s.io", whenNetworked}}
+	drops    = []use{{"get,delete persistentvolumeclaims", "where volumes that nobody named go with it"}}
+	nets     = always("list networkpolicies.networking.k8s.io")
+	users    = slices.Concat(always("list pods"), searches)
+	places   = []use{{"get,create,delete persistentvolumeclaims", whenMounted}, {"list,create networkpolicies.networking.k8s.io", whenNetworked},
+		{"list secrets,configmaps", whenGiven}}
+	offers = []use{{"get services", ""}, {"create,update,delete services", whenPublished},
 		{"get,create,delete serviceexports.multicluster.x-k8s.io", whenExported}}
 )
 
@@ -46,16 +57,20 @@ var used = map[neutral.Action][]use{
 	neutral.SystemInfo: slices.Concat(always("list pods"), always("list nodes")),
 	neutral.EventWatch: follows,
 
-	neutral.ContainerStart:   slices.Concat(looks, follows, always("patch pods"), replaces),
+	neutral.ContainerStart:   slices.Concat(looks, follows, always("patch pods"), replaces, names),
 	neutral.ContainerStop:    slices.Concat(looks, follows, always("patch pods"), notifies),
 	neutral.ContainerPause:   slices.Concat(looks, follows, always("patch pods")),
-	neutral.ContainerUnpause: slices.Concat(looks, follows, always("patch pods"), replaces),
+	neutral.ContainerUnpause: slices.Concat(looks, follows, always("patch pods"), replaces, names),
 	neutral.ContainerKill:    slices.Concat(looks, follows, always("patch pods"), notifies),
-	neutral.ContainerRestart: slices.Concat(looks, follows, always("patch,create,delete pods"), always("create,delete,list secrets"), notifies),
-	neutral.ContainerRemove:  slices.Concat(looks, follows, always("delete pods"), []use{{"delete secrets", whenReplaced}}),
+	neutral.ContainerRestart: slices.Concat(looks, follows, always("patch,create,delete pods"), always("create,delete,list secrets"), notifies, names),
+	neutral.ContainerRemove:  slices.Concat(looks, follows, always("delete pods"), []use{{"delete secrets", whenReplaced}}, drops),
 	neutral.ContainerPrune:   always("list,delete pods"),
 	neutral.ContainerUpdate:  slices.Concat(looks, follows, always("patch pods/resize")),
 	neutral.ContainerTop:     slices.Concat(looks, execs),
+	neutral.ContainerStats:   slices.Concat(looks, execs),
+	neutral.ContainerStat:    slices.Concat(looks, execs),
+	neutral.ContainerCopyIn:  slices.Concat(looks, execs),
+	neutral.ContainerCopyOut: slices.Concat(looks, execs),
 	neutral.ContainerWait:    slices.Concat(looks, follows),
 	neutral.ContainerLogs:    slices.Concat(looks, always("get pods/log"), []use{{"list,watch pods", "where the log is followed"}}),
 	neutral.ContainerAttach:  slices.Concat(looks, follows, always("get,create pods/attach"), always("get pods/log")),
@@ -65,15 +80,35 @@ var used = map[neutral.Action][]use{
 	neutral.WorkloadList:    searches,
 	neutral.WorkloadInspect: searches,
 	neutral.WorkloadCreate: slices.Concat([]use{{"create deployments.apps", whenReplicated}}, []use{{"create daemonsets.apps", whenGlobal}},
-		[]use{{"create jobs.batch", whenJob}}, []use{{"delete deployments.apps", "where a part of it cannot be made"}}, offers),
+		[]use{{"create jobs.batch", whenJob}}, []use{{"delete deployments.apps", "where a part of it cannot be made"}}, offers, places),
 	neutral.WorkloadUpdate: slices.Concat(searches, []use{{"get,update deployments.apps", whenReplicated}}, []use{{"get,update daemonsets.apps", whenGlobal}},
-		[]use{{"get,update statefulsets.apps", whenForeign}}, []use{{"list replicasets.apps", "for a rollback"}}, offers),
+		[]use{{"get,update statefulsets.apps", whenForeign}}, []use{{"list replicasets.apps", "for a rollback"}}, offers, places),
 	neutral.WorkloadRemove: slices.Concat(searches, []use{{"delete deployments.apps", whenReplicated}}, []use{{"delete daemonsets.apps", whenGlobal}},
 		[]use{{"delete jobs.batch", whenJob}}, []use{{"delete statefulsets.apps", whenForeign}}),
 	neutral.WorkloadLogs: slices.Concat(tasks, always("list,watch pods"), always("get pods"), always("get pods/log")),
 	neutral.TaskList:     slices.Concat(tasks, always("list pods")),
 	neutral.TaskInspect:  slices.Concat(tasks, always("list pods")),
 	neutral.TaskLogs:     slices.Concat(tasks, always("list,watch pods"), always("get pods"), always("get pods/log")),
+
+	neutral.VolumeCreate: always("get,create persistentvolumeclaims"),
+	neutral.VolumeRemove: slices.Concat(always("get,delete persistentvolumeclaims"), always("list pods")),
+	neutral.VolumePrune:  slices.Concat(always("list,delete persistentvolumeclaims"), always("list pods")),
+
+	neutral.NetworkGet:    slices.Concat(nets, always("list pods")),
+	neutral.NetworkCreate: slices.Concat(always("create networkpolicies.networking.k8s.io"), always("create services")),
+	neutral.NetworkRemove: slices.Concat(nets, users, always("delete networkpolicies.networking.k8s.io"), always("delete services")),
+	neutral.NetworkPrune:  slices.Concat(nets, users, always("delete networkpolicies.networking.k8s.io"), always("delete services")),
+	neutral.NetworkJoin:   slices.Concat(nets, looks, always("patch pods"), always("list,create,update,delete endpointslices.discovery.k8s.io"), rebuilds),
+	neutral.NetworkLeave:  slices.Concat(nets, looks, always("patch pods"), always("list,create,update,delete endpointslices.discovery.k8s.io"), rebuilds),
+
+	neutral.SecretList:   always("list secrets"),
+	neutral.SecretGet:    always("list secrets"),
+	neutral.SecretCreate: always("create secrets"),
+	neutral.SecretRemove: slices.Concat(always("list,delete secrets"), searches),
+	neutral.ConfigList:   always("list configmaps"),
+	neutral.ConfigGet:    always("list configmaps"),
+	neutral.ConfigCreate: always("create configmaps"),
+	neutral.ConfigRemove: slices.Concat(always("list,delete configmaps"), searches),
 }
 
 // clusterScoped are resources of the table above that are in no namespace.

@@ -49,6 +49,10 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.ContainerPrune:   program((*action).pruneContainers),
 	neutral.ContainerUpdate:  program((*action).updateContainer),
 	neutral.ContainerTop:     program((*action).topContainer),
+	neutral.ContainerStat:    program((*action).statFile),
+	neutral.ContainerStats:   stream((*action).containerUsage),
+	neutral.ContainerCopyOut: stream((*action).copyOut),
+	neutral.ContainerCopyIn:  stream((*action).copyIn),
 	neutral.ContainerWait:    stream((*action).waitContainer),
 	neutral.ContainerLogs:    stream((*action).containerLogs),
 	neutral.ContainerAttach:  stream((*action).attachContainer),
@@ -65,39 +69,51 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.TaskInspect:     program((*action).inspectTask),
 	neutral.TaskLogs:        stream((*action).taskLogs),
 
-	neutral.ImageList:    (*action).planImageList,
-	neutral.ImageInspect: (*action).planImageInspect,
-	neutral.ImagePull:    stream((*action).pullImage),
-	neutral.NodeList:     (*action).planNodeList,
-	neutral.NodeInspect:  (*action).planNodeInspect,
-	neutral.NetworkList:  (*action).planNetworkList,
-	neutral.NetworkGet:   (*action).planNetworkInspect,
-	neutral.VolumeList:   (*action).planVolumeList,
-	neutral.VolumeGet:    (*action).planVolumeInspect,
+	neutral.ImageList:     (*action).planImageList,
+	neutral.ImageInspect:  (*action).planImageInspect,
+	neutral.ImagePull:     stream((*action).pullImage),
+	neutral.NodeList:      (*action).planNodeList,
+	neutral.NodeInspect:   (*action).planNodeInspect,
+	neutral.NetworkList:   (*action).planNetworkList,
+	neutral.NetworkGet:    program((*action).inspectNetwork),
+	neutral.NetworkCreate: program((*action).createNetwork),
+	neutral.NetworkRemove: program((*action).removeNetwork),
+	neutral.NetworkPrune:  program((*action).pruneNetworks),
+	neutral.NetworkJoin:   program((*action).joinNetwork),
+	neutral.NetworkLeave:  program((*action).leaveNetwork),
+	neutral.SecretList:    program((*action).listStored),
+	neutral.SecretGet:     program((*action).inspectStored),
+	neutral.SecretCreate:  program((*action).createStored),
+	neutral.SecretRemove:  program((*action).removeStored),
+	neutral.ConfigList:    program((*action).listStored),
+	neutral.ConfigGet:     program((*action).inspectStored),
+	neutral.ConfigCreate:  program((*action).createStored),
+	neutral.ConfigRemove:  program((*action).removeStored),
+	neutral.VolumeList:    (*action).planVolumeList,
+	neutral.VolumeGet:     (*action).planVolumeInspect,
+	neutral.VolumeCreate:  program((*action).createVolume),
+	neutral.VolumeRemove:  program((*action).removeVolume),
+	neutral.VolumePrune:   program((*action).pruneVolumes),
 }
 
 // refused says why the rest is not done.
 var refused = map[neutral.Action]string{
 	neutral.ContainerRename:  "rename is refused: a Pod's name is fixed when it is created; create a container of the new name",
-	neutral.ContainerStats:   "stats is refused: Kubernetes measures containers only where a metrics server runs",
 	neutral.ContainerChanges: "diff is refused: Kubernetes does not tell which files a container changed",
 	neutral.ContainerExport:  "export is refused: Kubernetes does not give out a container's file system",
 	neutral.ContainerCommit:  "commit is refused: Kubernetes makes no images",
-	neutral.ContainerCopyOut: "copying files out of a container of a Kubernetes cluster is not offered yet",
-	neutral.ContainerCopyIn:  "copying files into a container of a Kubernetes cluster is not offered yet",
 	neutral.SystemUsage:      "the disk usage of a Kubernetes cluster is not known through its API",
 	neutral.SystemAuth:       "the nodes of a Kubernetes cluster log in to registries with their own credentials",
 }
 
 // refusedKinds says it of all the rest of a kind.
 var refusedKinds = map[neutral.Kind]string{
-	neutral.KindImage:   "images are not made, tagged or removed through a Kubernetes cluster: its nodes pull them from registries",
-	neutral.KindNetwork: "networks of a Kubernetes cluster are not changed: every Pod is on the cluster's own",
-	neutral.KindVolume:  "volumes of a Kubernetes cluster are not changed by another orchestrator's callers yet",
-	neutral.KindNode:    "nodes of a Kubernetes cluster are not changed from outside it",
-	neutral.KindSystem:  "the make-up of a Kubernetes cluster is not changed from outside it",
-	neutral.KindSecret:  "secrets of a Kubernetes cluster are not offered to another orchestrator's callers yet",
-	neutral.KindConfig:  "configs of a Kubernetes cluster are not offered to another orchestrator's callers yet",
+	neutral.KindImage:  "images are not made, tagged or removed through a Kubernetes cluster: its nodes pull them from registries",
+	neutral.KindVolume: "a claim of a Kubernetes cluster is not changed once it is made",
+	neutral.KindNode:   "nodes of a Kubernetes cluster are not changed from outside it",
+	neutral.KindSystem: "the make-up of a Kubernetes cluster is not changed from outside it",
+	neutral.KindSecret: "a secret is not changed once it is made; create another one",
+	neutral.KindConfig: "a config is not changed once it is made; create another one",
 }
 
 // refusal is why an action is not done, "" for none that is known.
@@ -121,13 +137,6 @@ func (c *Cluster) Plan(op neutral.Operation, guard dialect.Guard) (dialect.Plan,
 	}
 	if plan, ok := plans[op.Action]; ok {
 		return plan(a)
-	}
-	switch op.Action {
-	case neutral.SecretList, neutral.ConfigList:
-		// None of them can be made or used through this gateway, so a caller that only looks sees none.
-		return dialect.Plan{Answer: &neutral.Result{}}, nil
-	case neutral.SecretGet, neutral.ConfigGet:
-		return dialect.Plan{}, fault.New(fault.NotFound, "No such %s: %s", op.Action.Kind(), op.Ref)
 	}
 	if reason := refusal(op.Action); reason != "" {
 		return dialect.Plan{}, fault.New(fault.Unsupported, "%s", reason)
@@ -183,16 +192,27 @@ func (a *action) find(ctx context.Context) (*located, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = a.permit(containerObject(&found.Container))
-	if err != nil && len(found.UnseenMounts) > 0 {
-		seen := found.Container
-		(&volumes{cluster: a.Cluster}).resolve(ctx, seen.Namespace, &seen)
-		err = a.permit(containerObject(&seen))
-	}
-	if err != nil {
+	if err := a.permitContainer(ctx, &found.Container); err != nil {
 		return nil, err
 	}
 	return found, nil
+}
+
+// permitContainer asks policy about a container as permitSeen does.
+func (a *action) permitContainer(ctx context.Context, c *neutral.Container) error {
+	return a.permitSeen(ctx, containerObject(c))
+}
+
+// permitSeen asks policy about an object, and where that does not do about all that its container has by way of claims.
+func (a *action) permitSeen(ctx context.Context, object neutral.Object) error {
+	err := a.permit(object)
+	if err == nil || object.Container == nil || len(object.Container.UnseenMounts) == 0 {
+		return err
+	}
+	seen := *object.Container
+	(&volumes{cluster: a.Cluster}).resolve(ctx, object.Namespace, &seen)
+	object.Container = &seen
+	return a.permit(object)
 }
 
 // lookFor resolves a reference. A Pod's own name costs one small call; ids and other names need the list.

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"fmt"
 	"net/netip"
 	"path"
 	"strconv"
@@ -66,35 +67,47 @@ func (t *podTemplate) network() error {
 	default:
 		return refuse(field, "the network %q is not one of this cluster", string(mode))
 	}
+	var users []neutral.NetworkAttachment
 	for _, network := range t.in.Networks {
-		switch network.Name {
-		case "", "default", "bridge", "host", "pod":
-		default:
-			return refuse("NetworkingConfig.EndpointsConfig", "the network %q is not one of this cluster", network.Name)
-		}
-		if len(network.Aliases) > 0 {
+		switch {
+		case !predefined(network.Name):
+			users = append(users, neutral.NetworkAttachment{Name: network.Name, Aliases: network.Aliases})
+		case len(network.Aliases) > 0:
 			return refuse("NetworkingConfig.EndpointsConfig.Aliases", "an alias needs a user network")
 		}
+		for _, alias := range network.Aliases {
+			if len(validation.IsDNS1123Label(strings.ToLower(alias))) > 0 {
+				t.lose("NetworkingConfig.EndpointsConfig.Aliases", fmt.Sprintf("%q is not resolved", alias),
+					"name servers know names of letters, digits and '-'")
+			}
+		}
 	}
-	return nil
+	if len(users) > 0 && t.out.Spec.HostNetwork {
+		return invalid(field, "conflicting options: the host's network and user networks")
+	}
+	if len(users) > 0 && len(t.in.DNS) > 0 {
+		t.lose("NetworkingConfig.EndpointsConfig", "its names are not resolved", "the container has name servers of its own (Dns)")
+	}
+	return noteNetworks(&t.out.ObjectMeta, users)
 }
 
 func (t *podTemplate) mounts() error {
 	for i, m := range t.in.Mounts {
 		switch m.Type {
-		case "tmpfs":
+		case "tmpfs", "volume", "":
 		case "bind":
 			return refuse("HostConfig.Binds", "the path %q of the caller's host is not on the node that runs the container", m.Source)
-		case "volume", "":
-			if m.Source == "" {
-				return refuse("HostConfig.Mounts", "the anonymous volume at %q would not outlive the container", m.Target)
-			}
-			return refuse("HostConfig.Mounts", "the volume %q cannot be mounted across orchestrators; of mounts, tmpfs alone is carried", m.Source)
 		default:
 			return refuse("HostConfig.Mounts", "mounts of type %q have no form in Kubernetes", m.Type)
 		}
 		if !path.IsAbs(m.Target) || strings.Contains(m.Target, ":") {
 			return invalid("HostConfig.Mounts", "invalid mount path: %q", m.Target)
+		}
+		if m.Type != "tmpfs" {
+			if err := t.volume(m); err != nil {
+				return err
+			}
+			continue
 		}
 		name := "tmpfs-" + strconv.Itoa(i)
 		source := &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}

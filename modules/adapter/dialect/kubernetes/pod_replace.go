@@ -63,6 +63,7 @@ func successor(pod *corev1.Pod) *corev1.Pod {
 		}
 	}
 	dropTokens(spec)
+	searchNetworks(next.ObjectMeta, next.Namespace, spec)
 	return next
 }
 

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -43,6 +44,7 @@ func podFromContainer(c *neutral.Container, namespace, nonce string) (*corev1.Po
 		Spec:       template.Spec,
 	}
 	pod.Name, pod.Namespace = legal, namespace
+	searchNetworks(pod.ObjectMeta, namespace, &pod.Spec)
 	pod.Annotations[annotationNonce] = nonce
 	if !kept {
 		pod.Annotations[annotationName] = name
@@ -111,7 +113,7 @@ func templateFromContainer(c *neutral.Container, nonce string) (*corev1.PodTempl
 		SecurityContext: &corev1.SecurityContext{},
 	}
 	for _, step := range []func() error{t.command, t.environment, t.labels, t.user, t.hostname, t.resources, t.network,
-		t.ports, t.mounts, t.names, t.security, t.health, t.stopSignal} {
+		t.ports, t.mounts, t.files, t.names, t.security, t.health, t.stopSignal} {
 		if err := step(); err != nil {
 			return nil, nil, err
 		}
@@ -326,9 +328,21 @@ func (t *podTemplate) ports() error {
 				port.HostPort = int32(chosenPortFirst + h.Sum32()%chosenPortCount)
 			}
 		}
+		if port.HostPort != 0 && onUserNetwork(t.out.Labels) {
+			t.publish(port.Protocol, port.ContainerPort)
+		}
 		t.container.Ports = append(t.container.Ports, port)
 	}
 	return nil
+}
+
+// publish marks a port that is reached from outside the networks that the container is on.
+func (t *podTemplate) publish(protocol corev1.Protocol, port int32) {
+	metav1.SetMetaDataLabel(&t.out.ObjectMeta, publishedLabel(string(protocol), int(port)), "true")
+}
+
+func publishedLabel(protocol string, port int) string {
+	return fmt.Sprintf("%s%s-%d", portLabel, strings.ToLower(cmp.Or(protocol, "tcp")), port)
 }
 
 func restartToPod(policy neutral.RestartPolicy, annotations map[string]string) (corev1.RestartPolicy, []neutral.Loss) {

@@ -43,7 +43,7 @@ func (c *Cluster) Reap(ctx context.Context, peers func() []string) error {
 }
 
 func (c *Cluster) reapOnce(ctx context.Context, peers []string) error {
-	if err := c.recoverAll(ctx, peers); err != nil {
+	if err := errors.Join(c.recoverAll(ctx, peers), c.reapNames(ctx, peers)); err != nil {
 		return err
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)

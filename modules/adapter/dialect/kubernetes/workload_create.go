@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -19,7 +20,20 @@ func (a *action) createWorkload(ctx context.Context) (neutral.Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	made, built, err := a.makeWorkload(ctx, w)
+	on, err := a.joined(ctx, w.Template.Networks)
+	if err != nil {
+		return neutral.Result{}, err
+	}
+	if err := a.checkFiles(ctx, w.Template.Files); err != nil {
+		return neutral.Result{}, err
+	}
+	placed := *w
+	placed.Template.Networks = on
+	w = &placed
+	made, built, volumes, err := a.makeWorkload(ctx, w)
+	if err != nil {
+		a.undoVolumes(ctx, volumes)
+	}
 	if apierrors.IsAlreadyExists(err) {
 		return neutral.Result{}, fault.Wrap(fault.Conflict, err, "name conflicts with an existing object: service %s already exists", w.Name)
 	}
@@ -34,6 +48,7 @@ func (a *action) createWorkload(ctx context.Context) (neutral.Result, error) {
 		if failed := a.deleteWorkload(undo, made); failed != nil && !apierrors.IsNotFound(failed) {
 			a.log.Error("a service that could not be made whole is not removed", "workload", made.meta.Name, "err", failed)
 		}
+		a.undoVolumes(ctx, volumes)
 		return neutral.Result{}, err
 	}
 	result.Losses = append(result.Losses, losses...)
@@ -43,53 +58,76 @@ func (a *action) createWorkload(ctx context.Context) (neutral.Result, error) {
 }
 
 // makeWorkload creates the object that the mode stands for.
-func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (*nativeWorkload, *builtWorkload, error) {
+func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (made *nativeWorkload, built *builtWorkload,
+	volumes []*corev1.PersistentVolumeClaim, err error) {
 	options := metav1.CreateOptions{FieldManager: fieldManager}
 	switch w.Mode {
 	case "", neutral.ModeReplicated:
 		d, built, err := deploymentFromWorkload(w, a.namespace)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, volumes, err
 		}
-		if err := a.admitWorkload(workloadFromDeployment(d)); err != nil {
-			return nil, nil, err
+		if volumes, err = a.admitWorkload(ctx, workloadFromDeployment(d)); err != nil {
+			return nil, nil, volumes, err
 		}
 		made, err := a.client.AppsV1().Deployments(a.namespace).Create(ctx, d, options)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, volumes, err
 		}
-		return workloadFromDeployment(made), built, nil
+		return workloadFromDeployment(made), built, volumes, nil
 	case neutral.ModeGlobal:
 		d, built, err := daemonSetFromWorkload(w, a.namespace)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, volumes, err
 		}
-		if err := a.admitWorkload(workloadFromDaemonSet(d)); err != nil {
-			return nil, nil, err
+		if volumes, err = a.admitWorkload(ctx, workloadFromDaemonSet(d)); err != nil {
+			return nil, nil, volumes, err
 		}
 		made, err := a.client.AppsV1().DaemonSets(a.namespace).Create(ctx, d, options)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, volumes, err
 		}
-		return workloadFromDaemonSet(made), built, nil
+		return workloadFromDaemonSet(made), built, volumes, nil
 	case neutral.ModeJob:
 		j, built, err := jobFromWorkload(w, a.namespace)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, volumes, err
 		}
-		if err := a.admitWorkload(workloadFromJob(j)); err != nil {
-			return nil, nil, err
+		if volumes, err = a.admitWorkload(ctx, workloadFromJob(j)); err != nil {
+			return nil, nil, volumes, err
 		}
 		made, err := a.client.BatchV1().Jobs(a.namespace).Create(ctx, j, options)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, volumes, err
 		}
-		return workloadFromJob(made), built, nil
+		return workloadFromJob(made), built, volumes, nil
 	}
-	return nil, nil, fault.New(fault.Unsupported, "mode %s is refused: Kubernetes has no job that runs once on every node", w.Mode)
+	return nil, nil, nil, fault.New(fault.Unsupported, "mode %s is refused: Kubernetes has no job that runs once on every node", w.Mode)
 }
 
-func (a *action) admitWorkload(n *nativeWorkload) error {
+// admitWorkload asks policy about a workload and its volumes, and makes those that are not there.
+func (a *action) admitWorkload(ctx context.Context, n *nativeWorkload) ([]*corev1.PersistentVolumeClaim, error) {
+	missing, err := a.missingVolumes(ctx, n.template.ObjectMeta, &n.template.Spec)
+	if err != nil {
+		return nil, err
+	}
 	w := workloadFromNative(a.cluster, n)
-	return a.permit(workloadObject(&w))
+	if err := a.permitSeen(ctx, workloadObject(&w)); err != nil {
+		return nil, err
+	}
+	if err := a.publishPorts(ctx, n.template.Labels); err != nil {
+		return nil, err
+	}
+	return missing, a.makeVolumes(ctx, missing)
+}
+
+// undoVolumes takes away what was made for a workload that could not be.
+func (a *action) undoVolumes(ctx context.Context, volumes []*corev1.PersistentVolumeClaim) {
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	for _, claim := range volumes {
+		if err := a.deleteClaim(undo, claim); err != nil {
+			a.log.Error("a volume of a service that could not be made is not removed", "volume", claim.Name, "err", err)
+		}
+	}
 }

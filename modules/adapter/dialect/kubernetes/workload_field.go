@@ -40,7 +40,10 @@ var serviceFields = map[string]string{
 // serviceTemplate is templateFromContainer for a service's tasks.
 func serviceTemplate(c *neutral.Container, nonce string) (*corev1.PodTemplateSpec, []neutral.Loss, error) {
 	template, losses, err := templateFromContainer(c, nonce)
-	return template, serviceLosses(losses), serviceFault(err)
+	if err != nil {
+		return nil, nil, serviceFault(err)
+	}
+	return template, serviceLosses(append(losses, unnamedVolumes(template)...)), nil
 }
 
 func serviceLosses(losses []neutral.Loss) []neutral.Loss {

@@ -12,8 +12,8 @@ import (
 func TestServiceFields(t *testing.T) {
 	t.Parallel()
 	for field, c := range map[string]neutral.Container{
-		"TaskTemplate.ContainerSpec.Mounts": {Mounts: []neutral.Mount{{Type: "volume", Source: "data", Target: "/data"}}},
-		"TaskTemplate.Networks":             {Networks: []neutral.NetworkAttachment{{Name: "lan"}}},
+		"TaskTemplate.ContainerSpec.Mounts": {Mounts: []neutral.Mount{{Type: "bind", Source: "/data", Target: "/data"}}},
+		"TaskTemplate.Networks":             {Network: neutral.NetworkNone},
 		"TaskTemplate.ContainerSpec.User":   {User: "www"},
 		"TaskTemplate.ContainerSpec.Groups": {Groups: []string{"www"}},
 		"TaskTemplate.ContainerSpec.Hosts":  {ExtraHosts: []string{"a:host-gateway"}},

@@ -51,6 +51,12 @@ func buildWorkload(w *neutral.Workload, namespace string) (*builtWorkload, error
 	}
 	b.template, b.losses = *template, losses
 	b.template.Labels[labelWorkload] = legal
+	if onUserNetwork(b.template.Labels) {
+		searchNetworks(b.template.ObjectMeta, namespace, &b.template.Spec)
+		if w.Origin != nil && w.Origin.Peer != "" {
+			b.template.Annotations[annotationPeer] = w.Origin.Peer // whose tasks they are, whose names the gateway looks after
+		}
+	}
 	if b.ports, err = servicePorts(w); err != nil {
 		return nil, err
 	}
@@ -93,6 +99,11 @@ func templateOf(w *neutral.Workload) (*corev1.PodTemplateSpec, []neutral.Loss, e
 	template, losses, err := serviceTemplate(&c, w.Name)
 	if err != nil {
 		return nil, nil, err
+	}
+	for _, p := range w.Template.Ports {
+		if p.Publish && onUserNetwork(template.Labels) {
+			template.Labels[publishedLabel(p.Protocol, int(p.Container))] = "true"
+		}
 	}
 	affinity, err := placementToAffinity(w.Placement)
 	if err != nil {

@@ -99,6 +99,8 @@ var aspects = []aspect{
 		}},
 	{"mounts", func(x, y *neutral.Container) bool { return sameList(x.Mounts, y.Mounts) },
 		func(to, from *neutral.Container) { to.Mounts = from.Mounts }, putMounts},
+	{"secrets and configs", func(x, y *neutral.Container) bool { return sameList(x.Files, y.Files) },
+		func(to, from *neutral.Container) { to.Files = from.Files }, putFiles},
 	{"hosts", func(x, y *neutral.Container) bool { return sameList(x.ExtraHosts, y.ExtraHosts) },
 		func(to, from *neutral.Container) { to.ExtraHosts = from.ExtraHosts },
 		func(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
@@ -133,6 +135,7 @@ var aspects = []aspect{
 	}, func(to, from *neutral.Container) { to.Network, to.Networks = from.Network, from.Networks },
 		func(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
 			live.Spec.HostNetwork, live.Spec.DNSPolicy = built.Spec.HostNetwork, built.Spec.DNSPolicy
+			_ = noteNetworks(&live.ObjectMeta, networksFromMeta(built.ObjectMeta)) // what was read can be written
 		}},
 }
 
@@ -157,8 +160,10 @@ func annotate(live, built *corev1.PodTemplateSpec, key string) {
 // putLabels keeps those that select the containers, whatever the caller says.
 func putLabels(_ *corev1.Container, live, built *corev1.PodTemplateSpec) {
 	labels := built.Labels
-	if own := live.Labels[labelWorkload]; own != "" {
-		labels[labelWorkload] = own
+	for label, value := range live.Labels {
+		if ownLabel(label) {
+			labels[label] = value
+		}
 	}
 	live.Labels = labels
 	annotate(live, built, annotationLabels)
@@ -191,7 +196,30 @@ func putResources(c, built *corev1.Container) {
 	}
 }
 
-// putMounts changes the tmpfs mounts alone; others cannot come from a caller.
+// dropMounts takes out the volumes that the caller took out. Mounts that no caller can make stay.
+func dropMounts(live *corev1.PodTemplateSpec, was, is *neutral.Container) {
+	gone := map[string]bool{}
+	for _, m := range was.Mounts {
+		if m.Type == "volume" && !slices.Contains(is.Mounts, m) {
+			gone[m.Target] = true
+		}
+	}
+	c := &live.Spec.Containers[0]
+	left := map[string]bool{}
+	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return gone[m.MountPath] })
+	for _, list := range [][]corev1.Container{live.Spec.InitContainers, live.Spec.Containers} {
+		for i := range list {
+			for _, m := range list[i].VolumeMounts {
+				left[m.Name] = true
+			}
+		}
+	}
+	live.Spec.Volumes = slices.DeleteFunc(live.Spec.Volumes, func(v corev1.Volume) bool {
+		return strings.HasPrefix(v.Name, volumeNamed) && !left[v.Name] || strings.HasPrefix(v.Name, volumeAnonymous) && !left[v.Name]
+	})
+}
+
+// putMounts changes the tmpfs mounts and adds volumes.
 func putMounts(c *corev1.Container, live, built *corev1.PodTemplateSpec) {
 	tmpfs := map[string]bool{}
 	live.Spec.Volumes = slices.DeleteFunc(live.Spec.Volumes, func(v corev1.Volume) bool {
@@ -200,8 +228,19 @@ func putMounts(c *corev1.Container, live, built *corev1.PodTemplateSpec) {
 		return gone
 	})
 	c.VolumeMounts = slices.DeleteFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return tmpfs[m.Name] })
-	live.Spec.Volumes = append(live.Spec.Volumes, built.Spec.Volumes...)
-	c.VolumeMounts = append(c.VolumeMounts, built.Spec.Containers[0].VolumeMounts...)
+	for _, v := range built.Spec.Volumes {
+		if !strings.HasPrefix(v.Name, volumeFile) { // putFiles'
+			live.Spec.Volumes = append(live.Spec.Volumes, v)
+		}
+	}
+	for _, m := range built.Spec.Containers[0].VolumeMounts {
+		if !strings.HasPrefix(m.Name, volumeFile) {
+			c.VolumeMounts = append(c.VolumeMounts, m)
+		}
+	}
+	for claim, name := range volumeNames(built.ObjectMeta) {
+		noteVolume(&live.ObjectMeta, claim, name)
+	}
 }
 
 // changeTemplate applies the difference between was and is to the live template.
@@ -229,6 +268,7 @@ func changeTemplate(live *corev1.PodTemplateSpec, was, is *neutral.Container) ([
 	if err != nil {
 		return nil, err
 	}
+	dropMounts(live, was, is)
 	for _, a := range changed {
 		a.put(&live.Spec.Containers[0], live, built)
 	}
@@ -278,13 +318,37 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 	if err := restoreEnv(&is.Template, &found.Template); err != nil {
 		return neutral.Result{}, err
 	}
+	if !sameList(found.Template.Networks, is.Template.Networks) {
+		on, err := a.joined(ctx, is.Template.Networks)
+		if err != nil {
+			return neutral.Result{}, err
+		}
+		placed := *is
+		placed.Template.Networks = on
+		is = &placed
+	}
+	if !sameList(found.Template.Files, is.Template.Files) {
+		if err := a.checkFiles(ctx, is.Template.Files); err != nil {
+			return neutral.Result{}, err
+		}
+	}
 	n := found.native
 	losses, err := changeWorkload(n, &found.Workload, is)
 	if err != nil {
 		return neutral.Result{}, err
 	}
+	searchNetworks(n.template.ObjectMeta, n.meta.Namespace, &n.template.Spec)
+	if !sameList(found.Template.Mounts, is.Template.Mounts) {
+		missing, err := a.missingVolumes(ctx, n.template.ObjectMeta, &n.template.Spec)
+		if err != nil {
+			return neutral.Result{}, err
+		}
+		if err := a.makeVolumes(ctx, missing); err != nil {
+			return neutral.Result{}, err
+		}
+	}
 	changed := workloadFromNative(a.cluster, n)
-	if err := a.permit(workloadObject(&changed)); err != nil {
+	if err := a.permitSeen(ctx, workloadObject(&changed)); err != nil {
 		return neutral.Result{}, err
 	}
 	if err := n.save(ctx, a.Cluster); err != nil {
