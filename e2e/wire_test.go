@@ -157,10 +157,12 @@ func askOfCredentials(t *testing.T) {
 	}
 }
 
-// TestNothingLeaks reads what crossed in the tests before it, which is why its file is the last: no address of one
+// TestNothingLeaks reads what crossed in all other tests, for whose end it waits: no address of one
 // cluster may have reached another, nor any secret. What a service says of itself is its own matter; with one that tells
 // an address the tap shows that it would have found one.
 func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
+	scripted.Wait()
 	askOfCredentials(t)
 	east := running.Bed.Kubernetes("east")
 	write := "echo planted " + east.NodeAddress() + " > /www/planted.html"
