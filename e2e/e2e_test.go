@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,7 +39,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(root)
+	flag.Parse()
 	binary, err := binary()
+	if err == nil {
+		err = begun()
+	}
 	if err == nil {
 		running, err = demo.Up(ctx, root, mesh.Options{Binary: binary, Collector: collectorAddress, Log: log, Through: wire.through})
 	}
@@ -101,11 +106,9 @@ func keep(root string, log *slog.Logger) {
 	}
 }
 
-// alone keeps scripts that stop a gateway apart from all others.
-var alone sync.RWMutex
-
 func scripts(t *testing.T, folder string) {
 	t.Helper()
+	scripting(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", folder),
 		RequireExplicitExec: true,
@@ -133,14 +136,7 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	disruptive := strings.Contains(env.WorkDir, "script-alone")
-	if disruptive {
-		alone.Lock()
-		env.Defer(alone.Unlock)
-	} else {
-		alone.RLock()
-		env.Defer(alone.RUnlock)
-	}
+	takesTurns(env)
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
 	for name, value := range map[string]string{
@@ -327,7 +323,13 @@ func write(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	g := running.Mesh.Gateway(args[0])
 	if before, err := os.ReadFile(filepath.Join(g.Config(), args[1])); err == nil {
-		ts.Defer(func() { _ = g.Write(args[1], string(before)) })
+		ts.Defer(func() {
+			if now, err := os.ReadFile(filepath.Join(g.Config(), args[1])); err == nil && bytes.Equal(now, before) {
+				return
+			}
+			_ = g.Write(args[1], string(before))
+			time.Sleep(3 * time.Second) // the script has failed; the next one finds what it expects
+		})
 	}
 	check(ts, neg, g.Write(args[1], ts.ReadFile(args[2])))
 }

@@ -52,7 +52,8 @@ func (c *collector) trace(id string) string {
 
 // A caller's trace goes on through both Envoys and isthmus to the upstream.
 func TestTraces(t *testing.T) {
-	t.Parallel()
+	scripting(t)
+	defer turn("traces")()
 	spans := &collector{spans: map[string][]string{}}
 	for _, cluster := range []string{"west", "east"} {
 		listener, err := running.Bed.Cluster(cluster).ListenIn(t.Context(), "tcp", collectorAddress)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,7 +31,9 @@ var wire = &tapped{tap: tap.New(), addresses: map[[2]string]string{}, forbidden:
 type tapped struct {
 	tap       *tap.Tap
 	forbidden map[string]*atomic.Pointer[[]tap.Forbidden] // by cluster
-	addresses map[[2]string]string                        // of the tap, by who dials and whom
+
+	mu        sync.Mutex           // gateways are prepared at the same time
+	addresses map[[2]string]string // of the tap, by who dials and whom
 }
 
 // through puts the tap before a peer, in the namespace of who dials it.
@@ -41,7 +44,9 @@ func (w *tapped) through(ctx context.Context, bed *testbed.Bed, from, to, target
 		return "", err
 	}
 	address := listener.Addr().String()
+	w.mu.Lock()
 	w.addresses[[2]string{from, to}] = address
+	w.mu.Unlock()
 	w.tap.Between(w.end(bed, from), w.end(bed, to), listener, func(ctx context.Context) (net.Conn, error) {
 		return cluster.DialIn(ctx, "tcp", target)
 	})
@@ -152,10 +157,12 @@ func askOfCredentials(t *testing.T) {
 	}
 }
 
-// TestNothingLeaks reads what crossed in the tests before it, which is why its file is the last: no address of one
+// TestNothingLeaks reads what crossed in all other tests, for whose end it waits: no address of one
 // cluster may have reached another, nor any secret. What a service says of itself is its own matter; with one that tells
 // an address the tap shows that it would have found one.
 func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
+	scripted.Wait()
 	askOfCredentials(t)
 	east := running.Bed.Kubernetes("east")
 	write := "echo planted " + east.NodeAddress() + " > /www/planted.html"

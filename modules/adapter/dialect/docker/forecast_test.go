@@ -1,8 +1,10 @@
 package docker
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -190,4 +192,56 @@ func TestInspectedRights(t *testing.T) {
 	if masked := securityFromInspect(&container.HostConfig{MaskedPaths: append(slices.Clone(maskedPaths), "/proc/interrupts")}); masked.UnmaskedPaths {
 		t.Error("a newer engine's paths are taken for fewer")
 	}
+}
+
+// FuzzNative holds what is read of a create for policy against what an engine's own structures make of the same bytes.
+func FuzzNative(f *testing.F) {
+	for _, seed := range []string{`{"Image":"b","HostConfig":{"SecurityOpt":["seccomp=unconfined","apparmor:x","seccomp=builtin"]}}`,
+		`{"Image":"b","hostconfig":{"maskedpaths":[],"ReadonlyPaths":null,"SYSCTLS":{"a":"b"}}}`,
+		`{"Image":"b","HostConfig":{"Devices":[{"PathOnHost":"/dev/../a"}],"DeviceCgroupRules":["a"],"DeviceRequests":[{"Driver":"cdi","DeviceIDs":["x"]},{"Capabilities":[["gpu"],null]}]}}`,
+		`{"Image":"b","HostConfig":{"Binds":["/a:/b:ro","v:/c"],"Mounts":[{"Type":"bind","Source":"/d","Target":"/e"}],"Privileged":true,"PidMode":"host"}}`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		op := neutral.Operation{Action: neutral.ContainerCreate, Verb: neutral.Create, Object: neutral.Object{Kind: neutral.KindContainer, Name: "web"}}
+		read, losses, err := decode(op, dialect.Request{Method: http.MethodPost, Path: "/v1.44/containers/create?name=web", Header: http.Header{}, Body: []byte(body)}, true)
+		if err != nil || slices.ContainsFunc(losses, func(l neutral.Loss) bool { return l.Reason == reasonUnknown }) {
+			return // refused
+		}
+		var native struct {
+			container.Config
+			HostConfig *container.HostConfig
+		}
+		if err := json.Unmarshal([]byte(body), &native); err != nil {
+			return // an engine refuses it
+		}
+		if native.HostConfig == nil {
+			native.HostConfig = &container.HostConfig{}
+		}
+		want, got := securityFromInspect(native.HostConfig), read.Container.Security
+		if got.Privileged != want.Privileged || got.Seccomp != want.Seccomp || got.AppArmor != want.AppArmor || got.UnmaskedPaths != want.UnmaskedPaths ||
+			len(got.Sysctls) != len(want.Sysctls) || !slices.Equal(got.Devices, want.Devices) || (got.PIDMode == "host") != (want.PIDMode == "host") ||
+			(got.IPCMode == "host") != (want.IPCMode == "host") || len(got.CapAdd) != len(want.CapAdd) {
+			t.Errorf("%s\ngot  %+v\nwant %+v", body, got, want)
+		}
+		binds := 0
+		for _, bind := range native.HostConfig.Binds {
+			if strings.HasPrefix(bind, "/") {
+				binds++
+			}
+		}
+		for _, m := range native.HostConfig.Mounts {
+			if m.Type == "bind" {
+				binds++
+			}
+		}
+		for _, m := range read.Container.Mounts {
+			if m.Type == "bind" {
+				binds--
+			}
+		}
+		if binds > 0 {
+			t.Errorf("%s: %d binds are not seen in %+v", body, binds, read.Container.Mounts)
+		}
+	})
 }

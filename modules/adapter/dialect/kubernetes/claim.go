@@ -109,8 +109,10 @@ func (v *volumes) resolve(ctx context.Context, namespace string, c *neutral.Cont
 		}
 		paths, err := v.paths(ctx, namespace, claim)
 		if err != nil {
-			v.cluster.log.Warn("the cluster's volumes cannot be read, which object.hostMounts of a policy asks for", "namespace", namespace,
-				"claim", claim, "error", err)
+			v.cluster.unread.Do(func() {
+				v.cluster.log.Warn("the cluster's volumes cannot be read: no condition on object.hostMounts holds for what has a claim",
+					"namespace", namespace, "claim", claim, "error", err)
+			})
 			return
 		}
 		for _, path := range paths {

@@ -45,6 +45,8 @@ type Cluster struct {
 	impersonate bool // peers act in names of their own
 	reviews     bool // of callers' tokens
 
+	unread sync.Once // that the volumes cannot be read is logged once
+
 	access *access
 	mapper meta.RESTMapper
 	pods   *podCache
