@@ -91,6 +91,58 @@ func TestEdge(t *testing.T) {
 	}
 }
 
+// TestFollow holds that what is let through is held until the stream that follows it ends, and that nothing is said on it.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	followed, left := make(chan string, 1), make(chan struct{})
+	s := New(Config{Zone: NewZone("east", "isthmus.internal"), Log: slog.New(slog.DiscardHandler), Follow: func(hold string) (func(), bool) {
+		followed <- hold
+		return func() { close(left) }, hold == "token"
+	}})
+	for _, hold := range []string{"another", "token"} {
+		ctx, cancel := context.WithCancel(grpcmetadata.NewIncomingContext(t.Context(), grpcmetadata.Pairs(names.MetadataHold, "1")))
+		stream := &silent{ctx: ctx, messages: []*extprocv3.ProcessingRequest{requestHeaders(true, names.HeaderHold, hold)}}
+		ended := make(chan error, 1)
+		go func() { ended <- s.Process(stream) }()
+		if got := <-followed; got != hold {
+			t.Errorf("%q is followed", got)
+		}
+		if hold == "token" {
+			select {
+			case <-left:
+				t.Error("it is given back before its end")
+			case err := <-ended:
+				t.Errorf("the stream ended by itself: %v", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+			cancel()
+			<-left
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v", hold, err)
+		}
+		cancel()
+	}
+}
+
+// silent is a stream of Envoy's that wants no answer.
+type silent struct {
+	extprocv3.ExternalProcessor_ProcessServer
+	ctx      context.Context
+	messages []*extprocv3.ProcessingRequest
+}
+
+func (s *silent) Context() context.Context { return s.ctx }
+func (s *silent) Recv() (*extprocv3.ProcessingRequest, error) {
+	if len(s.messages) > 0 {
+		m := s.messages[0]
+		s.messages = s.messages[1:]
+		return m, nil
+	}
+	<-s.ctx.Done()
+	return nil, s.ctx.Err()
+}
+
 // TestMisnamedCaller refuses a caller that a peer names in a way that no line of a log can hold, before anybody decides.
 func TestMisnamedCaller(t *testing.T) {
 	t.Parallel()

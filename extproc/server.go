@@ -22,7 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// Config is what a Server needs. All fields are required but Observer.
+// Config is what a Server needs. All fields are required but Observer and Follow.
 type Config struct {
 	Zone    Zone
 	Modules []modules.Module
@@ -30,6 +30,9 @@ type Config struct {
 	Fallback modules.Module
 	// Edge decides about requests of this cluster's own callers before they leave for a peer, whatever their class.
 	Edge modules.Module
+	// Follow takes over what a module held for a request that Envoy carries alone, and leave tells of its end; nil where
+	// nothing is held.
+	Follow func(hold string) (leave func(), ok bool)
 	// Peer finds the peer behind a SPIFFE identity; the zero Peer is nobody.
 	Peer     func(spiffe string) modules.Peer
 	Deadline time.Duration // of one decision; below Envoy's message timeout
@@ -71,6 +74,10 @@ func (s *Server) Register(g grpc.ServiceRegistrar) { extprocv3.RegisterExternalP
 
 // Process serves one HTTP request.
 func (s *Server) Process(envoy extprocv3.ExternalProcessor_ProcessServer) error {
+	if len(grpcmetadata.ValueFromIncomingContext(envoy.Context(), names.MetadataHold)) > 0 {
+		s.follow(envoy)
+		return nil
+	}
 	st := &stream{server: s, ctx: envoy.Context(), edge: edgeOf(envoy.Context())}
 	defer st.end()
 	for {
@@ -86,6 +93,23 @@ func (s *Server) Process(envoy extprocv3.ExternalProcessor_ProcessServer) error 
 		if st.done {
 			return nil
 		}
+	}
+}
+
+// follow sees a request that was let through to its end. Nothing is said to Envoy, which waits for nothing.
+func (s *Server) follow(envoy extprocv3.ExternalProcessor_ProcessServer) {
+	message, err := envoy.Recv()
+	if err != nil || s.config.Follow == nil {
+		return
+	}
+	_, header := readHeaders(message.GetRequestHeaders().GetHeaders())
+	leave, ok := s.config.Follow(header.Get(names.HeaderHold))
+	if !ok {
+		return
+	}
+	defer leave()
+	for err == nil {
+		_, err = envoy.Recv()
 	}
 }
 

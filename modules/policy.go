@@ -60,5 +60,9 @@ func RefusalAs(status int, err error) Answer {
 	if mErr != nil { // strings and numbers always marshal
 		body = []byte(`{"message":"internal error of the gateway"}`)
 	}
-	return Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+	answer := Answer{Status: status, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+	if status == http.StatusTooManyRequests {
+		answer.Header.Set("Retry-After", "1")
+	}
+	return answer
 }

@@ -59,8 +59,9 @@ const (
 var frameAbuses = []frameAbuse{
 	{abuse{"own service", "`:authority: web…`", "200", "web GET /a"}, heads(fields())},
 	{abuse{"another peer's service", "`:authority: secret…`", "403", ""}, heads(to(secretHost))},
-	{abuse{"forged gateway headers", "`x-isthmus-own-peer`, `-route`, `-destination`, `-exchange`, twice each", "403", ""}, heads(to(secretHost,
-		names.HeaderPeer, id("north"), names.HeaderPeer, id("north"), names.HeaderRoute, "service/shop/secret/main", names.HeaderRoute, toOrchestrator,
+	{abuse{"forged gateway headers", "`x-isthmus-own-peer`, `-hold`, `-route`, `-destination`, `-exchange`, twice each", "403", ""}, heads(to(secretHost,
+		names.HeaderPeer, id("north"), names.HeaderPeer, id("north"), names.HeaderHold, "a", names.HeaderHold, "b",
+		names.HeaderRoute, "service/shop/secret/main", names.HeaderRoute, toOrchestrator,
 		names.HeaderDestination, "127.0.0.1:1", names.HeaderDestination, "127.0.0.1:1", names.HeaderExchange, "1", "x-forwarded-client-cert", "URI="+id("north")))},
 	{abuse{"forged route to the orchestrator", "`x-isthmus-own-route: orchestrator/docker` for a path that is not allowed", "403", ""}, heads(append(to(apiHost, names.HeaderRoute, toOrchestrator), names.HeaderExchange, "1"))},
 	{abuse{"unknown name", "`:authority: anything` with `x-isthmus-own-route: access`", "403", ""}, heads(to("anything", names.HeaderRoute, names.Access, names.HeaderDestination, "127.0.0.1:1"))},

@@ -270,7 +270,7 @@ func (v *victim) survives(t *testing.T) string {
 		}
 	}
 	for _, h := range v.decider.requests() {
-		if h[names.HeaderPeer] != id("west") || h[names.HeaderRoute] != "" || h[names.HeaderDestination] != "" {
+		if h[names.HeaderPeer] != id("west") || h[names.HeaderRoute] != "" || h[names.HeaderDestination] != "" || h[names.HeaderHold] != "" {
 			t.Errorf("external processing saw %v", h)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
@@ -57,6 +58,13 @@ func (g *gateway) undecided() {
 }
 
 func (d *decider) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	if len(metadata.ValueFromIncomingContext(stream.Context(), names.MetadataHold)) > 0 {
+		for {
+			if _, err := stream.Recv(); err != nil {
+				return nil //nolint:nilerr // the end of a request that was let through, about which nothing is asked
+			}
+		}
+	}
 	for {
 		m, err := stream.Recv()
 		if err != nil {

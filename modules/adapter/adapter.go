@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/load"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -33,9 +34,8 @@ type Config struct {
 	APIVersion   func() string // of the target's orchestrator, as far as it is known
 	Policy       func() modules.Policy
 	Log          *slog.Logger
-	// Limits are a peer's; nil has none. Limited is told of each request that one of them refused, by its name.
-	Limits  func(peer string) Limits
-	Limited func(peer, limit string)
+	// Load holds peers and their callers to their limits; nil has none.
+	Load *load.Load
 	// Mask hides addresses in what same-type callers are answered. Without one their requests are handed on unread.
 	Mask *mask.Mask
 }
@@ -44,7 +44,6 @@ type Config struct {
 type Module struct {
 	config   Config
 	dialects map[neutral.Orchestrator]dialect.Dialect
-	load     load
 	owners   *owners
 }
 
@@ -53,11 +52,8 @@ var _ modules.Module = (*Module)(nil)
 // New makes the module.
 func New(config Config) *Module {
 	m := &Module{config: config, dialects: map[neutral.Orchestrator]dialect.Dialect{}, owners: newOwners(time.Now)}
-	if m.config.Limits == nil {
-		m.config.Limits = func(string) Limits { return Limits{} }
-	}
-	if m.config.Limited == nil {
-		m.config.Limited = func(string, string) {}
+	if m.config.Load == nil {
+		m.config.Load = load.New(load.Config{})
 	}
 	for _, d := range config.Dialects {
 		m.dialects[d.Orchestrator()] = d
@@ -330,7 +326,7 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		return modules.Verdict{Record: record}, err
 	}
 	if a.same {
-		return m.handOn(req, a, record), nil
+		return m.handOn(req, a, record)
 	}
 	inbound, ok := a.dialect.(dialect.Inbound)
 	if !ok {
@@ -346,7 +342,7 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		if remembered[a.op.Action] {
 			break
 		}
-		if err := m.tooLarge(req.Peer.Name, contentLength(req.Header)); err != nil {
+		if err := m.config.Load.TooLarge(req.Peer.Name, contentLength(req.Header)); err != nil {
 			return modules.Verdict{Record: record}, err
 		}
 		return modules.Verdict{Record: record, Exchange: &exchange{module: m, req: req, inbound: inbound, admission: a,
@@ -380,16 +376,36 @@ func contentLength(header http.Header) int64 {
 
 // handOn sends a same-type request to the orchestrator as it is. Two pass through the bridge: one whose answer is read
 // on its way back, and a hijacked docker connection, which reaches this gateway as a streaming POST, to become one again.
-func (m *Module) handOn(req *modules.Request, a admission, record modules.Record) modules.Verdict {
+// The others Envoy carries alone, and tells of their end.
+func (m *Module) handOn(req *modules.Request, a admission, record modules.Record) (modules.Verdict, error) {
 	if req.Header.Get(names.HeaderSession) != "" || a.read() {
-		return toBridge(record)
+		return toBridge(record), nil
+	}
+	hold, err := m.config.Load.Hold(req.Peer.Name, req.Caller, a.streams(false))
+	if err != nil {
+		return modules.Verdict{Record: record}, err
 	}
 	record.Upstream = names.Orchestrator
 	route := m.native(req)
+	route.Set.Set(names.HeaderHold, hold)
 	if hide := m.hides(a); hide != "" {
 		route.Set.Set(names.HeaderHide, hide)
 	}
-	return modules.Verdict{Record: record, Route: route}
+	return modules.Verdict{Record: record, Route: route}, nil
+}
+
+// streams tells what counts as a stream and not as an operation. Of what is handed on it is what has no answer in one
+// piece; discovery has, though it is not read.
+func (a admission) streams(session bool) bool {
+	switch {
+	case a.op.Action.Stream() || session && a.same:
+		return true
+	case !a.same:
+		return false
+	case a.reading == nil:
+		return a.op.Object.Kind != neutral.KindSystem
+	}
+	return a.reading.Sequence
 }
 
 // native is the route to the orchestrator: the gateway's own credential, never the caller's, and in the peer's name where

@@ -150,8 +150,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if session && a.read() {
 		return b.refuse(w, req, fault.New(fault.Invalid, "this request is no session"))
 	}
-	leave, err := b.module.enter(req.Peer.Name, req.Caller, a.op.Action.Stream() || a.same && (session || a.reading == nil ||
-		a.reading.Sequence))
+	leave, err := b.module.config.Load.Enter(req.Peer.Name, req.Caller, a.streams(session))
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
@@ -169,7 +168,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	}
 	request := a.head
 	if request.Body, err = b.body(w, r, a.op.Action); err == nil {
-		err = b.module.tooLarge(req.Peer.Name, int64(len(request.Body)))
+		err = b.module.config.Load.TooLarge(req.Peer.Name, int64(len(request.Body)))
 	}
 	if err != nil {
 		return b.refuse(w, req, err)
@@ -340,7 +339,7 @@ func (b *Bridge) session(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return b.refuse(w, req, errNoPlan)
 	}
 	if op.Action == neutral.ExecStart && op.Attach != nil && op.Attach.Detach {
-		leave, err := b.module.enter(req.Peer.Name, req.Caller, true) // it goes on after this request
+		leave, err := b.module.config.Load.Enter(req.Peer.Name, req.Caller, true) // it goes on after this request
 		if err != nil {
 			return b.refuse(w, req, err)
 		}

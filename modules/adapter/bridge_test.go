@@ -18,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/load"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -68,17 +69,17 @@ var peers = map[string]modules.Peer{
 
 func newRig(t *testing.T, policy modules.Policy, plan func(neutral.Operation, dialect.Guard) (dialect.Plan, error)) *rig {
 	t.Helper()
-	return newLimitedRig(t, policy, plan, adapter.Limits{})
+	return newLimitedRig(t, policy, plan, load.Limits{})
 }
 
 func newLimitedRig(t *testing.T, policy modules.Policy, plan func(neutral.Operation, dialect.Guard) (dialect.Plan, error),
-	limits adapter.Limits) *rig {
+	limits load.Limits) *rig {
 	t.Helper()
 	r := &rig{t: t, observer: &fakeObserver{ended: make(chan ending, 64)}, limited: make(chan string, 64)}
 	r.module = adapter.New(adapter.Config{Cluster: "east", Orchestrator: neutral.Kubernetes, Namespace: "team-a",
 		Dialects: []dialect.Dialect{fakeDialect{}, mute{fakeDialect{}}}, Target: fakeCluster{plan: plan},
 		APIVersion: func() string { return "1.34" }, Policy: func() modules.Policy { return policy }, Log: slog.New(slog.DiscardHandler),
-		Limits: func(string) adapter.Limits { return limits }, Limited: func(peer, limit string) { r.limited <- peer + " " + limit }})
+		Load: load.New(load.Config{Limits: func(string) load.Limits { return limits }, Limited: func(peer, limit string) { r.limited <- peer + " " + limit }})})
 	r.bridge = adapter.NewBridge(adapter.BridgeConfig{Module: r.module, Observer: r.observer, BodyLimit: 1 << 10,
 		Peer: func(id string) modules.Peer { return peers[id] }})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

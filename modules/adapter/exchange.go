@@ -68,7 +68,7 @@ func (e *exchange) plan(body []byte) (*modules.Verdict, error) {
 
 // Request plans what was not planned at the head, and gives the native request.
 func (e *exchange) Request(_ context.Context, body []byte) (modules.Rewrite, *modules.Verdict, error) {
-	if err := e.module.tooLarge(e.req.Peer.Name, int64(len(body))); err != nil {
+	if err := e.module.config.Load.TooLarge(e.req.Peer.Name, int64(len(body))); err != nil {
 		return modules.Rewrite{}, nil, err
 	}
 	if e.call == nil {
@@ -77,7 +77,7 @@ func (e *exchange) Request(_ context.Context, body []byte) (modules.Rewrite, *mo
 			return modules.Rewrite{}, other, err
 		}
 	}
-	leave, err := e.module.enter(e.req.Peer.Name, e.req.Caller, false)
+	leave, err := e.module.config.Load.Enter(e.req.Peer.Name, e.req.Caller, false)
 	if err != nil {
 		return modules.Rewrite{}, nil, err
 	}

@@ -9,9 +9,9 @@ import (
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/modules"
-	"github.com/isthmus-mesh/isthmus/modules/adapter"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/load"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -46,14 +46,14 @@ func TestBridgeLimits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, path, limit string
-		limits            adapter.Limits
+		limits            load.Limits
 		room              int // how many the limit lets be under way
 		others            []string
 	}{
-		{"operations of a peer", "/container.stop/web", "operations", adapter.Limits{Share: adapter.Share{Operations: 2}}, 2, []string{"north ci-1", "north ci-2"}},
-		{"streams of a peer", "/container.logs/web", "streams", adapter.Limits{Share: adapter.Share{Streams: 2}}, 2, []string{"north ci-1"}},
-		{"operations of a caller", "/container.stop/web", "caller-operations", adapter.Limits{Caller: adapter.Share{Operations: 1}}, 1, []string{"west ci-2", "north ci-1"}},
-		{"streams of a caller", "/container.logs/web", "caller-streams", adapter.Limits{Caller: adapter.Share{Streams: 1}}, 1, []string{"west ci-2", "north ci-1"}},
+		{"operations of a peer", "/container.stop/web", "operations", load.Limits{Share: load.Share{Operations: 2}}, 2, []string{"north ci-1", "north ci-2"}},
+		{"streams of a peer", "/container.logs/web", "streams", load.Limits{Share: load.Share{Streams: 2}}, 2, []string{"north ci-1"}},
+		{"operations of a caller", "/container.stop/web", "caller-operations", load.Limits{Caller: load.Share{Operations: 1}}, 1, []string{"west ci-2", "north ci-1"}},
+		{"streams of a caller", "/container.logs/web", "caller-streams", load.Limits{Caller: load.Share{Streams: 1}}, 1, []string{"west ci-2", "north ci-1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -128,7 +128,7 @@ func TestExchangeLimits(t *testing.T) {
 	t.Parallel()
 	call := dialect.Plan{Call: &dialect.Call{Request: dialect.Request{Method: http.MethodPost, Path: "/native"}}}
 	r := newLimitedRig(t, fakePolicy{}, func(neutral.Operation, dialect.Guard) (dialect.Plan, error) { return call, nil },
-		adapter.Limits{Share: adapter.Share{Operations: 1}, Body: 8})
+		load.Limits{Share: load.Share{Operations: 1}, Body: 8})
 	begin := func(header http.Header) (modules.Exchange, error) {
 		t.Helper()
 		verdict, err := r.module.Decide(t.Context(), &modules.Request{Class: modules.ContainerOperation, Peer: peers["west"], Method: http.MethodPost,
@@ -168,5 +168,66 @@ func TestExchangeLimits(t *testing.T) {
 	}
 	if _, _, err := chunked.Request(t.Context(), []byte("123456789")); !fault.Is(err, fault.TooLarge) {
 		t.Errorf("a body past the limit: %v", err)
+	}
+}
+
+// TestHandedOnLimits holds what Envoy carries alone to the same limits, each until its end is told, and what is refused is
+// said in the caller's dialect.
+func TestHandedOnLimits(t *testing.T) {
+	t.Parallel()
+	const pod = "/api/v1/namespaces/x/pods/a"
+	for _, c := range []struct {
+		of      neutral.Orchestrator
+		request string
+		stream  bool
+		refusal string
+	}{
+		{neutral.Kubernetes, "GET " + pod + "/log?follow=true", true, `"reason":"TooManyRequests"`},
+		{neutral.Kubernetes, "POST " + pod + "/exec?command=sh", true, `"reason":"TooManyRequests"`},
+		{neutral.Kubernetes, "GET /apis/apps/v1", false, `"reason":"TooManyRequests"`},
+		{neutral.Kubernetes, "GET " + pod, false, `"reason":"TooManyRequests"`},
+		{neutral.Kubernetes, "GET /api/v1/pods?watch=true", true, `"reason":"TooManyRequests"`},
+		{neutral.Docker, "GET /containers/a/logs", true, `{"message":"too many streams of caller ci of peer south are under way`},
+		{neutral.Docker, "GET /containers/json", false, `{"message":"too many operations of caller ci of peer south are under way`},
+		{neutral.Docker, "POST /build", true, `{"message":"too many streams`},
+	} {
+		t.Run(string(c.of)+" "+c.request, func(t *testing.T) {
+			t.Parallel()
+			s := newSameType(t, c.of, showing, answers("", ""))
+			s.limits.Caller = load.Share{Operations: 1, Streams: 9}
+			if c.stream {
+				s.limits.Caller = load.Share{Operations: 9, Streams: 1}
+			}
+			method, path, _ := strings.Cut(c.request, " ")
+			ask := func(caller string) (*modules.Request, modules.Verdict, error) {
+				req := &modules.Request{Class: modules.ContainerOperation, Peer: s.peer, Caller: caller, Method: method, Path: path, Header: http.Header{}}
+				verdict, err := s.module.Decide(t.Context(), req)
+				return req, verdict, err
+			}
+			_, verdict, err := ask("ci")
+			if err != nil || verdict.Route == nil || verdict.Route.Upstream == names.Bridge {
+				t.Fatalf("%+v, %v", verdict, err)
+			}
+			hold := verdict.Route.Set.Get(names.HeaderHold)
+			req, _, err := ask("ci")
+			if !fault.Is(err, fault.Exhausted) {
+				t.Fatalf("one more: %v", err)
+			}
+			answer := s.module.Refuse(req, err)
+			if answer.Status != http.StatusTooManyRequests || answer.Header.Get("Retry-After") != "1" || !strings.Contains(string(answer.Body), c.refusal) {
+				t.Errorf("the refusal is %d %v %s", answer.Status, answer.Header, answer.Body)
+			}
+			if _, _, err := ask("another"); err != nil {
+				t.Errorf("another caller: %v", err)
+			}
+			leave, ok := s.load.Follow(hold)
+			if !ok {
+				t.Fatalf("%q cannot be followed", hold)
+			}
+			leave()
+			if _, _, err := ask("ci"); err != nil {
+				t.Errorf("after the end: %v", err)
+			}
+		})
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/docker"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
+	"github.com/isthmus-mesh/isthmus/modules/load"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -35,6 +36,8 @@ type sameType struct {
 	url    string
 	peer   modules.Peer
 	ended  chan ending
+	limits load.Limits // of every peer
+	load   *load.Load
 }
 
 var testMask = mask.New(bytes.Repeat([]byte{1}, mask.KeySize))
@@ -78,7 +81,8 @@ func newSameType(t *testing.T, of neutral.Orchestrator, policy modules.Policy, n
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.module = adapter.New(adapter.Config{Cluster: "east", Orchestrator: of, Dialects: adapter.Dialects, Target: target,
+	s.load = load.New(load.Config{Limits: func(string) load.Limits { return s.limits }})
+	s.module = adapter.New(adapter.Config{Cluster: "east", Orchestrator: of, Load: s.load, Dialects: adapter.Dialects, Target: target,
 		APIVersion: func() string { return "1.44" }, Policy: func() modules.Policy { return policy }, Log: slog.New(slog.DiscardHandler), Mask: testMask})
 	bridge := adapter.NewBridge(adapter.BridgeConfig{Module: s.module, Observer: &fakeObserver{ended: s.ended}, BodyLimit: 1 << 20,
 		Peer: func(string) modules.Peer { return s.peer }})

@@ -22,7 +22,7 @@ func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	record *modules.Record) error {
 	body, err := b.whole(w, r)
 	if err == nil {
-		err = b.module.tooLarge(req.Peer.Name, int64(len(body)))
+		err = b.module.config.Load.TooLarge(req.Peer.Name, int64(len(body)))
 	}
 	if err != nil {
 		return b.refuse(w, req, err)

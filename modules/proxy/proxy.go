@@ -4,11 +4,13 @@ package proxy
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/load"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -18,13 +20,14 @@ type Locator interface {
 	Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Target, error)
 }
 
-// Config is what a Module needs. All fields are required.
+// Config is what a Module needs. All fields but Load are required.
 type Config struct {
 	Cluster, Suffix string
 	// Pods tells that a name's last label before the namespace is a pod, as on Kubernetes.
 	Pods    bool
 	Locator Locator
 	Policy  func() modules.Policy
+	Load    *load.Load // counts accesses by CONNECT as streams; nil has no limits
 }
 
 // Module decides about container access.
@@ -33,7 +36,12 @@ type Module struct{ config Config }
 var _ modules.Module = (*Module)(nil)
 
 // New makes the module.
-func New(config Config) *Module { return &Module{config: config} }
+func New(config Config) *Module {
+	if config.Load == nil {
+		config.Load = load.New(load.Config{})
+	}
+	return &Module{config: config}
+}
 
 // Class is container access.
 func (m *Module) Class() modules.Class { return modules.ContainerAccess }
@@ -76,11 +84,20 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 	if err := serves(target, neutral.NetworkMode(req.Header.Get(names.HeaderNetworkMode)), objectName(ref)); err != nil {
 		return modules.Verdict{Record: record}, err
 	}
-	record.Upstream = names.Access
-	return modules.Verdict{Record: record, Route: &modules.Route{
+	route := &modules.Route{
 		Upstream: names.Access, Destination: netip.AddrPortFrom(target.Address, ref.Port).String(),
 		Remove: []string{names.HeaderNode, names.HeaderNetworkMode},
-	}}, nil
+	}
+	if req.Method == http.MethodConnect {
+		hold, err := m.config.Load.Hold(req.Peer.Name, req.Caller, true)
+		if err != nil {
+			return modules.Verdict{Record: record}, err
+		}
+		route.Set = http.Header{}
+		route.Set.Set(names.HeaderHold, hold)
+	}
+	record.Upstream = names.Access
+	return modules.Verdict{Record: record, Route: route}, nil
 }
 
 // Refuse answers in JSON: whoever reaches into a container may speak anything.

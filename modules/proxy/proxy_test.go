@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/load"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
@@ -101,6 +102,37 @@ func TestDecide(t *testing.T) {
 				t.Errorf("an address leaks: %s", f.Message)
 			}
 		})
+	}
+}
+
+// TestRawLimits holds raw connections into containers to the streams of a peer; requests of HTTP are none.
+func TestRawLimits(t *testing.T) {
+	t.Parallel()
+	m := module(true)
+	m.config.Load = load.New(load.Config{Limits: func(string) load.Limits { return load.Limits{Share: load.Share{Streams: 1}} }})
+	ask := func(method string) (modules.Verdict, error) {
+		return m.Decide(t.Context(), &modules.Request{Method: method, Authority: "db-0.shop.ctr.east.isthmus.internal:5432",
+			Peer: modules.Peer{Name: "west"}, Header: http.Header{}})
+	}
+	for range 3 {
+		if verdict, err := ask(http.MethodGet); err != nil || verdict.Route.Set.Get(names.HeaderHold) != "" {
+			t.Fatalf("%+v, %v", verdict, err)
+		}
+	}
+	verdict, err := ask(http.MethodConnect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(http.MethodConnect); !fault.Is(err, fault.Exhausted) {
+		t.Errorf("one more: %v", err)
+	}
+	leave, ok := m.config.Load.Follow(verdict.Route.Set.Get(names.HeaderHold))
+	if !ok {
+		t.Fatal("what is held cannot be followed")
+	}
+	leave()
+	if _, err := ask(http.MethodConnect); err != nil {
+		t.Errorf("after the end: %v", err)
 	}
 }
 

@@ -46,6 +46,13 @@ const (
 	HideUnreachable = "unreachable"
 )
 
+// HeaderHold is set by external processing on a request that Envoy carries alone and that counts against a limit until it
+// ends. Envoy follows it with a stream of external processing that names it.
+const HeaderHold = OwnPrefix + "hold"
+
+// MetadataHold is the key within the metadata of a stream of external processing that follows such a request.
+const MetadataHold = "isthmus-hold"
+
 // Details are the response code details of an answer that external processing gave. Envoy's own answers are put into
 // the gateway's words; one with these details is left as it is.
 const Details = "isthmus"

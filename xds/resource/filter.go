@@ -25,6 +25,7 @@ import (
 // Names of filters, by which routes configure them; a cluster's filters among them, so theirs are others.
 const (
 	filterExtProc = "envoy.filters.http.ext_proc"
+	filterHold    = "isthmus.hold"
 	filterProof   = "envoy.filters.http.custom_response"
 	filterStrip   = "isthmus.strip"
 	filterRouter  = "envoy.filters.http.router"
@@ -53,6 +54,36 @@ func admission(edge string) *hcmv3.HttpFilter {
 	p := externalProcessor()
 	p.GrpcService.InitialMetadata = []*corev3.HeaderValue{{Key: names.MetadataEdge, Value: edge}}
 	return filter(filterExtProc, p)
+}
+
+// hold tells isthmus of the end of what it let through and does not see again, where a route asks for it: by a stream of
+// external processing that is open as long as the request. The request waits for it nowhere, and goes on without it.
+func hold() *hcmv3.HttpFilter {
+	p := externalProcessor()
+	p.ObservabilityMode, p.FailureModeAllow, p.DeferredCloseTimeout = true, true, duration(time.Millisecond)
+	p.ProcessingMode, p.RouteCacheAction, p.StatusOnError, p.MetadataOptions, p.MutationRules = nothing(), extprocv3.ExternalProcessor_DEFAULT, nil, nil, nil
+	p.GrpcService.InitialMetadata = []*corev3.HeaderValue{{Key: names.MetadataHold, Value: "1"}}
+	p.ForwardRules = &extprocv3.HeaderForwardingRules{AllowedHeaders: &envoymatcherv3.ListStringMatcher{
+		Patterns: []*envoymatcherv3.StringMatcher{exactly(names.HeaderHold)},
+	}}
+	return filter(filterHold, p)
+}
+
+func nothing() *extprocv3.ProcessingMode {
+	return &extprocv3.ProcessingMode{
+		RequestHeaderMode: extprocv3.ProcessingMode_SKIP, ResponseHeaderMode: extprocv3.ProcessingMode_SKIP,
+		RequestTrailerMode: extprocv3.ProcessingMode_SKIP, ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
+	}
+}
+
+// held is for routes whose requests are followed to their end.
+func held(filters perFilter) perFilter {
+	mode := nothing()
+	mode.RequestHeaderMode = extprocv3.ProcessingMode_SEND
+	filters[filterHold] = pack(&extprocv3.ExtProcPerRoute{
+		Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: &extprocv3.ExtProcOverrides{ProcessingMode: mode}},
+	})
+	return filters
 }
 
 func externalProcessor() *extprocv3.ExternalProcessor {
@@ -94,7 +125,7 @@ func asked() perFilter {
 // not even made for such a request.
 func decidedByRoute() perFilter {
 	off := pack(&routev3.FilterConfig{Disabled: true})
-	return perFilter{filterExtProc: off, filterProof: off, filterStrip: off}
+	return perFilter{filterExtProc: off, filterHold: off, filterProof: off, filterStrip: off}
 }
 
 // proof refuses an answer that should have been rewritten and was not: when external processing is gone between

@@ -36,7 +36,7 @@ func joinChain(g Gateway) *listenerv3.FilterChain {
 	m.RequestTimeout = duration(joinTimeout)
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{earlyMutation(append(hideCluster(), removePrefix(names.HeaderPrefix))...)}
 	m.HttpFilters = []*hcmv3.HttpFilter{router()}
-	m.LocalReplyConfig = replies("the inviting gateway")
+	m.LocalReplyConfig = replies("the inviting gateway", nil)
 	return &listenerv3.FilterChain{
 		Name:             chainJoin,
 		FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{host}},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -87,10 +88,13 @@ func (r Rate) bucket() *typev3.TokenBucket {
 	return &typev3.TokenBucket{MaxTokens: burst, TokensPerFill: u32(r.PerSecond), FillInterval: duration(time.Second)}
 }
 
-func tooManyReply() *hcmv3.ResponseMapper {
-	mapper := tooMany.mapper(details(`response.code_details == "local_rate_limited"`))
-	mapper.HeadersToAdd = []*corev3.HeaderValueOption{headerOption("retry-after", retryAfter)}
-	return mapper
+func tooManyReplies(plainly *accesslogv3.AccessLogFilter) []*hcmv3.ResponseMapper {
+	limited := details(`response.code_details == "local_rate_limited"`)
+	mappers := []*hcmv3.ResponseMapper{tooMany.plain(tooMany.mapper(allOf(limited, plainly))), tooMany.mapper(limited)}
+	for _, m := range mappers {
+		m.HeadersToAdd = []*corev3.HeaderValueOption{headerOption("retry-after", retryAfter)}
+	}
+	return mappers
 }
 
 // tooMany is the answer to who goes over a limit of requests.

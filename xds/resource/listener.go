@@ -9,6 +9,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
@@ -69,9 +70,10 @@ func peerManager(g Gateway, peer Peer) *hcmv3.HttpConnectionManager {
 	// to services and to proxied paths ("/api/v4/projects/group%2Fname"); who decides by a path decodes it as its
 	// orchestrator does.
 	m.NormalizePath = yes()
-	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), router()}
-	m.LocalReplyConfig = replies("the target")
-	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReply())
+	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), hold(), router()}
+	fromKubernetes := discovery(headerFilter(names.HeaderOrchestrator, exactly(string(neutral.Kubernetes))))
+	m.LocalReplyConfig = replies("the target", fromKubernetes)
+	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReplies(fromKubernetes)...)
 	return m
 }
 
@@ -92,6 +94,9 @@ func PeerAPIListener(g Gateway, peer Peer) *listenerv3.Listener {
 	m := edge(g, name, fromCaller(), admission(name))
 	// Written by Envoy over whatever was there, and removed by the routes.
 	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+	if g.Orchestrator == neutral.Kubernetes {
+		m.LocalReplyConfig = replies(theGateway, discovery())
+	}
 	m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Chain: true}
 	l := listener(name, peer.API, managed(m))
 	if len(peer.APIIdentity.Certificate) > 0 {
@@ -101,13 +106,16 @@ func PeerAPIListener(g Gateway, peer Peer) *listenerv3.Listener {
 	return l
 }
 
+// theGateway is what an edge could not reach.
+const theGateway = "the peer's gateway"
+
 func edge(g Gateway, name string, early *corev3.TypedExtensionConfig, filters ...*hcmv3.HttpFilter) *hcmv3.HttpConnectionManager {
 	m := connectionManager(g, name)
 	m.CodecType = hcmv3.HttpConnectionManager_AUTO
 	m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{}
 	m.EarlyHeaderMutationExtensions = []*corev3.TypedExtensionConfig{early}
 	m.HttpFilters = append(slices.Clone(filters), router())
-	m.LocalReplyConfig = replies("the peer's gateway")
+	m.LocalReplyConfig = replies(theGateway, nil)
 	return m
 }
 

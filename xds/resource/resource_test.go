@@ -71,7 +71,7 @@ func TestRefusals(t *testing.T) {
 // addresses.
 func TestRepliesHaveNoOperator(t *testing.T) {
 	t.Parallel()
-	for _, m := range replies("the target").GetMappers() {
+	for _, m := range replies("the target", discovery()).GetMappers() {
 		body := m.GetBodyFormatOverride().GetTextFormatSource().GetInlineString()
 		if rest := strings.ReplaceAll(body, "%RESPONSE_CODE%", ""); strings.Contains(rest, "%") {
 			t.Errorf("%s", body)

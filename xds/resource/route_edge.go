@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
@@ -50,6 +51,12 @@ func LocalRoutes(g Gateway, peers []Peer) *routev3.RouteConfiguration {
 func PeerAPIRoutes(g Gateway, peer Peer) *routev3.RouteConfiguration {
 	host := peerAPIHost(g, peer)
 	host.Domains = apiDomains(g, peer)
+	plainly := func(r refusal) []*routev3.Route {
+		if g.Orchestrator != neutral.Kubernetes {
+			return nil
+		}
+		return []*routev3.Route{r.discovery()}
+	}
 	if peer.Ready {
 		host.Routes = admitted(peer)
 		for _, r := range host.GetRoutes() {
@@ -57,8 +64,9 @@ func PeerAPIRoutes(g Gateway, peer Peer) *routev3.RouteConfiguration {
 				HostRewriteLiteral: names.APIHost(peer.Name, g.suffix()),
 			}
 		}
-		host.Routes = append(host.Routes, refuse(noDecision)...)
+		host.Routes = slices.Concat(host.Routes, plainly(noDecision), refuse(noDecision))
 	} else {
+		host.Routes = slices.Concat(plainly(notJoined(peer)), host.GetRoutes())
 		for _, r := range host.GetRoutes() {
 			r.Metadata = nil // external processing says it
 		}
@@ -198,11 +206,15 @@ func toPeerRoutes(p Peer, kind string) []*routev3.Route {
 		routes = forwards(p)
 	} else {
 		made.decision = "refuse"
-		routes = refuse(refusal{http.StatusServiceUnavailable, reasonUnavailable, fmt.Sprintf(
-			"peer %q is not joined at the moment: its gateway has not answered the handshake", p.Name)})
+		routes = refuse(notJoined(p))
 	}
 	about(routes, made)
 	return routes
+}
+
+func notJoined(p Peer) refusal {
+	return refusal{http.StatusServiceUnavailable, reasonUnavailable, fmt.Sprintf(
+		"peer %q is not joined at the moment: its gateway has not answered the handshake", p.Name)}
 }
 
 // about tells the access log what the routes decide.

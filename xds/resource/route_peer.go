@@ -136,15 +136,18 @@ func decidedHost(of neutral.Orchestrator, orchestrator neutral.Upstream) *routev
 		translated.GetRoute().Timeout = duration(translatedTimeout)
 		translated.TypedPerFilterConfig = perFilter{filterProof: provenOnly()}
 		failures := forward(anyPath(chosen, headerIs(names.HeaderHide, names.HideFailures)), toOrchestrator())
-		failures.TypedPerFilterConfig = perFilter{filterProof: withoutFailures("500", "501", "502", "503", "504")}
+		failures.TypedPerFilterConfig = held(perFilter{filterProof: withoutFailures("500", "501", "502", "503", "504")})
 		unreachable := forward(anyPath(chosen, headerIs(names.HeaderHide, names.HideUnreachable)), toOrchestrator())
-		unreachable.TypedPerFilterConfig = perFilter{filterProof: withoutFailures("502", "503", "504")}
-		routes = append(routes, translated, failures, unreachable,
-			forward(anyPath(chosen), toOrchestrator()))
+		unreachable.TypedPerFilterConfig = held(perFilter{filterProof: withoutFailures("502", "503", "504")})
+		shown := forward(anyPath(chosen), toOrchestrator())
+		shown.TypedPerFilterConfig = held(perFilter{})
+		routes = append(routes, translated, failures, unreachable, shown)
 	}
+	raw := forward(connect(headerIs(names.HeaderRoute, names.Access)), tunnel(names.Access))
+	raw.TypedPerFilterConfig = held(perFilter{})
 	routes = append(routes,
 		forward(anyPath(headerIs(names.HeaderRoute, names.Bridge)), to(names.Bridge, 0)),
-		forward(connect(headerIs(names.HeaderRoute, names.Access)), tunnel(names.Access)),
+		raw,
 		forward(anyPath(headerIs(names.HeaderRoute, names.Access)), to(names.Access, 0)))
 	return &routev3.VirtualHost{
 		Name: "decided", Domains: []string{"*"}, Routes: append(routes, refuse(noDecision)...),

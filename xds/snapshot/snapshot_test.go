@@ -219,7 +219,8 @@ func TestWhatChanges(t *testing.T) {
 		}, []string{"RouteConfiguration peer"}},
 		{"the orchestrator's type", func(m *Model) {
 			m.Gateway.Orchestrator = neutral.Docker
-		}, []string{"RouteConfiguration api/north", "RouteConfiguration api/south", "RouteConfiguration api/west", "RouteConfiguration edge-local", "RouteConfiguration peer"}},
+		}, []string{"Listener api/north", "Listener api/south", "Listener api/west", "RouteConfiguration api/north", "RouteConfiguration api/south",
+			"RouteConfiguration api/west", "RouteConfiguration edge-local", "RouteConfiguration peer"}},
 		{"the suffix", func(m *Model) {
 			m.Gateway.Suffix = "mesh.example"
 			m.Peers, m.Accesses = m.Peers[:1], m.Accesses[:1]

@@ -21,6 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/load"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
@@ -364,12 +365,12 @@ func (g *gateway) peer(spiffe string) modules.Peer {
 }
 
 // limits are what the documents let a peer do at a time.
-func (g *gateway) limits(peer string) adapter.Limits {
+func (g *gateway) limits(peer string) load.Limits {
 	p, _ := g.set.Load().Peer(peer)
 	l := p.Spec.Limits
-	return adapter.Limits{
-		Share: adapter.Share{Operations: l.ConcurrentOperations, Streams: l.ConcurrentStreams}, Body: int64(l.BodySize) << 20,
-		Caller: adapter.Share{Operations: l.Caller.ConcurrentOperations, Streams: l.Caller.ConcurrentStreams},
+	return load.Limits{
+		Share: load.Share{Operations: l.ConcurrentOperations, Streams: l.ConcurrentStreams}, Body: int64(l.BodySize) << 20,
+		Caller: load.Share{Operations: l.Caller.ConcurrentOperations, Streams: l.Caller.ConcurrentStreams},
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/modules/durable"
+	"github.com/isthmus-mesh/isthmus/modules/load"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
 	"github.com/isthmus-mesh/isthmus/modules/policy/audit"
@@ -75,10 +76,11 @@ func (g *gateway) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	underway := load.New(load.Config{Limits: g.limits, Limited: observer.Limited})
 	operations := adapter.New(adapter.Config{
 		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Namespace: namespaceFor(g.started),
 		Dialects: adapter.Dialects, Target: g.target, Policy: g.policy, Log: g.log.With("part", "adapter"),
-		Limits: g.limits, Limited: observer.Limited, Mask: hiding,
+		Load: underway, Mask: hiding,
 		APIVersion: func() string {
 			if system := g.system.Load(); system != nil {
 				return system.APIVersion
@@ -95,7 +97,7 @@ func (g *gateway) run(ctx context.Context) error {
 	intake, stopIntake := context.WithCancel(serving)
 	defer stopIntake()
 
-	if err := g.listeners(serving, intake, group, observer, auditLog, operations, bridge); err != nil {
+	if err := g.listeners(serving, intake, group, observer, auditLog, underway, operations, bridge); err != nil {
 		return err
 	}
 	group.Go(func() error { return g.renew(serving) })
@@ -150,7 +152,7 @@ func (g *gateway) run(ctx context.Context) error {
 
 // listeners opens every socket before anything is served, so that a taken one ends the start.
 func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Group, observer *telemetry.Telemetry,
-	auditLog *audit.Log, operations *adapter.Module, bridge *adapter.Bridge) error {
+	auditLog *audit.Log, underway *load.Load, operations *adapter.Module, bridge *adapter.Bridge) error {
 	set := g.started
 	audited := func(m modules.Module) modules.Module { return telemetry.Audited{Module: m, Log: auditLog} }
 	fallback := unknown{zone: set.Gateway.Metadata.Name + "." + set.Gateway.Spec.Suffix}
@@ -159,11 +161,11 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 		Modules: []modules.Module{
 			audited(operations),
 			audited(proxy.New(proxy.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
-				Pods: set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes, Locator: g.target, Policy: g.policy})),
+				Pods: set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes, Locator: g.target, Policy: g.policy, Load: underway})),
 			audited(orchestration.New(orchestration.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
 				Catalogue: g.catalogue, Policy: g.policy, ByCaller: g.byCaller})),
 		},
-		Fallback: audited(fallback), Edge: caller.Admission{Callers: g.callers.Load, Native: g.refuseNative, Settle: g.settle}, Peer: g.peer, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
+		Fallback: audited(fallback), Edge: caller.Admission{Callers: g.callers.Load, Native: g.refuseNative, Settle: g.settle}, Peer: g.peer, Follow: underway.Follow, Deadline: decisionDeadline, Observer: observer, Log: g.log.With("part", "extproc"),
 	})
 	if err := g.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_panics_total",
 		Help: "Requests that were refused, or ended, because of a bug that the log tells of."},

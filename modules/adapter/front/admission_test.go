@@ -51,7 +51,7 @@ func TestAdmission(t *testing.T) {
 		if r.Header.Get("Authorization") != "" || r.Header.Get("X-Isthmus-Own-Route") != "" {
 			t.Errorf("crossed: %v", r.Header)
 		}
-		_, _ = io.WriteString(w, "asked by "+r.Header.Get(names.HeaderCaller))
+		_, _ = io.WriteString(w, strings.TrimSuffix("asked by "+r.Header.Get(names.HeaderCaller)+" in "+r.Header.Get(names.HeaderGroups), " in "))
 	}))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -105,11 +105,11 @@ func TestAdmission(t *testing.T) {
 		says   string
 	}{
 		{"nothing", &tls.Config{}, http.Header{}, 200, "asked by "},
-		{"a forged name", &tls.Config{}, http.Header{"X-Isthmus-Link-Caller": {"root"}, "X-Isthmus-Own-Route": {"orchestrator"}}, 200, "asked by "},
-		{"a token", &tls.Config{}, http.Header{"Authorization": {"Bearer good"}, "X-Isthmus-Link-Caller": {"root"}}, 200, "asked by ci"},
+		{"a forged name", &tls.Config{}, http.Header{"X-Isthmus-Link-Caller": {"root"}, "X-Isthmus-Link-Caller-Groups": {"wheel"}, "X-Isthmus-Own-Route": {"orchestrator"}}, 200, "asked by "},
+		{"a token", &tls.Config{}, http.Header{"Authorization": {"Bearer good"}, "X-Isthmus-Link-Caller": {"root"}, "X-Isthmus-Link-Caller-Groups": {"wheel"}}, 200, "asked by ci in a,b"},
 		{"a bad token", &tls.Config{}, http.Header{"Authorization": {"Bearer bad"}}, 401, `{"message":"who?"}` + "\n"},
 		{"nobody to ask", &tls.Config{}, http.Header{"Authorization": {"Bearer away"}}, 503, `{"message":"later"}` + "\n"},
-		{"a certificate", alice(), http.Header{}, 200, "asked by alice"},
+		{"a certificate", alice(), http.Header{"X-Isthmus-Link-Caller-Groups": {"wheel"}}, 200, "asked by alice"},
 		{"a certificate and a bad token", alice(), http.Header{"Authorization": {"Bearer bad"}}, 401, `{"message":"who?"}` + "\n"},
 		{"a page", alice(), http.Header{"Origin": {"https://evil.example"}}, 403, `{"message":"web pages may not use a peer's API: the request has an Origin header"}` + "\n"},
 	} {

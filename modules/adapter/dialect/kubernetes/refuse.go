@@ -73,9 +73,17 @@ func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 	default: // the reason says it all
 	}
 	if isDiscovery(head.Path) && code >= http.StatusBadRequest {
-		// kubectl reads no Status where it discovers the API: it shows what is plain text, and "unknown" for all else.
+		// kubectl reads no Status where it discovers the API: it shows what is plain text, and "unknown" for all else. Of
+		// these two codes it shows words of its own.
+		if code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout {
+			code = http.StatusBadGateway
+		}
 		header.Set("Content-Type", "text/plain")
-		return dialect.Response{Status: code, Header: header, Body: []byte(f.Message)}
+		answer := dialect.Response{Status: code, Header: header}
+		if head.Method != http.MethodHead {
+			answer.Body = []byte(f.Message)
+		}
+		return answer
 	}
 	body, merr := json.Marshal(status)
 	if merr != nil { // strings alone cannot fail to marshal
