@@ -16,6 +16,11 @@ import (
 // states bounds how often a patch may look at what it has made so far.
 const states = 64
 
+// largest bounds what a patch may make of an object, and all that it may copy, in bytes: the API server takes no more.
+const largest = 3 << 20
+
+func init() { jsonpatch.AccumulatedCopySizeLimit = largest }
+
 // RevealError is a patch by which one could read what is hidden.
 type RevealError struct{ Path, Why string }
 
@@ -85,7 +90,10 @@ func apply(patch jsonpatch.Patch, document []byte) (after []byte, err error) {
 			err = errors.New("it has a step without what the step needs")
 		}
 	}()
-	return patch.Apply(document)
+	if after, err = patch.Apply(document); err == nil && len(after) > largest {
+		err = fmt.Errorf("it makes more than %d bytes of the object", largest)
+	}
+	return after, err
 }
 
 // look refuses a step that reads what is hidden. In the document that is marked.

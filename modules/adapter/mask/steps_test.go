@@ -73,6 +73,18 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+// TestStepsLarge holds that a short patch makes nothing large of an object: each copy of a thing into itself doubles it.
+func TestStepsLarge(t *testing.T) {
+	t.Parallel()
+	steps := `[{"op":"add","path":"/a","value":{"text":"` + strings.Repeat("y", 1000) + `"}}`
+	for i := range states {
+		steps += fmt.Sprintf(`,{"op":"copy","from":"/a","path":"/a/%d"}`, i)
+	}
+	if err := New(key).Steps(rules, []byte(steps+`]`), []byte(`{}`)); err == nil {
+		t.Error("a patch that makes a large object passes")
+	}
+}
+
 // FuzzSteps applies patches that are let through, and looks for what was hidden in what would be shown.
 func FuzzSteps(f *testing.F) {
 	for _, seed := range []string{`[{"op":"copy","from":"/env/0/value","path":"/a"}]`, `[{"op":"replace","path":"/env/0/name","value":"A"}]`,
