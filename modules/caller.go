@@ -44,18 +44,21 @@ func CallerOf(header []string) (string, error) {
 	return "", fault.New(fault.Invalid, "the peer's gateway names more than one caller")
 }
 
-// Groups are the groups that a caller is in, as they cross to the peer: joined by commas, sorted, none twice. They are one
-// word, so that what holds them can be compared.
+// Groups are the groups that a caller is in, as they cross to the peer: joined by commas, sorted, none twice. A comma before
+// them says that the caller is in others too, which cannot be told. They are one word, so that what holds them can be compared.
 type Groups string
 
-// What a caller's groups may be at most. A group only ever allows something, so what is left out is denied.
+// untold is before groups that are not all.
+const untold = ","
+
+// What a caller's groups may be at most.
 const (
 	maxGroups      = 128
 	maxGroupsBytes = 4096
 )
 
 // JoinGroups makes Groups of names. It leaves out what cannot stand in a header as it is, or has a comma, and what is too
-// much; left tells how many.
+// much; left tells how many, and the groups are then not Whole.
 func JoinGroups(groups []string) (joined Groups, left int) {
 	groups = slices.Clone(groups)
 	slices.Sort(groups)
@@ -70,15 +73,25 @@ func JoinGroups(groups []string) (joined Groups, left int) {
 		kept = append(kept, group)
 		size += len(group) + 1
 	}
-	return Groups(strings.Join(kept, ",")), left
+	joined = Groups(strings.Join(kept, ","))
+	if left > 0 {
+		joined = untold + joined
+	}
+	return joined, left
 }
+
+// Whole tells whether these are all groups of the caller. What is asked of them is otherwise not known where it is not told.
+func (g Groups) Whole() bool { return !strings.HasPrefix(string(g), untold) }
+
+// Told are the names alone, joined by commas.
+func (g Groups) Told() string { return strings.TrimPrefix(string(g), untold) }
 
 // All are the names, in their order.
 func (g Groups) All() iter.Seq[string] {
-	if g == "" {
+	if g.Told() == "" {
 		return func(func(string) bool) {}
 	}
-	return strings.SplitSeq(string(g), ",")
+	return strings.SplitSeq(g.Told(), ",")
 }
 
 // List are the names; nil for none.
@@ -93,7 +106,11 @@ func GroupsOf(header []string, caller string) (Groups, error) {
 	case len(header) > 1, caller == "":
 		return "", fault.New(fault.Invalid, how)
 	}
-	if groups, left := JoinGroups(strings.Split(header[0], ",")); left == 0 && groups == Groups(header[0]) {
+	groups := Groups(header[0])
+	if groups == untold {
+		return groups, nil
+	}
+	if told, left := JoinGroups(strings.Split(groups.Told(), ",")); left == 0 && string(told) == groups.Told() {
 		return groups, nil
 	}
 	return "", fault.New(fault.Invalid, how)

@@ -76,8 +76,8 @@ func nameOf(c *x509.Certificate) (string, error) {
 	return name, checkName(name)
 }
 
-// groupsOf are the organizations of a certificate's subject, as Kubernetes reads them. One that cannot be a group's name, as
-// a company's in other letters, is none.
+// groupsOf are the organizations of a certificate's subject, as Kubernetes reads them. One that cannot be told, as a
+// company's in other letters, leaves them not whole.
 func groupsOf(c *x509.Certificate) modules.Groups {
 	groups, _ := modules.JoinGroups(slices.DeleteFunc(slices.Clone(c.Subject.Organization), groupReserved))
 	return groups

@@ -52,7 +52,7 @@ func TestReviews(t *testing.T) {
 	is := func(when, token, want string, kind fault.Kind, asked int64) {
 		t.Helper()
 		got, err := a.Admit(t.Context(), modules.ContainerOperation, Credentials{Token: token})
-		if groups := map[bool]modules.Groups{true: "system:authenticated,system:serviceaccounts:shop"}[want != ""]; got.Groups != groups {
+		if groups := map[bool]modules.Groups{true: ",system:authenticated,system:serviceaccounts:shop"}[want != ""]; got.Groups != groups {
 			t.Errorf("%s: the groups are %q", when, got.Groups)
 		}
 		if got.Name != want || (want == "") != fault.Is(err, kind) && want == "" || reviewer.asked.Load() != asked {

@@ -33,7 +33,7 @@ func (r Request) String() string {
 	if r.Caller != "" {
 		b.WriteString(" (caller " + r.Caller)
 		if r.Groups != "" {
-			b.WriteString(" of " + strings.Join(r.Groups.List(), ", "))
+			b.WriteString(" of " + listed(r.Groups))
 		}
 		b.WriteString(")")
 	}
@@ -46,7 +46,15 @@ func (r *Request) inGroups() string {
 	if r.Groups == "" {
 		return ""
 	}
-	return ", in " + strings.Join(r.Groups.List(), ", ")
+	return ", in " + listed(r.Groups)
+}
+
+func listed(groups modules.Groups) string {
+	names := groups.List()
+	if !groups.Whole() {
+		names = append(names, "others that the peer could not tell")
+	}
+	return strings.Join(names, ", ")
 }
 
 func subject(o neutral.Object) string {

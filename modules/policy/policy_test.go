@@ -148,7 +148,14 @@ func TestGroups(t *testing.T) {
 `, "when", `
   from: [{peer: west}]
   allow: [{verbs: [stop], objects: [{kind: container}], when: "'ops' in groups || groups.exists(g, g.startsWith('team-')) && caller == 'dev'"}]
+`, "not", `
+  from: [{peer: west}]
+  allow: [{verbs: [destroy], objects: [{kind: container}], when: "caller == 'root' || !('contractors' in groups)"}]
+`, "named", `
+  from: [{peer: west, group: "?*"}]
+  allow: [{verbs: [list], objects: [{kind: container}]}]
 `)
+	const untold = "the condition of not/0 does not hold: the peer could not tell all groups of the caller"
 	for _, c := range []struct {
 		peer, caller string
 		groups       modules.Groups
@@ -167,6 +174,15 @@ func TestGroups(t *testing.T) {
 		{"west", "x", "a,ops", neutral.Stop, "when/0", "allowed by when/0"},
 		{"west", "dev", "team-z", neutral.Stop, "when/0", "allowed by when/0"},
 		{"west", "x", "team-z", neutral.Stop, "", "the condition of when/0 is false"},
+		{"west", "x", "", neutral.Destroy, "not/0", "allowed by not/0"},
+		{"west", "x", "team-z", neutral.Destroy, "not/0", "allowed by not/0"},
+		{"west", "x", "contractors", neutral.Destroy, "", "the condition of not/0 is false"},
+		{"west", "x", ",team-z", neutral.Destroy, "", untold},
+		{"west", "x", ",", neutral.Destroy, "", untold},
+		{"west", "root", ",", neutral.Destroy, "not/0", "allowed by not/0"},
+		{"west", "ci-1", ",team-a", neutral.Get, "shop/0", "allowed by shop/0"},
+		{"west", "x", ",a", neutral.List, "named/0", "allowed by named/0"},
+		{"west", "x", ",", neutral.List, "", "no rule for this caller allows list"},
 	} {
 		r := policy.Request{Peer: c.peer, Caller: c.caller, Groups: c.groups, Verb: c.verb, Object: container("shop", "web", none, nil)}
 		if d := e.Decide(r); d.Rule != c.rule || d.Reason != c.reason {

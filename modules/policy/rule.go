@@ -188,7 +188,7 @@ func (f *from) inGroup(groups modules.Groups) bool {
 	if f.group.Any() {
 		return true
 	}
-	for rest := string(groups); rest != ""; { // an iterator would be allocated
+	for rest := groups.Told(); rest != ""; { // an iterator would be allocated
 		var group string
 		if group, rest, _ = strings.Cut(rest, ","); f.group.Match(group) {
 			return true

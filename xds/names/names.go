@@ -20,7 +20,8 @@ const (
 	HeaderPeer = OwnPrefix + "peer"
 	// HeaderCaller is who the peer says the caller is.
 	HeaderCaller = LinkPrefix + "caller"
-	// HeaderGroups is which groups the peer says the caller is in, joined by commas.
+	// HeaderGroups is which groups the peer says the caller is in, joined by commas; with one before them where
+	// it is in others too.
 	HeaderGroups = LinkPrefix + "caller-groups"
 	// HeaderRoute names the upstream that ext_proc chose. No route behind ext_proc leads anywhere without it, and it
 	// is removed from everything that arrives.

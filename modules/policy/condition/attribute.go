@@ -32,8 +32,9 @@ var Attributes = []Attribute{
 	text("peer", 0, "The peer that the request came from.", func(in *Input) string { return in.Peer }),
 	text("caller", Caller, "Who the peer says the caller is; empty when it does not say.",
 		func(in *Input) string { return in.Caller }),
-	{Name: "groups", Type: "list(string)", Meaning: "The groups that the peer says the caller is in.",
-		celType: cel.ListType(cel.StringType), needs: Caller, value: func(in *Input) any { return in.Groups.List() }},
+	{Name: "groups", Type: "list(string)", Meaning: "The groups that the peer says the caller is in. Where it could not tell all of them, a condition " +
+		"that depends on them does not hold.",
+		celType: cel.ListType(cel.StringType), needs: Caller, value: groups},
 	text("verb", 0, "The neutral verb.", func(in *Input) string { return string(in.Verb) }),
 
 	text("object.kind", 0, "The neutral kind.", func(in *Input) string { return string(in.Object.Kind) }),
@@ -165,6 +166,14 @@ func hostPorts(in *Input) any {
 		}
 	}
 	return ports
+}
+
+// groups that are not all say nothing: whoever is not in one may be.
+func groups(in *Input) any {
+	if !in.Groups.Whole() {
+		return types.NewErr("the peer could not tell all groups of the caller")
+	}
+	return in.Groups.List()
 }
 
 var attributes = func() map[string]*Attribute {
