@@ -275,7 +275,7 @@ func (m *Module) judge(req *modules.Request, a *admission, objects []neutral.Obj
 
 // restored is a request in which what stands for something that the caller was not shown is that again.
 func (m *Module) restored(ctx context.Context, a *admission, request dialect.Request) (dialect.Request, error) {
-	if a.show || len(request.Body) == 0 || !m.config.Mask.Suspect(request.Body) {
+	if a.show || len(request.Body) == 0 || !m.suspect(a.reading, request) {
 		return request, nil
 	}
 	body, kind, ok := a.reading.Body(request)
@@ -316,6 +316,19 @@ func (m *Module) restored(ctx context.Context, a *admission, request dialect.Req
 		request.Header.Set("Content-Type", kind)
 	}
 	return request, nil
+}
+
+// suspect tells whether a request may write what stands for something else. YAML has escapes and tags that tell only once
+// it is read.
+func (m *Module) suspect(reading *dialect.Reading, request dialect.Request) bool {
+	if m.config.Mask.Suspect(request.Body) {
+		return true
+	}
+	if bytes.IndexByte(request.Body, '\\') < 0 && bytes.IndexByte(request.Body, '!') < 0 {
+		return false
+	}
+	body, _, ok := reading.Body(request)
+	return ok && m.config.Mask.Suspect(body)
 }
 
 // native is an answer that was read whole.

@@ -182,7 +182,9 @@ func TestSelectedByAddress(t *testing.T) {
 		asked++
 		answers("application/json", `{"kind":"PodList","items":[]}`)(w, r)
 	})
-	for _, query := range []string{"fieldSelector=status.podIP%3D10.0.0.1", "fieldSelector=status.phase%3DRunning,status.hostIP!%3D10.0.0.1", "watch=1&fieldSelector=status.podIPs%3D10.0.0.1"} {
+	for _, query := range []string{"fieldSelector=status.podIP%3D10.0.0.1", "fieldSelector=status.phase%3DRunning,status.hostIP!%3D10.0.0.1", "watch=1&fieldSelector=status.podIPs%3D10.0.0.1",
+		"fieldSelector=spec.nodeName%3D10.0.0.1", "fieldSelector=metadata.name!%3Dfd00::1", "labelSelector=kubernetes.io/hostname%3D10.0.0.1",
+		"labelSelector=a,kubernetes.io/hostname+in+(b,10.0.0.1)", "labelSelector=!10.0.0.1"} {
 		if status, text := s.ask("GET", "/api/v1/namespaces/x/pods?"+query, "", nil); status != 403 || asked != 0 {
 			t.Errorf("%s: %d %s", query, status, text)
 		}
@@ -190,8 +192,10 @@ func TestSelectedByAddress(t *testing.T) {
 	if status, text := s.ask("DELETE", "/api/v1/namespaces/x/pods?fieldSelector=status.podIP%3D10.0.0.1", "", nil); status != 403 || asked != 0 {
 		t.Errorf("a deletion: %d %s", status, text)
 	}
-	if status, text := s.ask("GET", "/api/v1/namespaces/x/pods?fieldSelector=status.phase%3DRunning", "", nil); status != 200 {
-		t.Errorf("%d %s", status, text)
+	for _, query := range []string{"fieldSelector=status.phase%3DRunning", "fieldSelector=spec.nodeName%3Da.b.example.com", "labelSelector=app.kubernetes.io/version%3D1.2.3.4,a.b.c.d/e"} {
+		if status, text := s.ask("GET", "/api/v1/namespaces/x/pods?"+query, "", nil); status != 200 {
+			t.Errorf("%s: %d %s", query, status, text)
+		}
 	}
 }
 
@@ -207,6 +211,9 @@ func TestWritesBack(t *testing.T) {
 		"an update":            {"PUT", "application/json", standIn(object), 200, object, "application/json"},
 		"in YAML":              {"PUT", "application/yaml", "kind: Service\nspec: {clusterIP: " + standIn("10.0.0.1") + "}", 200, `{"kind":"Service","spec":{"clusterIP":"10.0.0.1"}}`, "application/json"},
 		"an apply":             {"PATCH", "application/apply-patch+yaml", "spec: {clusterIP: " + standIn("10.0.0.1") + "}", 200, `{"spec":{"clusterIP":"10.0.0.1"}}`, "application/apply-patch+yaml"},
+		"spelled in YAML":      {"PUT", "application/yaml", `a: "\x68idden-by-isthmus"`, 400, "", ""},
+		"of another type":      {"PATCH", "application/apply-patch+yaml", "a: !!binary aGlkZGVuLWJ5LWlzdGhtdXM=", 400, "", ""},
+		"in escapes":           {"PATCH", "application/merge-patch+json", `{"metadata":{"annotations":{"a":"\u0068idden-by-isthmus"}}}`, 400, "", ""},
 		"nothing that is ours": {"PUT", "application/json", `{"a": "10.0.0.2"}`, 200, `{"a": "10.0.0.2"}`, "application/json"},
 		"another's":            {"PUT", "application/json", standIn(`{"a":"10.0.0.2"}`), 400, "", ""},
 		"in protobuf":          {"PUT", "application/vnd.kubernetes.protobuf", "k8s\x00 " + standIn("10.0.0.1"), 400, "", ""},

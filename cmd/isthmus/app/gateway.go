@@ -199,9 +199,12 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 
 // connect opens the orchestrator. It need not answer yet.
 func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
+	config := connection(set, g.log.With("part", "orchestrator"))
 	var err error
-	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type),
-		connection(set, g.log.With("part", "orchestrator")))
+	if config.Seal, err = openKey(ctx, g.home, sealKind); err != nil {
+		return err
+	}
+	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type), config)
 	return err
 }
 

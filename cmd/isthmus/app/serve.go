@@ -24,6 +24,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/caller"
 	"github.com/isthmus-mesh/isthmus/modules/durable"
 	"github.com/isthmus-mesh/isthmus/modules/load"
@@ -72,7 +73,7 @@ func (g *gateway) run(ctx context.Context) error {
 			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	hiding, err := openMask(ctx, g.home)
+	maskKey, err := openKey(ctx, g.home, maskKind)
 	if err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (g *gateway) run(ctx context.Context) error {
 	operations := adapter.New(adapter.Config{
 		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Namespace: namespaceFor(g.started),
 		Dialects: adapter.Dialects, Target: g.target, Policy: g.policy, Log: g.log.With("part", "adapter"),
-		Load: underway, Mask: hiding,
+		Load: underway, Mask: mask.New(maskKey),
 		APIVersion: func() string {
 			if system := g.system.Load(); system != nil {
 				return system.APIVersion

@@ -151,7 +151,9 @@ type Config struct {
 	Impersonate bool
 	// ReviewTokens says that ReviewToken will be asked, which takes a right of its own (Kubernetes).
 	ReviewTokens bool
-	Log          *slog.Logger
+	// Seal is a key by which the gateway knows again what it left in the cluster, where others may write as well.
+	Seal []byte
+	Log  *slog.Logger
 }
 
 // Plan is how an operation is done on a target. Exactly one field is set.

@@ -10,11 +10,51 @@ import (
 	"strings"
 )
 
-// Suspect tells whether something that a peer writes may hold what stands for something else.
+// Suspect tells whether something that a peer writes may hold what stands for something else, also in JSON's escapes.
 func (m *Mask) Suspect(written []byte) bool {
 	s := &spotter{}
 	rewrite(written, s, false)
-	return s.found || bytes.Contains(written, []byte(Hidden)) || bytes.Contains(written, []byte(hiddenNames))
+	if s.found || bytes.Contains(written, []byte(Hidden)) || bytes.Contains(written, []byte(hiddenNames)) {
+		return true
+	}
+	spelled := spelledOut(written)
+	return len(spelled) != len(written) && m.Suspect(spelled)
+}
+
+// spelledOut is a text with the characters in the place of their escapes in JSON (\u0068), however often the text is quoted
+// in another. What has none is given back as it is.
+func spelledOut(text []byte) []byte {
+	next := bytes.Index(text, []byte(`\u`))
+	if next < 0 {
+		return text
+	}
+	text = bytes.Clone(text)
+	out := text[:next] // never longer than what has been read
+	for i := next; i < len(text); {
+		after := i // the backslashes
+		for after < len(text) && text[after] == '\\' {
+			after++
+		}
+		if after == i || after+5 > len(text) || text[after] != 'u' {
+			after = max(after, i+1)
+			out = append(out, text[i:after]...)
+			i = after
+			continue
+		}
+		code, err := strconv.ParseUint(string(text[after+1:after+5]), 16, 16)
+		switch {
+		case err != nil || code < ' ' || code > '~':
+			out = append(out, text[i:after+1]...)
+			i = after + 1
+		case code == '\\': // may begin the next
+			i = after + 4
+			text[i] = '\\'
+		default:
+			out = append(out, byte(code))
+			i = after + 5
+		}
+	}
+	return out
 }
 
 // spotter looks for stand-ins.
@@ -254,12 +294,13 @@ func (r *restorer) text(at place, written string, shown, live any) (any, error) 
 	}
 	r.unknown = ""
 	restored := string(rewrite([]byte(read), r.originals, false)) + unread
+	spelled := string(spelledOut([]byte(restored)))
 	switch {
 	case r.unknown != "":
 		return nil, &UnknownError{at.path, r.unknown}
-	case strings.Contains(restored, Hidden):
+	case strings.Contains(spelled, Hidden):
 		return nil, &UnknownError{at.path, Hidden}
-	case strings.Contains(restored, hiddenNames):
+	case strings.Contains(spelled, hiddenNames):
 		return nil, &UnknownError{at.path, restored}
 	}
 	return restored, nil

@@ -27,6 +27,8 @@ func TestRestore(t *testing.T) {
 		"nothing of ours":      {`{"a":"2001:db8::5"}`, `{"a":"2001:db8::5"}`},
 		"another object's":     {`{"spec":{"clusterIP":"` + m.String("10.9.9.9") + `"}}`, ""},
 		"a credential's place": {`{"spec":{"env":[{"name":"OTHER","value":"` + Hidden + `"}]}}`, ""},
+		"an escaped mark":      {`{"a":"\u0068idden-by-isthmus"}`, ""},
+		"within a quoted one":  {`{"a":"{\"b\":\"\\u0068idden-by-isthmus\"}"}`, ""},
 		"a host's name":        {`{"a":"` + m.Name("other.example.com") + `"}`, ""},
 	} {
 		got, err := m.Restore(rules, []byte(c.written), []byte(object))
@@ -44,7 +46,11 @@ func TestRestore(t *testing.T) {
 	if _, err := m.Restore(rules, []byte(`{"a":"`+m.String("10.0.0.1")+`"}`), nil); err == nil {
 		t.Error("an object that is not there gives an address")
 	}
-	for text, want := range map[string]bool{"10.0.0.1 nginx:1.27": false, m.String("10.0.0.1"): true, `"x` + Hidden + `"`: true, "a 2001:db8::1": true} {
+	for text, want := range map[string]bool{
+		`{"a":"\u0068idden-by-isthmus"}`: true, `{"hidden-by\u002Disthmus":1}`: true, `{"a":"{\"b\":\"\\u0068idden-by-isthmus\"}"}`: true,
+		`{"a":"\u005cu0068idden-by-isthmus"}`: true, `{"a":"\u0032` + m.String("10.0.0.1")[1:] + `"}`: true, `{"a":"x\u002ehidden.invalid"}`: true,
+		`{"a":"\u003cb\u003e \u00e9 \u12 \\ \u"}`: false, `\u005c`: false, `\u005cu005cu005c`: false,
+		"10.0.0.1 nginx:1.27": false, m.String("10.0.0.1"): true, `"x` + Hidden + `"`: true, "a 2001:db8::1": true} {
 		if m.Suspect([]byte(text)) != want {
 			t.Error(text)
 		}

@@ -2,6 +2,7 @@ package mask
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,11 @@ import (
 
 // states bounds how often a patch may look at what it has made so far.
 const states = 64
+
+// largest bounds what a patch may make of an object, and all that it may copy, in bytes: the API server takes no more.
+const largest = 3 << 20
+
+func init() { jsonpatch.AccumulatedCopySizeLimit = largest }
 
 // RevealError is a patch by which one could read what is hidden.
 type RevealError struct{ Path, Why string }
@@ -28,8 +34,10 @@ func (m *Mask) Steps(rules *Rules, steps, object []byte) error {
 	if err != nil {
 		return fmt.Errorf("the patch could not be read: %w", err)
 	}
-	document := m.Value(rules, object)
-	before := m.misplaced(rules, document)
+	// A mark that the peer cannot know stands for what is hidden of this object, so whatever the peer has written itself, what
+	// shows the mark in the end would show what is hidden.
+	mark := Hidden + rand.Text()
+	document := (&walk{mask: m, rules: rules, source: object, hidden: mark}).all("")
 	var at any
 	pending, read := jsonpatch.Patch{}, 0
 	for _, step := range patch {
@@ -58,7 +66,7 @@ func (m *Mask) Steps(rules *Rules, steps, object []byte) error {
 			}
 		}
 		if look {
-			if err := m.look(step, path, at); err != nil {
+			if err := m.look(step, path, mark, at); err != nil {
 				return err
 			}
 		}
@@ -69,7 +77,7 @@ func (m *Mask) Steps(rules *Rules, steps, object []byte) error {
 	if document, err = apply(pending, document); err != nil {
 		return fmt.Errorf("the patch could not be tried: %w", err)
 	}
-	if m.misplaced(rules, document) > before {
+	if bytes.Contains(m.Value(rules, document), []byte(mark)) {
 		return &RevealError{"/", "what is hidden would be shown by another name"}
 	}
 	return nil
@@ -82,11 +90,14 @@ func apply(patch jsonpatch.Patch, document []byte) (after []byte, err error) {
 			err = errors.New("it has a step without what the step needs")
 		}
 	}()
-	return patch.Apply(document)
+	if after, err = patch.Apply(document); err == nil && len(after) > largest {
+		err = fmt.Errorf("it makes more than %d bytes of the object", largest)
+	}
+	return after, err
 }
 
-// look refuses a step that reads what is hidden.
-func (m *Mask) look(step jsonpatch.Operation, path string, document any) error {
+// look refuses a step that reads what is hidden. In the document that is marked.
+func (m *Mask) look(step jsonpatch.Operation, path, mark string, document any) error {
 	value, ok := pointed(document, path)
 	if !ok {
 		return nil // nothing is there
@@ -100,6 +111,9 @@ func (m *Mask) look(step jsonpatch.Operation, path string, document any) error {
 	}
 	if step.Kind() != "test" {
 		return &RevealError{path, "it is hidden, or has hidden parts, and cannot be copied or moved"}
+	}
+	if err := decodeExact(bytes.ReplaceAll(raw, []byte(mark), []byte(Hidden)), &value); err != nil {
+		return err
 	}
 	var asked any
 	if written, err := step.ValueInterface(); err == nil {
@@ -142,9 +156,4 @@ func pointed(document any, pointer string) (any, bool) {
 		}
 	}
 	return document, true
-}
-
-// misplaced counts in what is shown the places that say of themselves to be hidden and that nothing would hide.
-func (m *Mask) misplaced(rules *Rules, shown []byte) int {
-	return bytes.Count((&walk{mask: m, rules: rules, source: shown, hidden: "-"}).all(""), []byte(Hidden))
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 )
 
 // Text replaces the addresses and the passwords of URLs that stand in free text. What has nothing to hide is given back
@@ -55,6 +56,12 @@ func MayHide(texts ...[]string) bool {
 		}
 	}
 	return false
+}
+
+// Hides tells whether anything is hidden of a member of an object.
+func Hides(rules *Rules, key, value string) bool {
+	member := slices.Concat([]byte("{"), quoted(key), []byte(":"), quoted(value), []byte("}"))
+	return !bytes.Equal(New(nil).Value(rules, member), member)
 }
 
 // suspicious tells whether text can have something to hide at all: most does not.

@@ -45,6 +45,8 @@ type Cluster struct {
 	impersonate bool // peers act in names of their own
 	reviews     bool // of callers' tokens
 
+	seal []byte // of journals
+
 	unread sync.Once // that the volumes cannot be read is logged once
 
 	access *access
@@ -108,7 +110,7 @@ func newCluster(client kubernetes.Interface, dyn dynamic.Interface, partial meta
 	c := &Cluster{
 		client: client, dynamic: dyn, metadata: partial,
 		cluster: config.Cluster, namespace: config.Namespace, log: log, endDelay: endDelay,
-		impersonate: config.Impersonate, reviews: config.ReviewTokens,
+		impersonate: config.Impersonate, reviews: config.ReviewTokens, seal: config.Seal,
 	}
 	if c.namespace == "" {
 		c.namespace = metav1.NamespaceDefault

@@ -326,6 +326,9 @@ func TestOthersPods(t *testing.T) {
 	}
 }
 
+// sealKey is the gateway's in tests of journals.
+var sealKey = []byte("a key of this gateway")
+
 func TestRecoverJournal(t *testing.T) {
 	t.Parallel()
 	lost := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "lost", Annotations: map[string]string{annotationNonce: "n"}},
@@ -339,15 +342,23 @@ func TestRecoverJournal(t *testing.T) {
 		}
 		return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: journalName(pod.Name), Namespace: "default",
 			CreationTimestamp: metav1.NewTime(time.Now().Add(-age)), Labels: map[string]string{labelJournal: journalReplace}},
-			Data: map[string][]byte{journalKey: body}}
+			Data: map[string][]byte{journalKey: body, journalSeal: (&Cluster{seal: sealKey}).sealOf("default", body)}}
 	}
 	young := lost.DeepCopy()
 	young.Name = "young"
 	alive := there.DeepCopy()
 	alive.Namespace = "default"
-	f := newIdleCluster(t, secret(lost, time.Hour), secret(there, time.Hour), secret(young, time.Second), alive)
-	if err := f.recoverJournals(t.Context()); err != nil {
-		t.Fatal(err)
+	wanted := lost.DeepCopy()
+	wanted.Name = "wanted"
+	forged := secret(wanted, time.Hour)
+	forged.Data[journalSeal] = (&Cluster{}).sealOf("default", forged.Data[journalKey])
+	f := newIdleCluster(t, forged, secret(lost, time.Hour), secret(there, time.Hour), secret(young, time.Second), alive)
+	f.seal = sealKey
+	if err := f.recoverJournals(t.Context()); err == nil || !strings.Contains(err.Error(), "did not write it") {
+		t.Errorf("a journal that others wrote: %v", err)
+	}
+	if _, err := f.client.CoreV1().Pods("default").Get(t.Context(), "wanted", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("a Pod came of a journal that others wrote: %v", err)
 	}
 	if pod, err := f.client.CoreV1().Pods("default").Get(t.Context(), "lost", metav1.GetOptions{}); err != nil || pod.Annotations[annotationNonce] != "n" {
 		t.Errorf("the container whose replacement was cut short: %v", err)
@@ -355,7 +366,7 @@ func TestRecoverJournal(t *testing.T) {
 	if _, err := f.client.CoreV1().Pods("default").Get(t.Context(), "young", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("a replacement that is under way is taken over: %v", err)
 	}
-	if n := f.journals(t); n != 1 {
+	if n := f.journals(t); n != 2 {
 		t.Errorf("%d journals are left", n)
 	}
 }
@@ -370,9 +381,11 @@ func TestReap(t *testing.T) {
 	}
 	busy := madePod(t, neutral.Container{Name: "busy", Image: "busybox", AutoRemove: true}, 0, running())
 	busy.Namespace = "default"
-	f := newIdleCluster(t, pod("old", time.Hour, true), pod("fresh", time.Second, true), pod("kept", time.Hour, false), &busy)
-	if err := f.reapOnce(t.Context(), nil); err != nil {
-		t.Fatal(err)
+	// What others wrote as a journal holds nothing up.
+	broken := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x", Namespace: "default", Labels: map[string]string{labelJournal: journalReplace}}}
+	f := newIdleCluster(t, broken, pod("old", time.Hour, true), pod("fresh", time.Second, true), pod("kept", time.Hour, false), &busy)
+	if err := f.reapOnce(t.Context(), nil); err == nil {
+		t.Error("nothing is said of a journal that others wrote")
 	}
 	list, err := f.client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
 	if err != nil {

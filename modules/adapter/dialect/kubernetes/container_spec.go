@@ -179,7 +179,7 @@ func labelsFromMeta(meta metav1.ObjectMeta) map[string]string {
 // ownLabel tells a label that isthmus keeps for itself from a caller's.
 func ownLabel(key string) bool {
 	switch key {
-	case labelAutoRemove, labelWorkload, labelVolume, labelNetwork, labelNetworked, labelStored:
+	case labelAutoRemove, labelJournal, labelPause, labelWorkload, labelVolume, labelNetwork, labelNetworked, labelStored:
 		return true
 	}
 	return strings.HasPrefix(key, networkLabel) || strings.HasPrefix(key, portLabel)

@@ -2,6 +2,8 @@ package kubernetes
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +28,7 @@ import (
 const (
 	journalPrefix   = "isthmus-replace-"
 	journalKey      = "pod.json"
+	journalSeal     = "seal"
 	journalReplace  = "replace"
 	journalAge      = 30 * time.Second // older ones have lost their writer
 	replacePatience = 45 * time.Second
@@ -130,7 +133,7 @@ func (c *Cluster) writeJournal(ctx context.Context, next *corev1.Pod) error {
 		ObjectMeta: metav1.ObjectMeta{Name: journalName(next.Name), Namespace: next.Namespace,
 			Labels:      map[string]string{labelJournal: journalReplace},
 			Annotations: map[string]string{annotationReplacing: next.Name}},
-		Data: map[string][]byte{journalKey: body},
+		Data: map[string][]byte{journalKey: body, journalSeal: c.sealOf(next.Namespace, body)},
 	}
 	leftBy(ctx, &secret.ObjectMeta)
 	_, err = c.client.CoreV1().Secrets(next.Namespace).Create(ctx, secret, metav1.CreateOptions{FieldManager: fieldManager})
@@ -141,6 +144,14 @@ func (c *Cluster) writeJournal(ctx context.Context, next *corev1.Pod) error {
 		return fault.Wrap(fault.Of(nativeFault(err)).Kind, err, "the container's spec could not be kept safe, so it is left as it is")
 	}
 	return nil
+}
+
+// sealOf tells a journal of this gateway from what others write: what a journal holds is made a Pod with no policy asked.
+func (c *Cluster) sealOf(namespace string, body []byte) []byte {
+	mac := hmac.New(sha256.New, c.seal)
+	mac.Write([]byte("journal of " + namespace + "\n")) // a hash takes all
+	mac.Write(body)
+	return mac.Sum(nil)
 }
 
 // clearWay deletes the old Pod and waits until it is gone.
@@ -236,8 +247,12 @@ func (c *Cluster) recoverJournals(ctx context.Context) error {
 }
 
 func (c *Cluster) recoverJournal(ctx context.Context, secret *corev1.Secret) error {
+	body := secret.Data[journalKey]
+	if !hmac.Equal(secret.Data[journalSeal], c.sealOf(secret.Namespace, body)) {
+		return errors.New("this gateway did not write it: remove it")
+	}
 	var next corev1.Pod
-	if err := json.Unmarshal(secret.Data[journalKey], &next); err != nil {
+	if err := json.Unmarshal(body, &next); err != nil {
 		return fmt.Errorf("read a journal: %w", err)
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)

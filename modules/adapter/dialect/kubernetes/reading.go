@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"mime"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
@@ -79,14 +81,15 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	return reading, nil
 }
 
-// hiddenSelectors says by which field with addresses objects are selected. With them one could ask for each address whose
-// it is.
+// hiddenSelectors says by what objects are selected that is hidden. With it one could ask for each address whose it is; names
+// of nodes, and labels with them, may be addresses too.
 func hiddenSelectors(head dialect.Request) string {
 	target, err := head.URL()
 	if err != nil {
 		return ""
 	}
-	for _, selector := range target.Query()["fieldSelector"] {
+	query := target.Query()
+	for _, selector := range query["fieldSelector"] {
 		parsed, err := fields.ParseSelector(selector)
 		if err != nil {
 			continue // the API refuses it
@@ -94,6 +97,20 @@ func hiddenSelectors(head dialect.Request) string {
 		for _, r := range parsed.Requirements() {
 			if selectableAddresses[r.Field] {
 				return r.Field + " is hidden, and nothing can be selected by it"
+			}
+			if mask.Hides(rules, r.Field[strings.LastIndexByte(r.Field, '.')+1:], r.Value) {
+				return "nothing can be selected by an address, as in " + r.Field
+			}
+		}
+	}
+	for _, selector := range query["labelSelector"] {
+		requirements, err := labels.ParseToRequirements(selector)
+		if err != nil {
+			continue
+		}
+		for _, r := range requirements {
+			if mask.Hides(rules, r.Key(), "") || slices.ContainsFunc(r.ValuesUnsorted(), func(value string) bool { return mask.Hides(rules, r.Key(), value) }) {
+				return "nothing can be selected by an address, as in the label " + r.Key()
 			}
 		}
 	}

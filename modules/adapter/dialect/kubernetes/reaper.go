@@ -43,14 +43,13 @@ func (c *Cluster) Reap(ctx context.Context, peers func() []string) error {
 }
 
 func (c *Cluster) reapOnce(ctx context.Context, peers []string) error {
-	if err := errors.Join(c.recoverAll(ctx, peers), c.reapNames(ctx, peers)); err != nil {
-		return err
-	}
+	// What one of them cannot do holds up nothing of the others.
+	unfinished := errors.Join(c.recoverAll(ctx, peers), c.reapNames(ctx, peers))
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	list, err := c.client.CoreV1().Pods(c.namespace).List(call, metav1.ListOptions{LabelSelector: labelAutoRemove + "=true"})
 	if err != nil {
-		return nativeFault(err)
+		return errors.Join(unfinished, nativeFault(err))
 	}
 	for i := range list.Items {
 		pod := &list.Items[i]
@@ -63,7 +62,7 @@ func (c *Cluster) reapOnce(ctx context.Context, peers []string) error {
 		}
 		c.collect(as, pod, containerID(c.cluster, pod, ""))
 	}
-	return nil
+	return unfinished
 }
 
 // recoverAll finishes the replacements of every peer. One that has no rights to Secrets has none.
