@@ -11,6 +11,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/remotecommand"
@@ -101,11 +102,15 @@ func (a *action) unpack(ctx context.Context, found *located, sent io.Reader) err
 		return err
 	}
 	folder := path.Join("/", a.op.Copy.Path)
+	archive := &intact{from: plain}
 	var said limitedBuffer
 	code, message, err := a.run(ctx, found.pod, "exec", &corev1.PodExecOptions{Container: found.native(),
 		Command: []string{"tar", "-x", "-f", "-", "-C", folder}, Stdin: true, Stdout: true, Stderr: true},
-		remotecommand.StreamOptions{Stdin: plain, Stdout: &said, Stderr: &said})
+		remotecommand.StreamOptions{Stdin: archive, Stdout: &said, Stderr: &said})
+	broken := archive.broken()
 	switch text := said.String(); {
+	case broken != nil && ctx.Err() == nil: // of which tar saw nothing but an early end, and may have been content
+		return broken
 	case err != nil:
 		return err
 	case message != "":
@@ -117,6 +122,34 @@ func (a *action) unpack(ctx context.Context, found *located, sent io.Reader) err
 	default:
 		return a.tarFault(text)
 	}
+}
+
+// intact is an archive on its way that remembers that it broke.
+type intact struct {
+	from io.Reader
+	mu   sync.Mutex
+	err  error // other than io.EOF
+}
+
+func (i *intact) Read(b []byte) (int, error) {
+	n, err := i.from.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.err == nil {
+			i.err = err
+		}
+	}
+	return n, err
+}
+
+func (i *intact) broken() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.err == nil {
+		return nil
+	}
+	return fault.Wrap(fault.Invalid, i.err, "the archive is broken, or was cut off")
 }
 
 // findRunning gives the container whose files are meant.

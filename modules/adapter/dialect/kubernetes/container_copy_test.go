@@ -150,6 +150,32 @@ func TestTarFaults(t *testing.T) {
 	}
 }
 
+// TestCopyBroken holds that a packed archive that breaks off, or is not what its sum says, is not taken for a whole one.
+func TestCopyBroken(t *testing.T) {
+	t.Parallel()
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	_, err := w.Write([]byte(strings.Repeat("hello", 1000)))
+	if errors.Join(err, w.Close()) != nil {
+		t.Fatal("gzip")
+	}
+	whole := zipped.Bytes()
+	other := bytes.Clone(whole)
+	other[len(other)-5] ^= 1
+	for name, data := range map[string][]byte{"whole": whole, "cut": whole[:len(whole)-10], "another sum": other, "plain": []byte("hello")} {
+		plain, err := unpressed(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		archive := &intact{from: plain}
+		_, _ = io.Copy(io.Discard, archive) // as whoever feeds a tar, who tells it of nothing but an end
+		good := name == "whole" || name == "plain"
+		if err := archive.broken(); good != (err == nil) || !good && !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // FuzzUnpressed opens what callers send: what comes out is what was packed, or a fault.
 func FuzzUnpressed(f *testing.F) {
 	f.Add([]byte("plain"))

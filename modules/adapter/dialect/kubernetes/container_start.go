@@ -58,6 +58,13 @@ func (a *action) start(ctx context.Context, found *located) (neutral.Result, err
 // bring makes a container run that does not, with notes on its Pod where that is a new one.
 func (a *action) bring(ctx context.Context, found *located, notes map[string]string) (neutral.Result, error) {
 	result := neutral.Result{ID: found.ID}
+	if err := a.networksThere(ctx, found.pod); err != nil {
+		var known *fault.Error
+		if errors.As(err, &known) && known.Kind == fault.NotFound && found.AutoRemove {
+			a.undoStart(ctx, found, known)
+		}
+		return neutral.Result{}, err
+	}
 	switch {
 	case finished(found.pod):
 		if err := found.own("start"); err != nil {

@@ -40,6 +40,11 @@ const (
 	usageBatch = 5
 	// usageLine bounds a line of such a file.
 	usageLine = 64 << 10
+	// usageFileLimit and usageLimit bound what is kept of a file and of a measurement: whoever made the image, its shell
+	// prints what it likes.
+	usageFileLimit, usageLimit = 64 << 10, 1 << 20
+	// usageLineCost is what keeping a line takes beside its text.
+	usageLineCost = 16
 	// cgroups is where a container sees its control groups.
 	cgroups = "/sys/fs/cgroup/"
 	// ticks is how many there are in a second where the kernel counts in them.
@@ -104,6 +109,9 @@ func (a *action) measure(ctx context.Context, found *located, count int, tell fu
 		})
 		_ = pipe.CloseWithError(err) // a pipe always closes
 		told <- err
+		if err != nil {
+			cancel() // the command may print for ever
+		}
 	}()
 	command := append([]string{"/bin/sh", "-c", usageScript, "sh", strconv.Itoa(count)}, usageFiles...)
 	code, message, err := a.run(ctx, found.pod, "exec", &corev1.PodExecOptions{Container: found.native(), Command: command, Stdout: true},
@@ -120,23 +128,26 @@ func (a *action) measure(ctx context.Context, found *located, count int, tell fu
 	return err
 }
 
-// readUsage reads measurements.
+// readUsage reads measurements, and fails at one that is too large.
 func readUsage(from io.Reader, tell func(neutral.Usage) error) error {
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, usageLine)
 	files := map[string][]string{}
-	current := ""
+	current, inFile, inAll := "", 0, 0
 	for lines.Scan() {
 		line := lines.Text()
+		if inFile, inAll = inFile+len(line)+usageLineCost, inAll+len(line)+usageLineCost; inFile > usageFileLimit || inAll > usageLimit {
+			return fault.New(fault.Unsupported, "what the container's image tells of its use is too long to be a measurement")
+		}
 		name, marks := strings.CutPrefix(line, usageMark)
 		switch {
 		case marks && name == "":
 			if err := tell(usageFromFiles(files)); err != nil {
 				return err
 			}
-			files, current = map[string][]string{}, ""
+			files, current, inFile, inAll = map[string][]string{}, "", 0, 0
 		case marks:
-			current = name
+			current, inFile = name, 0
 		case current != "":
 			files[current] = append(files[current], line)
 		}

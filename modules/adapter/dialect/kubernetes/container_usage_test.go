@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"io"
 	"os/exec"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -70,10 +72,47 @@ inactive_file 4096
 func usages(t *testing.T, text string) []neutral.Usage {
 	t.Helper()
 	var all []neutral.Usage
-	if err := readUsage(strings.NewReader(text), func(u neutral.Usage) error { all = append(all, u); return nil }); err != nil {
+	err := readUsage(strings.NewReader(text), func(u neutral.Usage) error { all = append(all, u); return nil })
+	if err != nil && !fault.Is(err, fault.Unsupported) { // too long
 		t.Fatal(err)
 	}
 	return all
+}
+
+// endless says the same again and again, up to what no reader should want.
+type endless struct {
+	text string
+	read int
+}
+
+func (e *endless) Read(b []byte) (int, error) {
+	if e.read > 16<<20 {
+		return 0, io.EOF
+	}
+	n := copy(b, e.text)
+	e.read += n
+	return n, nil
+}
+
+// TestUsageBounded holds that an image whose shell never stops does not fill the gateway's memory.
+func TestUsageBounded(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{"one file": "y\n", "empty lines": "\n", "many files": "#@ x\ny\n", "no file": "#@ /proc/stat"} {
+		e := &endless{text: text}
+		err := readUsage(io.MultiReader(strings.NewReader("#@ x\n"), e), func(neutral.Usage) error { return nil })
+		if name == "no file" { // one line without an end
+			if e.read > 1<<20 {
+				t.Errorf("%s: %d bytes were read", name, e.read)
+			}
+			continue
+		}
+		if !fault.Is(err, fault.Unsupported) || e.read > 2<<20 {
+			t.Errorf("%s: %v after %d bytes", name, err, e.read)
+		}
+	}
+	if got := usages(t, strings.Repeat(usageV2, 5000)); len(got) != 5000 {
+		t.Errorf("of 5000 measurements %d were told", len(got))
+	}
 }
 
 func TestUsage(t *testing.T) {

@@ -99,7 +99,8 @@ func (c *Cluster) networkFromPolicy(policy *networkingv1.NetworkPolicy) neutral.
 	return n
 }
 
-// policyFromNetwork writes a network. One that is internal reaches nothing but itself and the cluster's name servers.
+// policyFromNetwork writes a network. One that is internal reaches nothing but itself and, for the sake of name servers, the
+// DNS port of the cluster's Pods.
 func policyFromNetwork(n *neutral.Network, namespace string) (*networkingv1.NetworkPolicy, error) {
 	legal, kept := legalNetwork(n.Name)
 	members := metav1.LabelSelector{MatchLabels: map[string]string{networkLabel + legal: "true"}}
@@ -123,7 +124,8 @@ func policyFromNetwork(n *neutral.Network, namespace string) (*networkingv1.Netw
 		policy.Spec.PolicyTypes = append(policy.Spec.PolicyTypes, networkingv1.PolicyTypeEgress)
 		policy.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{
 			{To: []networkingv1.NetworkPolicyPeer{{PodSelector: &members}}},
-			{Ports: []networkingv1.NetworkPolicyPort{{Protocol: &udp, Port: &dns}, {Protocol: &tcp, Port: &dns}}},
+			{To: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: &metav1.LabelSelector{}}},
+				Ports: []networkingv1.NetworkPolicyPort{{Protocol: &udp, Port: &dns}, {Protocol: &tcp, Port: &dns}}},
 		}
 	}
 	return policy, nil
@@ -222,11 +224,11 @@ func (a *action) inspectNetwork(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	for i := range pods {
-		if alive(&pods[i]) {
+		if alive(&pods[i]) && a.knowsPod(ctx, &pods[i]) {
 			found.Members = append(found.Members, neutral.NetworkMember{ID: containerID(a.cluster, &pods[i], ""), Name: displayName(&pods[i], 0)})
 		}
 	}
-	return neutral.Result{Network: found}, nil
+	return neutral.Result{Network: found}, a.permit(a.networkObject(found)) // once more: the record is about the network
 }
 
 // members are the Pods of a network.
@@ -260,11 +262,20 @@ func (a *action) createNetwork(ctx context.Context) (neutral.Result, error) {
 		Spec: corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Type: corev1.ServiceTypeClusterIP},
 	}
 	leftBy(ctx, &policy.ObjectMeta)
-	_, err = a.client.CoreV1().Services(a.namespace).Create(ctx, service, metav1.CreateOptions{FieldManager: fieldManager})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
+	if name := policy.Annotations[annotationName]; name != "" {
+		service.Annotations = map[string]string{annotationName: name}
+	}
+	names, err := a.client.CoreV1().Services(a.namespace).Create(ctx, service, metav1.CreateOptions{FieldManager: fieldManager})
+	if apierrors.IsAlreadyExists(err) {
+		names, err = nil, a.sameService(ctx, service, wanted.Name)
+	}
+	if err != nil {
 		return neutral.Result{}, nativeFault(err)
 	}
 	made, err := a.client.NetworkingV1().NetworkPolicies(a.namespace).Create(ctx, policy, metav1.CreateOptions{FieldManager: fieldManager})
+	if err != nil && names != nil {
+		a.undoService(ctx, names)
+	}
 	if apierrors.IsAlreadyExists(err) {
 		return neutral.Result{}, fault.New(fault.Conflict, "network with name %s already exists", a.op.Network.Name)
 	}
@@ -287,48 +298,38 @@ func (a *action) removeNetwork(ctx context.Context) (neutral.Result, error) {
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if user != "" {
-		return neutral.Result{}, fault.New(fault.Conflict, "error while removing network: network %s has active endpoints (%s)",
-			found.Name, user)
+	if user != nil {
+		return neutral.Result{}, fault.New(fault.Conflict, "error while removing network: network %s has active endpoints%s",
+			found.Name, a.toldUser(ctx, user, " (%s)", a.networkObject(found)))
 	}
 	return neutral.Result{Removed: []string{found.Name}}, a.deleteNetwork(ctx, found.Name)
 }
 
-// networkUser names what is on a network: a container that runs or may run, or a service, which may be scaled to none.
-func (a *action) networkUser(ctx context.Context, name string) (string, error) {
+// networkUser finds what is on a network: a container that runs, or a service, which may be scaled to none. One that does
+// not run keeps no network, as with an engine; it does not start without it. See networksThere.
+func (a *action) networkUser(ctx context.Context, name string) (*user, error) {
 	pods, err := a.members(ctx, name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for i := range pods { // a service's tasks count as their service does
 		if alive(&pods[i]) && pods[i].DeletionTimestamp == nil && metav1.GetControllerOf(&pods[i]) == nil {
-			return fmt.Sprintf("name:%q id:%q", displayName(&pods[i], 0), containerID(a.cluster, &pods[i], "")[:12]), nil
+			return &user{object: a.podObject(&pods[i]),
+				name: fmt.Sprintf("name:%q id:%q", displayName(&pods[i], 0), containerID(a.cluster, &pods[i], "")[:12])}, nil
 		}
 	}
 	natives, err := a.natives(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	legal, _ := legalNetwork(name)
 	for _, n := range natives {
 		if n.template.Labels[networkLabel+legal] != "" {
-			return "service " + n.meta.Name, nil
+			w := workloadFromNative(a.cluster, n)
+			return &user{object: workloadObject(&w), name: "service " + n.meta.Name}, nil
 		}
 	}
-	return "", nil
-}
-
-func (a *action) deleteNetwork(ctx context.Context, name string) error {
-	legal, _ := legalNetwork(name)
-	err := a.client.CoreV1().Services(a.namespace).Delete(ctx, networkPrefix+legal, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nativeFault(err)
-	}
-	err = a.client.NetworkingV1().NetworkPolicies(a.namespace).Delete(ctx, networkPrefix+legal, metav1.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return nativeFault(err)
+	return nil, nil //nolint:nilnil // that there is none is an answer
 }
 
 // pruneNetworks removes the networks that nothing is on.
@@ -350,7 +351,7 @@ func (a *action) pruneNetworks(ctx context.Context) (neutral.Result, error) {
 		if err != nil {
 			return result, err
 		}
-		if pods, err := a.members(ctx, n.Name); err != nil || user != "" || len(pods) > 0 {
+		if pods, err := a.members(ctx, n.Name); err != nil || user != nil || len(pods) > 0 {
 			if err != nil {
 				return result, err
 			}

@@ -19,7 +19,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-// joined resolves the networks that a container is to be on. Policy must let the caller create each, as with volumes.
+// joined resolves the networks that a container is to be on. Policy must let the caller do to each what it does to the
+// container, as with volumes.
 func (a *action) joined(ctx context.Context, wanted []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error) {
 	var list []neutral.NetworkAttachment
 	var all []neutral.Network
@@ -45,6 +46,27 @@ func (a *action) joined(ctx context.Context, wanted []neutral.NetworkAttachment)
 		list = append(list, w)
 	}
 	return list, nil
+}
+
+// networksThere wants the networks of a Pod that is to start to be there: without its network's policy it would be open
+// to all.
+func (a *action) networksThere(ctx context.Context, pod *corev1.Pod) error {
+	list := networksFromMeta(pod.ObjectMeta)
+	if !onUserNetwork(pod.Labels) && len(list) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	all, err := a.callersNetworks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		if !predefined(n.Name) && !slices.ContainsFunc(all, func(there neutral.Network) bool { return there.Name == n.Name }) {
+			return fault.New(fault.NotFound, "network %s not found", n.Name)
+		}
+	}
+	return nil
 }
 
 // publishPorts lets everybody reach the published ports of containers that a network keeps to itself: a policy for each
@@ -141,6 +163,16 @@ func (a *action) changeNetworks(ctx context.Context, change func(string, []neutr
 	if a.op.Member == nil {
 		return neutral.Result{}, fault.New(fault.Invalid, "no container is named")
 	}
+	// Between our reading and our writing a kubelet may note something on the Pod, and another caller change its networks.
+	for attempt := 0; ; attempt++ {
+		result, err := a.changeNetworksOnce(ctx, change)
+		if attempt >= 4 || !apierrors.IsConflict(err) {
+			return result, err
+		}
+	}
+}
+
+func (a *action) changeNetworksOnce(ctx context.Context, change func(string, []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error)) (neutral.Result, error) {
 	network, err := a.findNetwork(ctx)
 	if err != nil {
 		return neutral.Result{}, err
@@ -182,7 +214,7 @@ func (a *action) changeNetworks(ctx context.Context, change func(string, []neutr
 	return result, a.writeNames(ctx, now)
 }
 
-// patchNetworks writes the labels and the annotation of a Pod that stays.
+// patchNetworks writes the labels and the annotation of a Pod that stays, if it is still what was read.
 func (a *action) patchNetworks(ctx context.Context, was, is *corev1.Pod) (*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -197,8 +229,8 @@ func (a *action) patchNetworks(ctx context.Context, was, is *corev1.Pod) (*corev
 			labels[label] = value
 		}
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": was.UID, "labels": labels,
-		"annotations": map[string]any{annotationNetworks: is.Annotations[annotationNetworks]}}})
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": was.UID, "resourceVersion": was.ResourceVersion,
+		"labels": labels, "annotations": map[string]any{annotationNetworks: is.Annotations[annotationNetworks]}}})
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "a patch cannot be written")
 	}

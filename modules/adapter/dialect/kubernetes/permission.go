@@ -27,6 +27,8 @@ const (
 	whenNetworked  = "where it is on a network that callers made"
 	whenMounted    = "where it mounts volumes"
 	whenGiven      = "where it is given secrets or configs"
+	whenHalf       = "where a part of it cannot be made"
+	whenDropped    = "where volumes that nobody named go with it"
 	whenForeign    = "for a StatefulSet, which docker does not make"
 )
 
@@ -40,8 +42,8 @@ var (
 	notifies = []use{{"get,create pods/exec", whenSignalled}}
 	searches = always("list deployments.apps,daemonsets.apps,statefulsets.apps,jobs.batch")
 	tasks    = slices.Concat(searches, always("list replicasets.apps"))
-	names    = []use{{"list,create,update,delete endpointslices.discovery.k8s.io", whenNetworked}}
-	drops    = []use{{"get,delete persistentvolumeclaims", "where volumes that nobody named go with it"}}
+	names    = []use{{"list networkpolicies.networking.k8s.io", whenNetworked}, {"list,create,update,delete endpointslices.discovery.k8s.io", whenNetworked}}
+	drops    = []use{{"get,delete persistentvolumeclaims", whenDropped}, {"list pods", whenDropped}}
 	nets     = always("list networkpolicies.networking.k8s.io")
 	users    = slices.Concat(always("list pods"), searches)
 	places   = []use{{"get,create,delete persistentvolumeclaims", whenMounted}, {"list,create networkpolicies.networking.k8s.io", whenNetworked},
@@ -80,7 +82,7 @@ var used = map[neutral.Action][]use{
 	neutral.WorkloadList:    searches,
 	neutral.WorkloadInspect: searches,
 	neutral.WorkloadCreate: slices.Concat([]use{{"create deployments.apps", whenReplicated}}, []use{{"create daemonsets.apps", whenGlobal}},
-		[]use{{"create jobs.batch", whenJob}}, []use{{"delete deployments.apps", "where a part of it cannot be made"}}, offers, places),
+		[]use{{"create jobs.batch", whenJob}}, []use{{"delete deployments.apps", whenHalf}}, offers, places),
 	neutral.WorkloadUpdate: slices.Concat(searches, []use{{"get,update deployments.apps", whenReplicated}}, []use{{"get,update daemonsets.apps", whenGlobal}},
 		[]use{{"get,update statefulsets.apps", whenForeign}}, []use{{"list replicasets.apps", "for a rollback"}}, offers, places),
 	neutral.WorkloadRemove: slices.Concat(searches, []use{{"delete deployments.apps", whenReplicated}}, []use{{"delete daemonsets.apps", whenGlobal}},
@@ -94,10 +96,12 @@ var used = map[neutral.Action][]use{
 	neutral.VolumeRemove: slices.Concat(always("get,delete persistentvolumeclaims"), always("list pods")),
 	neutral.VolumePrune:  slices.Concat(always("list,delete persistentvolumeclaims"), always("list pods")),
 
-	neutral.NetworkGet:    slices.Concat(nets, always("list pods")),
-	neutral.NetworkCreate: slices.Concat(always("create networkpolicies.networking.k8s.io"), always("create services")),
-	neutral.NetworkRemove: slices.Concat(nets, users, always("delete networkpolicies.networking.k8s.io"), always("delete services")),
-	neutral.NetworkPrune:  slices.Concat(nets, users, always("delete networkpolicies.networking.k8s.io"), always("delete services")),
+	neutral.NetworkGet: slices.Concat(nets, always("list pods")),
+	neutral.NetworkCreate: slices.Concat(always("create networkpolicies.networking.k8s.io"), always("create services"),
+		[]use{{"get services", "where there is one of its name"}},
+		[]use{{"get networkpolicies.networking.k8s.io", whenHalf}, {"delete services", whenHalf}}),
+	neutral.NetworkRemove: slices.Concat(nets, users, always("get,delete networkpolicies.networking.k8s.io"), always("get,delete services")),
+	neutral.NetworkPrune:  slices.Concat(nets, users, always("get,delete networkpolicies.networking.k8s.io"), always("get,delete services")),
 	neutral.NetworkJoin:   slices.Concat(nets, looks, always("patch pods"), always("list,create,update,delete endpointslices.discovery.k8s.io"), rebuilds),
 	neutral.NetworkLeave:  slices.Concat(nets, looks, always("patch pods"), always("list,create,update,delete endpointslices.discovery.k8s.io"), rebuilds),
 

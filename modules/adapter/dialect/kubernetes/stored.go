@@ -175,7 +175,9 @@ func (a *action) removeStored(ctx context.Context) (neutral.Result, error) {
 	for _, n := range natives {
 		for _, f := range filesFromSpec(n.template.ObjectMeta, &n.template.Spec, 0) {
 			if f.Kind == kind && f.Name == found.Name {
-				return neutral.Result{}, fault.New(fault.Conflict, "%s '%s' is in use by the following service: %s", kind, found.Name, n.meta.Name)
+				w := workloadFromNative(a.cluster, n)
+				return neutral.Result{}, fault.New(fault.Conflict, "%s '%s' is in use by the following service%s", kind, found.Name,
+					a.toldUser(ctx, &user{object: workloadObject(&w), name: n.meta.Name}, ": %s", a.storedObject(found)))
 			}
 		}
 	}
@@ -191,8 +193,8 @@ func (a *action) removeStored(ctx context.Context) (neutral.Result, error) {
 	return neutral.Result{Removed: []string{found.Name}}, nativeFault(err)
 }
 
-// checkFiles wants the secrets and configs of a service to be there and to be callers'. Policy must let the caller create
-// each, as with volumes.
+// checkFiles wants the secrets and configs of a service to be there and to be callers'. Policy must let the caller do
+// to each what it does to the service, as with volumes.
 func (a *action) checkFiles(ctx context.Context, files []neutral.MountedFile) error {
 	there := map[neutral.Kind][]neutral.StoredFile{}
 	for _, f := range files {

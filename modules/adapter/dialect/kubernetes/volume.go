@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
@@ -195,17 +196,21 @@ func (a *action) claims(ctx context.Context) ([]corev1.PersistentVolumeClaim, ma
 	if err != nil {
 		return nil, nil, nativeFault(err)
 	}
-	users, err := a.volumeUsers(ctx)
+	users, err := a.volumeUsers(ctx, a.namespace, "")
 	return list.Items, users, err
 }
 
-func (a *action) volumeUsers(ctx context.Context) (map[string]*corev1.Pod, error) {
-	pods, err := a.client.CoreV1().Pods(a.namespace).List(ctx, metav1.ListOptions{})
+// volumeUsers gives, by the names of claims, a Pod that has each, but for the Pod except.
+func (c *Cluster) volumeUsers(ctx context.Context, namespace string, except types.UID) (map[string]*corev1.Pod, error) {
+	pods, err := c.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, nativeFault(err)
 	}
 	users := map[string]*corev1.Pod{}
 	for i := range pods.Items {
+		if except != "" && pods.Items[i].UID == except {
+			continue
+		}
 		for _, claim := range claimsOf(&pods.Items[i].Spec) {
 			users[claim] = &pods.Items[i]
 		}
@@ -323,12 +328,14 @@ func (a *action) removeVolume(ctx context.Context) (neutral.Result, error) {
 	if err := a.permit(a.volumeObject(&v)); err != nil {
 		return neutral.Result{}, err
 	}
-	users, err := a.volumeUsers(call)
+	users, err := a.volumeUsers(call, a.namespace, "")
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if user := users[claim.Name]; user != nil {
-		return neutral.Result{}, fault.New(fault.Conflict, "remove %s: volume is in use - [%s]", v.Name, containerID(a.cluster, user, ""))
+	if pod := users[claim.Name]; pod != nil {
+		u := &user{object: a.podObject(pod), name: containerID(a.cluster, pod, "")}
+		return neutral.Result{}, fault.New(fault.Conflict, "remove %s: volume is in use%s", v.Name,
+			a.toldUser(call, u, " - [%s]", a.volumeObject(&v)))
 	}
 	if err := a.deleteClaim(call, claim); err != nil {
 		return neutral.Result{}, err

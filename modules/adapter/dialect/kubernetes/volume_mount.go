@@ -76,8 +76,8 @@ func claimName(meta metav1.ObjectMeta, claim string) string {
 	return claim
 }
 
-// missingVolumes asks policy about the volumes that a Pod mounts, each of which it must let the caller create, and gives
-// those that are not there.
+// missingVolumes asks policy about the volumes that a Pod mounts, to each of which it must let the caller do what it
+// does to who mounts it, and gives those that are not there.
 func (a *action) missingVolumes(ctx context.Context, meta metav1.ObjectMeta, spec *corev1.PodSpec) ([]*corev1.PersistentVolumeClaim, error) {
 	var missing []*corev1.PersistentVolumeClaim
 	for _, mounted := range spec.Volumes {
@@ -126,7 +126,7 @@ func (a *action) makeVolumes(ctx context.Context, claims []*corev1.PersistentVol
 	return nil
 }
 
-// dropAnonymous removes the volumes of a container that nobody named.
+// dropAnonymous removes the volumes of a container that nobody named, but for those that another one mounts.
 func (c *Cluster) dropAnonymous(ctx context.Context, pod *corev1.Pod) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -143,6 +143,13 @@ func (c *Cluster) dropAnonymous(ctx context.Context, pod *corev1.Pod) error {
 			return nativeFault(err)
 		}
 		if claim.Labels[labelVolume] != claimAnonymous {
+			continue
+		}
+		users, err := c.volumeUsers(ctx, pod.Namespace, pod.UID)
+		if err != nil {
+			return err
+		}
+		if users[claim.Name] != nil {
 			continue
 		}
 		if err := c.deleteClaim(ctx, claim); err != nil {

@@ -121,13 +121,16 @@ func (a *action) admitWorkload(ctx context.Context, n *nativeWorkload) ([]*corev
 	return missing, a.makeVolumes(ctx, missing)
 }
 
-// undoVolumes takes away what was made for a workload that could not be.
+// undoVolumes takes away what was made for a workload that could not be, or not be changed.
 func (a *action) undoVolumes(ctx context.Context, volumes []*corev1.PersistentVolumeClaim) {
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	for _, claim := range volumes {
+		if claim.UID == "" {
+			continue // somebody else made it
+		}
 		if err := a.deleteClaim(undo, claim); err != nil {
-			a.log.Error("a volume of a service that could not be made is not removed", "volume", claim.Name, "err", err)
+			a.log.Error("a volume of a service that could not be made or changed is not removed", "volume", claim.Name, "err", err)
 		}
 	}
 }

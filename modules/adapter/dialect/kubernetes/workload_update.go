@@ -282,10 +282,20 @@ func (a *action) updateWorkload(ctx context.Context) (neutral.Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	var made []*corev1.PersistentVolumeClaim
+	result, err := a.updateWhileSame(ctx, &made)
+	if err != nil {
+		a.undoVolumes(ctx, made)
+	}
+	return result, err
+}
+
+// updateWhileSame adds the volumes that it made for a service to made, unless the service has them.
+func (a *action) updateWhileSame(ctx context.Context, made *[]*corev1.PersistentVolumeClaim) (neutral.Result, error) {
 	// Between our reading and our writing the cluster may note something on the object, as it does all the time while
 	// it rolls out. Only a changed spec is the caller's business.
 	for attempt := 0; ; attempt++ {
-		result, err := a.updateOnce(ctx)
+		result, err := a.updateOnce(ctx, made)
 		if attempt < 4 && apierrors.IsConflict(err) {
 			continue
 		}
@@ -296,7 +306,7 @@ func (a *action) updateWorkload(ctx context.Context) (neutral.Result, error) {
 	}
 }
 
-func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
+func (a *action) updateOnce(ctx context.Context, made *[]*corev1.PersistentVolumeClaim) (neutral.Result, error) {
 	ref := a.op.Ref
 	found, err := a.findWorkload(ctx, ref)
 	if err != nil {
@@ -338,12 +348,9 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	searchNetworks(n.template.ObjectMeta, n.meta.Namespace, &n.template.Spec)
+	var missing []*corev1.PersistentVolumeClaim
 	if !sameList(found.Template.Mounts, is.Template.Mounts) {
-		missing, err := a.missingVolumes(ctx, n.template.ObjectMeta, &n.template.Spec)
-		if err != nil {
-			return neutral.Result{}, err
-		}
-		if err := a.makeVolumes(ctx, missing); err != nil {
+		if missing, err = a.missingVolumes(ctx, n.template.ObjectMeta, &n.template.Spec); err != nil {
 			return neutral.Result{}, err
 		}
 	}
@@ -351,9 +358,14 @@ func (a *action) updateOnce(ctx context.Context) (neutral.Result, error) {
 	if err := a.permitSeen(ctx, workloadObject(&changed)); err != nil {
 		return neutral.Result{}, err
 	}
+	if err := a.makeVolumes(ctx, missing); err != nil {
+		return neutral.Result{}, err
+	}
+	*made = append(*made, missing...)
 	if err := n.save(ctx, a.Cluster); err != nil {
 		return neutral.Result{}, err
 	}
+	*made = nil // the service has them
 	var offered []neutral.Loss
 	if !sameList(found.Template.Ports, is.Template.Ports) || !reflect.DeepEqual(found.Labels, is.Labels) {
 		ports, err := servicePorts(is)
