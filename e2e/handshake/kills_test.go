@@ -67,6 +67,8 @@ const settling = 150 * time.Millisecond
 // killAt kills at a moment. What was under way then goes on, and arrives if there is anybody.
 func (s *scene) killAt(m moment, who string, as neutral.Orchestrator) {
 	reached, proceed := make(chan struct{}), make(chan struct{})
+	both, begun := context.WithCancel(context.Background()) // whom a call finds frozen must have been started
+	defer begun()
 	var calls atomic.Int32
 	var met atomic.Bool
 	s.hush()
@@ -79,6 +81,7 @@ func (s *scene) killAt(m moment, who string, as neutral.Orchestrator) {
 			return relay.Refusal()
 		}
 		met.Store(true)
+		<-both.Done()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		soon := func() { time.AfterFunc(settling, func() { close(reached) }) }
@@ -105,6 +108,7 @@ func (s *scene) killAt(m moment, who string, as neutral.Orchestrator) {
 		return a
 	})
 	s.begin(s.t)
+	begun()
 	select {
 	case <-reached:
 	case <-time.After(patience):
