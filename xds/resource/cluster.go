@@ -136,11 +136,7 @@ func cluster(name string, protocol *upstreamhttpv3.HttpProtocolOptions) *cluster
 
 // located gives a cluster fixed addresses; names among them are resolved.
 func located(c *clusterv3.Cluster, addresses []string) {
-	named := slices.ContainsFunc(addresses, func(a string) bool {
-		host, _, err := net.SplitHostPort(a)
-		return err == nil && net.ParseIP(host) == nil
-	})
-	if named {
+	if named(addresses) {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name: "envoy.cluster.dns", TypedConfig: pack(&dnsv3.DnsCluster{RespectDnsTtl: true}),
 		}}
@@ -148,6 +144,14 @@ func located(c *clusterv3.Cluster, addresses []string) {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 	}
 	c.LoadAssignment = assignment(c.GetName(), addresses)
+}
+
+// named tells whether some of the addresses are names, each of which may be several endpoints.
+func named(addresses []string) bool {
+	return slices.ContainsFunc(addresses, func(a string) bool {
+		host, _, err := net.SplitHostPort(a)
+		return err == nil && net.ParseIP(host) == nil
+	})
 }
 
 func http1Protocol(filters []*hcmv3.HttpFilter) *upstreamhttpv3.HttpProtocolOptions {

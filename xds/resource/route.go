@@ -56,7 +56,7 @@ func tunnel(cluster string) *routev3.RouteAction {
 	return action
 }
 
-// again tries once more where the request cannot have reached anybody.
+// again tries twice more where the request cannot have reached anybody.
 func again() *routev3.RetryPolicy {
 	return &routev3.RetryPolicy{RetryOn: "connect-failure,refused-stream", NumRetries: u32(2)}
 }

@@ -171,7 +171,7 @@ func admitted(p Peer) []*routev3.Route {
 func forwards(p Peer, headers ...*routev3.HeaderMatcher) []*routev3.Route {
 	request, raw := to(names.PeerCluster(p.Name), 0), to(names.PeerCluster(p.Name), accessIdle)
 	request.RetryPolicy = again()
-	if len(p.Addresses) > 1 || p.Tunnels.Accepted {
+	if len(p.Addresses) > 1 || named(p.Addresses) || p.Tunnels.Accepted {
 		request.RetryPolicy = elsewhere()
 	}
 	return []*routev3.Route{forward(anyPath(headers...), request), forward(connect(headers...), raw)}
