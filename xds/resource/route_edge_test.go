@@ -102,3 +102,23 @@ func TestOnlyTranslatedRequestsEnd(t *testing.T) {
 		t.Errorf("%d routes of translated requests", found)
 	}
 }
+
+// TestElsewhere holds that a request is tried at another endpoint of a peer that may have one.
+func TestElsewhere(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		peer Peer
+		want bool
+	}{
+		"one address":    {Peer{Addresses: []string{"192.0.2.1:15443"}}, false},
+		"one of IPv6":    {Peer{Addresses: []string{"[2001:db8::1]:15443"}}, false},
+		"two addresses":  {Peer{Addresses: []string{"192.0.2.1:15443", "192.0.2.2:15443"}}, true},
+		"a name":         {Peer{Addresses: []string{"gateway.north.example:15443"}}, true},
+		"tunnels of its": {Peer{Tunnels: Tunnels{Accepted: true}}, true},
+	} {
+		policy := forwards(c.peer)[0].GetRoute().GetRetryPolicy()
+		if got := len(policy.GetRetryHostPredicate()) > 0; got != c.want || policy.GetRetryOn() == "" {
+			t.Errorf("%s: %v", name, policy)
+		}
+	}
+}
