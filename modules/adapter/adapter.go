@@ -157,7 +157,7 @@ func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Ob
 			// The object as it is now says nothing of what the request makes of it: labels and spec are not known.
 			next := object
 			next.Labels, next.Container = nil, nil
-			if !policy.Foresee(subject(req), verb, next).Allowed {
+			if !policy.Foresee(req.Subject(), verb, next).Allowed {
 				if !m.forecastable(a) {
 					return a, unread("changing", a.op.Object.Kind)
 				}
@@ -167,7 +167,7 @@ func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Ob
 		if a.op.Action == neutral.ExecCreate { // which can give its process more than the container has
 			a.judge = a.judge || m.forecastable(a)
 		}
-		judgement := policy.Judge(subject(req), verb, object)
+		judgement := policy.Judge(req.Subject(), verb, object)
 		if !judgement.Allowed {
 			return a, judgement.Err()
 		}
@@ -206,7 +206,7 @@ func (m *Module) foresee(req *modules.Request, a admission) modules.Judgement {
 	var all modules.Judgement
 	show := true
 	for i, verb := range a.verbs() {
-		judgement := policy.Foresee(subject(req), verb, object)
+		judgement := policy.Foresee(req.Subject(), verb, object)
 		show = show && judgement.ShowAddresses
 		switch {
 		case !judgement.Allowed && !judgement.Open:
@@ -291,8 +291,6 @@ func orchestratorOf(req *modules.Request) neutral.Orchestrator {
 	return req.Peer.Orchestrator
 }
 
-func subject(req *modules.Request) modules.Subject { return req.Subject() }
-
 // owner is whose something is that a request made.
 func owner(req *modules.Request) modules.Subject {
 	return modules.Subject{Peer: req.Peer.Name, Caller: req.Caller}
@@ -302,9 +300,9 @@ func owner(req *modules.Request) modules.Subject {
 func (m *Module) guard(req *modules.Request, op neutral.Operation, record *modules.Record) dialect.Guard {
 	policy := m.config.Policy()
 	return func(object neutral.Object) (dialect.Terms, error) {
-		judgement := policy.Judge(subject(req), op.Verb, object)
+		judgement := policy.Judge(req.Subject(), op.Verb, object)
 		if !judgement.Allowed {
-			if !policy.MayKnow(subject(req), object) {
+			if !policy.MayKnow(req.Subject(), object) {
 				// As if there were no such object: a part of an id must not tell whose it is.
 				return dialect.Terms{}, fault.Wrap(fault.NotFound, judgement.Err(), "No such %s: %s", object.Kind, op.Ref)
 			}

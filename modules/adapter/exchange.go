@@ -134,7 +134,7 @@ func (m *Module) complete(req *modules.Request, inbound dialect.Inbound, a *admi
 			// that is there by the plan's guard.
 			op.Object.Name = op.Workload.Name
 		}
-		judgement := m.config.Policy().Judge(subject(req), op.Verb, op.Object)
+		judgement := m.config.Policy().Judge(req.Subject(), op.Verb, op.Object)
 		if !judgement.Allowed {
 			return op, nil, judgement.Err()
 		}

@@ -86,7 +86,7 @@ func (r *reading) element(raw []byte) ([]byte, error) {
 		// Which addresses are shown is each object's policy's to say; what has no object is judged as the request was.
 		var first, all = true, true
 		kept, err := r.filter(raw, func(object neutral.Object) bool {
-			judgement := r.module.config.Policy().Judge(subject(r.req), r.a.op.Verb, object)
+			judgement := r.module.config.Policy().Judge(r.req.Subject(), r.a.op.Verb, object)
 			if !judgement.Allowed {
 				return false
 			}
@@ -113,7 +113,7 @@ func (r *reading) element(raw []byte) ([]byte, error) {
 // sees judges an object that the answer tells of beside the one that was asked for: who may list it may know of it.
 func (r *reading) sees(object neutral.Object) bool {
 	policy := r.module.config.Policy()
-	return policy.Judge(subject(r.req), r.a.op.Verb, object).Allowed || policy.Judge(subject(r.req), neutral.List, object).Allowed
+	return policy.Judge(r.req.Subject(), r.a.op.Verb, object).Allowed || policy.Judge(r.req.Subject(), neutral.List, object).Allowed
 }
 
 func (r *reading) member(key string, raw []byte) ([]byte, error) {

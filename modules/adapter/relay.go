@@ -259,7 +259,7 @@ func (m *Module) judge(req *modules.Request, a *admission, objects []neutral.Obj
 	a.show = true
 	for _, object := range objects {
 		for _, verb := range a.verbs() {
-			judgement := policy.Judge(subject(req), verb, object)
+			judgement := policy.Judge(req.Subject(), verb, object)
 			if !judgement.Allowed {
 				return judgement.Err()
 			}

@@ -30,12 +30,8 @@ const drained = 1 << 20
 func (a *action) statFile(ctx context.Context) (neutral.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	found, err := a.findRunning(ctx)
-	if err != nil {
-		return neutral.Result{}, err
-	}
 	from := newSource(a.op.Copy.Path)
-	archive, first, err := a.open(ctx, found, from)
+	archive, first, err := a.open(ctx, from)
 	if err != nil {
 		return neutral.Result{}, err
 	}
@@ -48,12 +44,8 @@ func (a *action) statFile(ctx context.Context) (neutral.Result, error) {
 func (a *action) copyOut(ctx context.Context, session neutral.Session) (neutral.Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	found, err := a.findRunning(ctx)
-	if err != nil {
-		return neutral.Result{}, err
-	}
 	from := newSource(a.op.Copy.Path)
-	archive, first, err := a.open(ctx, found, from)
+	archive, first, err := a.open(ctx, from)
 	if err != nil {
 		return neutral.Result{}, err
 	}
@@ -224,7 +216,11 @@ type packing struct {
 const heldTar = `tar -c -f - -C "$1" -- "$2"; s=$?; cat > /dev/null; exit $s`
 
 // open begins to make an archive, and gives its first entry. Without an error, stop must be called.
-func (a *action) open(ctx context.Context, found *located, from source) (*packing, *tar.Header, error) {
+func (a *action) open(ctx context.Context, from source) (*packing, *tar.Header, error) {
+	found, err := a.findRunning(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	p := a.pack(ctx, found, from, true)
 	first, err := p.reader.Next()
 	if errors.Is(err, io.EOF) && p.shellless() {

@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// connect opens the orchestrator. It need not answer yet.
+func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
+	config := connection(set, g.log.With("part", "orchestrator"))
+	var err error
+	if config.Seal, err = openKey(ctx, g.home, sealKind); err != nil {
+		return err
+	}
+	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type), config)
+	return err
+}
+
+// connection is how the documents say that the orchestrator is reached.
+func connection(set *manifest.Set, log *slog.Logger) dialect.Config {
+	orchestrator := set.Gateway.Spec.Orchestrator
+	return dialect.Config{
+		Cluster: set.Gateway.Metadata.Name, Endpoint: orchestrator.Docker.Endpoint,
+		Kubeconfig: orchestrator.Kubernetes.Kubeconfig, Context: orchestrator.Kubernetes.Context,
+		Namespace: namespaceFor(set), Impersonate: orchestrator.Kubernetes.Impersonate, Log: log,
+		ReviewTokens: set.Gateway.Spec.Callers.TokenReview != nil,
+	}
+}
+
+// connect opens an orchestrator by the dialect of its type.
+func connect(ctx context.Context, of neutral.Orchestrator, config dialect.Config) (dialect.Dialect, dialect.Cluster, error) {
+	for _, d := range adapter.Dialects {
+		connector, ok := d.(dialect.Connector)
+		if d.Orchestrator() != of || !ok {
+			continue
+		}
+		target, err := connector.Connect(ctx, config)
+		if err != nil {
+			return nil, nil, fmt.Errorf("orchestrator %s: %w", of, err)
+		}
+		return d, target, nil
+	}
+	return nil, nil, fmt.Errorf("orchestrator %q cannot be connected", of)
+}
+
+// namespaceFor is where callers of another orchestrator act.
+func namespaceFor(set *manifest.Set) string {
+	if set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes {
+		return set.Gateway.Spec.Orchestrator.Kubernetes.Namespace
+	}
+	return "default"
+}
