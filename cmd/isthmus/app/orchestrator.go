@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
 // connect opens the orchestrator. It need not answer yet.
@@ -19,7 +20,36 @@ func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
 		return err
 	}
 	g.dialect, g.target, err = connect(ctx, neutral.Orchestrator(set.Gateway.Spec.Orchestrator.Type), config)
+	if err == nil {
+		err = g.emulate(config)
+	}
 	return err
+}
+
+// emulate puts an API of its own before the orchestrator for callers whose dialect needs one.
+func (g *gateway) emulate(config dialect.Config) error {
+	for _, d := range adapter.Dialects {
+		emulator, ok := d.(dialect.Emulator)
+		if !ok || d.Orchestrator() == g.dialect.Orchestrator() {
+			continue
+		}
+		emulated, err := emulator.Emulate(dialect.Emulation{Cluster: config.Cluster, Over: adapter.NewExecutor(g.target),
+			Socket: g.socket(names.EmulationSocket), Seal: config.Seal, Log: config.Log.With("emulation", d.Orchestrator())})
+		if err != nil {
+			return fmt.Errorf("the API for %s callers: %w", d.Orchestrator(), err)
+		}
+		g.emulation, g.emulated = d.Orchestrator(), emulated
+		return nil
+	}
+	return nil
+}
+
+// emulations are the APIs before the orchestrator, by whose callers they are for.
+func (g *gateway) emulations() map[neutral.Orchestrator]dialect.Emulated {
+	if g.emulated == nil {
+		return nil
+	}
+	return map[neutral.Orchestrator]dialect.Emulated{g.emulation: g.emulated}
 }
 
 // connection is how the documents say that the orchestrator is reached.

@@ -77,7 +77,9 @@ func validKey(path *field.Path, key string) field.ErrorList {
 	return problems
 }
 
-func (k configMapKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) { return k.update(ctx, d) }
+func (k configMapKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
+	return k.update(ctx, d)
+}
 
 func (k configMapKind) update(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	if err := notOwn(d, "config"); err != nil {

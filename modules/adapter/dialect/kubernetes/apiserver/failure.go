@@ -28,6 +28,11 @@ func (e kindError) Error() string {
 		e.want.Kind, e.want.GroupVersion())
 }
 
+var (
+	errImmutableClaim   = fault.New(fault.Unprocessable, "a volume is not changed once it is made; create another claim")
+	errDefaultNamespace = errors.New("this namespace may not be deleted")
+)
+
 // reasons are the API's words for faults.
 var reasons = map[fault.Kind]metav1.StatusReason{
 	fault.Internal:      metav1.StatusReasonInternalError,

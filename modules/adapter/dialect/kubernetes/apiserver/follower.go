@@ -100,7 +100,7 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) listen(ctx context.Context, stirred chan<- struct{}) {
 	for ctx.Err() == nil {
 		_, err := f.server.under.Stream(ctx, neutral.Operation{Action: neutral.EventWatch, Verb: neutral.Watch,
-			Object: neutral.Object{Kind: neutral.KindEvent}}, stirring{stirred: stirred})
+			Object: neutral.Object{Kind: neutral.KindEvent}}, stirring{noting: noting{f.server}, stirred: stirred})
 		if fault.Is(err, fault.Unsupported) {
 			return
 		}

@@ -54,7 +54,7 @@ var (
 )
 
 // kindsOf are all kinds that are served.
-func kindsOf(s *Server) map[schema.GroupResource]kind {
+func kindsOf(s *Server, config Config) map[schema.GroupResource]kind {
 	return map[schema.GroupResource]kind{
 		namespaceResource:  namespaceKind{s},
 		nodeResource:       nodeKind{s},

@@ -95,7 +95,7 @@ func (s *Server) formed(c *call, f form, body runtime.Object) (runtime.Object, e
 		if c.subresource != "" {
 			return body, nil
 		}
-		return table.Of(c.resource, items, list, table.Options{Include: metav1.IncludeObjectPolicy(c.URL.Query().Get("includeObject"))}, s.now())
+		return table.Of(c.resource, items, list, metav1.TableOptions{IncludeObject: metav1.IncludeObjectPolicy(c.URL.Query().Get("includeObject"))}, s.now())
 	}
 	if !isList {
 		return metadata(body)

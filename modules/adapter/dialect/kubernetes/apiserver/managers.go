@@ -10,9 +10,9 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
-// types tells the structure of objects: which lists are sets or maps, by which keys. It is large, and made when it is
+// structure tells that of objects: which lists are sets or maps, by which keys. It is large, and made when it is
 // needed first.
-var types = sync.OnceValue(func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(scheme.Scheme) })
+var structure = sync.OnceValue(func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(scheme.Scheme) })
 
 // undefaulted leaves objects as they are: complete has set what their callers left out.
 type undefaulted struct{}
@@ -31,7 +31,7 @@ func fieldManager(kind schema.GroupVersionKind, subresource string) (*managedfie
 	if m, ok := managers.Load(k); ok {
 		return m.(*managedfields.FieldManager), nil
 	}
-	m, err := managedfields.NewDefaultFieldManager(types(), scheme.Scheme, undefaulted{}, scheme.Scheme, kind, kind.GroupVersion(), subresource, nil)
+	m, err := managedfields.NewDefaultFieldManager(structure(), scheme.Scheme, undefaulted{}, scheme.Scheme, kind, kind.GroupVersion(), subresource, nil)
 	if err != nil {
 		return nil, err
 	}

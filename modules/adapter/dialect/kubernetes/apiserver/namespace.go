@@ -75,7 +75,9 @@ func (namespaceKind) complete(next, _ object) {
 
 func (namespaceKind) validate(_, _ object) field.ErrorList { return nil }
 
-func (k namespaceKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) { return k.update(ctx, d) }
+func (k namespaceKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
+	return k.update(ctx, d)
+}
 
 func (k namespaceKind) update(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	origin, err := originOf(d.next, nil)

@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 )
 
@@ -31,9 +32,12 @@ type rest struct {
 	until   time.Time
 }
 
+// optionsVersion is the version that the scheme has the options of requests in.
+var optionsVersion = schema.GroupVersion{Version: "v1"}
+
 func listOptions(c *call) (metav1.ListOptions, error) {
 	var options metav1.ListOptions
-	if err := scheme.ParameterCodec.DecodeParameters(c.URL.Query(), metav1.SchemeGroupVersion, &options); err != nil {
+	if err := scheme.ParameterCodec.DecodeParameters(c.URL.Query(), optionsVersion, &options); err != nil {
 		return options, apierrors.NewBadRequest(err.Error())
 	}
 	if options.Limit < 0 {

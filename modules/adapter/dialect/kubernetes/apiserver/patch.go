@@ -33,17 +33,13 @@ func (s *Server) patch(w http.ResponseWriter, c *call) error {
 	if err != nil {
 		return err
 	}
-	media, _, err := mime.ParseMediaType(c.Header.Get("Content-Type"))
-	if err != nil {
-		return apierrors.NewBadRequest("the Content-Type of the patch cannot be read")
-	}
-	patchType := types.PatchType(media)
-	if patchType == types.ApplyPatchType && c.URL.Query().Get("fieldManager") == "" {
+	patchType := types.PatchType(mediaOf(c.Header))
+	if patchType == types.ApplyYAMLPatchType && c.URL.Query().Get("fieldManager") == "" {
 		return apierrors.NewBadRequest("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
 	}
 	for try := 1; ; try++ {
 		old, err := s.find(c)
-		if apierrors.IsNotFound(err) && patchType == types.ApplyPatchType {
+		if apierrors.IsNotFound(err) && patchType == types.ApplyYAMLPatchType {
 			return s.applyNew(w, c, options, raw)
 		}
 		if err != nil {
@@ -65,13 +61,22 @@ func (s *Server) patch(w http.ResponseWriter, c *call) error {
 	}
 }
 
+// mediaOf is the media type of a body; "" where it cannot be read.
+func mediaOf(header http.Header) string {
+	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return media
+}
+
 // versioned tells whether a patch may name the version that it is for.
 func versioned(patch []byte) bool { return strings.Contains(string(patch), "resourceVersion") }
 
 // applyNew makes what is applied and is not there.
 func (s *Server) applyNew(w http.ResponseWriter, c *call, options writing, raw []byte) error {
 	empty := c.resource.New().(object)
-	next, warnings, err := patched(c, options, types.ApplyPatchType, raw, empty)
+	next, warnings, err := patched(c, options, types.ApplyYAMLPatchType, raw, empty)
 	if err != nil {
 		return err
 	}
@@ -85,7 +90,7 @@ func (s *Server) applyNew(w http.ResponseWriter, c *call, options writing, raw [
 
 // patched is an object after a patch.
 func patched(c *call, w writing, patchType types.PatchType, raw []byte, old object) (object, []string, error) {
-	if patchType == types.ApplyPatchType {
+	if patchType == types.ApplyYAMLPatchType {
 		return applied(c, w, raw, old)
 	}
 	before, err := json.Marshal(whole(c.resource, old))

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -13,7 +15,7 @@ import (
 // removalOptions reads them from the query and the body.
 func removalOptions(c *call) (metav1.DeleteOptions, error) {
 	var options metav1.DeleteOptions
-	if err := scheme.ParameterCodec.DecodeParameters(c.URL.Query(), metav1.SchemeGroupVersion, &options); err != nil {
+	if err := scheme.ParameterCodec.DecodeParameters(c.URL.Query(), optionsVersion, &options); err != nil {
 		return options, apierrors.NewBadRequest(err.Error())
 	}
 	raw, err := readWhole(c)
@@ -22,7 +24,7 @@ func removalOptions(c *call) (metav1.DeleteOptions, error) {
 	}
 	if len(strings.TrimSpace(string(raw))) > 0 {
 		// Its kind is registered in every group of the API; clients send that of the object's.
-		kind := metav1.SchemeGroupVersion.WithKind("DeleteOptions")
+		kind := optionsVersion.WithKind("DeleteOptions")
 		if _, err := decode(c.Header, raw, &options, kind, false); err != nil {
 			if wrong, ok := err.(kindError); !ok || wrong.got.Kind != kind.Kind {
 				return options, badBody(err)
@@ -104,4 +106,13 @@ func (s *Server) removeAll(w http.ResponseWriter, c *call) error {
 	}
 	status := &metav1.Status{Status: metav1.StatusSuccess, Details: &metav1.StatusDetails{Group: c.resource.Group, Kind: c.resource.Name}}
 	return s.answer(w, c, http.StatusOK, named(status, metav1.SchemeGroupVersion.WithKind("Status")))
+}
+
+// owning tells whether an object keeps others.
+func owning(o object) bool {
+	switch o.(type) {
+	case *appsv1.Deployment, *appsv1.DaemonSet, *batchv1.Job:
+		return true
+	}
+	return false
 }

@@ -115,7 +115,9 @@ var requiredKeys = map[corev1.SecretType][]string{
 	corev1.SecretTypeSSHAuth:          {corev1.SSHAuthPrivateKey},
 }
 
-func (k secretKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) { return k.update(ctx, d) }
+func (k secretKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
+	return k.update(ctx, d)
+}
 
 func (k secretKind) update(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	if err := notOwn(d, "secret"); err != nil {

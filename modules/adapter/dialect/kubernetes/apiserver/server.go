@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -29,6 +30,8 @@ type Orchestrator interface {
 	Do(ctx context.Context, op neutral.Operation) (neutral.Result, error)
 	// Stream carries out one that has a session.
 	Stream(ctx context.Context, op neutral.Operation, session neutral.Session) (neutral.Result, error)
+	// Dial connects to a port of a container, by its id.
+	Dial(ctx context.Context, container string, port uint16) (net.Conn, error)
 }
 
 // Config is what a Server needs.
@@ -54,6 +57,7 @@ type Server struct {
 	turn sync.Mutex // of reading the orchestrator
 	read time.Time  // when the last reading that went well was begun
 
+	happened happenings
 	follower follower
 	pages    pages
 }

@@ -31,6 +31,7 @@ type native struct {
 	id        string // of the workload, the task, the container, the stored file
 	container string // of a Pod: the container that runs, "" for none yet
 	version   string // the orchestrator's lock
+	task      bool   // of a Pod: a workload keeps it
 	own       bool   // it was made as the orchestrator's own, and has no document of the API beside it
 }
 

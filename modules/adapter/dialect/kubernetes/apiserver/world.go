@@ -26,6 +26,8 @@ type world struct {
 	secrets    []neutral.StoredFile
 	volumes    []neutral.Volume
 	events     []neutral.Event
+
+	runs map[string][]run // by workload, once they are asked for
 }
 
 // readWorld asks for all at once. What the orchestrator does not have is empty: an engine that is no swarm has no workloads.
