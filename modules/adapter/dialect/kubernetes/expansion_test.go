@@ -1,6 +1,11 @@
 package kubernetes
 
-import "testing"
+import (
+	"reflect"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
 
 func TestExpand(t *testing.T) {
 	t.Parallel()
@@ -25,4 +30,12 @@ func FuzzEscape(f *testing.F) {
 			t.Errorf("%q is escaped as %q and arrives as %q", text, escape(text), got)
 		}
 	})
+}
+
+func TestCredentialsInCommands(t *testing.T) {
+	t.Parallel()
+	c := &corev1.Container{Args: []string{"--password=$(DB_PASSWORD)", "$(HOST)"}, Env: []corev1.EnvVar{{Name: "DB_PASSWORD", Value: "s3cret"}, {Name: "HOST", Value: "db"}}}
+	if told := expandAll(c.Args, literalEnv(c)); !reflect.DeepEqual(told, []string{"--password=$(DB_PASSWORD)", "db"}) {
+		t.Errorf("%v", told)
+	}
 }

@@ -4,6 +4,7 @@ package table
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ func Of(of resource.Resource, objects []runtime.Object, list metav1.ListMeta, op
 		Rows:     make([]metav1.TableRow, 0, len(objects)),
 	}
 	if !options.NoHeaders {
-		table.ColumnDefinitions = layout.columns
+		table.ColumnDefinitions = slices.Clone(layout.columns)
 	}
 	for _, object := range objects {
 		row, err := layout.row(object, now)
