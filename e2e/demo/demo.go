@@ -67,8 +67,17 @@ metadata: {name: east}
 spec:
   from: [{peer: east}]
   allow:
-  - verbs: [query, access, get]
+  - verbs: [query, access]
     objects: [{namespace: default}]
+  - verbs: [list, get, watch, scale, restart, destroy, logs, exec, attach]
+    objects: [{namespace: default}, {namespace: shop}]
+  - verbs: [create, update]
+    objects: [{namespace: default}, {namespace: shop}]
+    when: "!object.privileged && !object.hostNetwork && !object.hostPID && size(object.capAdd) == 0"
+  - verbs: [get, list, watch]
+    objects: [{kind: system}, {kind: node}, {kind: namespace}]
+  - verbs: [create, destroy]
+    objects: [{kind: namespace, name: shop}]
 `,
 }
 
