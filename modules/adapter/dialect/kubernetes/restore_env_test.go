@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/expansion"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -47,7 +48,7 @@ func TestRestoreTold(t *testing.T) {
 func TestCredentialsInCommands(t *testing.T) {
 	t.Parallel()
 	c := &corev1.Container{Args: []string{"--password=$(DB_PASSWORD)", "$(HOST)"}, Env: []corev1.EnvVar{{Name: "DB_PASSWORD", Value: "s3cret"}, {Name: "HOST", Value: "db"}}}
-	if told := expandAll(c.Args, literalEnv(c)); !reflect.DeepEqual(told, []string{"--password=$(DB_PASSWORD)", "db"}) {
+	if told := expansion.ExpandAll(c.Args, literalEnv(c)); !reflect.DeepEqual(told, []string{"--password=$(DB_PASSWORD)", "db"}) {
 		t.Errorf("%v", told)
 	}
 }
