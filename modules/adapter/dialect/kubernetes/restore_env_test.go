@@ -7,9 +7,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/expansion"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
-	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/expansion"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 

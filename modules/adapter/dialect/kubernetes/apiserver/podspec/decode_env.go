@@ -25,6 +25,8 @@ func (d *decoding) environment(c *corev1.Container, at *field.Path) {
 			ref := take(&from.SecretRef)
 			d.variable(take(&from.Prefix), Reference{Kind: neutral.KindSecret, Name: ref.Name, Optional: said(ref.Optional),
 				Path: path.Child("secretRef")})
+		case from.SecretRef != nil:
+			from.Prefix = "" // what is left says more
 		}
 	}
 	for i := range c.Env {
@@ -93,11 +95,10 @@ func (d *decoding) fieldValue(fieldPath string) (string, bool) {
 // resourceValue reads a limit or a request of the container itself. Without one it would be what its node has.
 func (d *decoding) resourceValue(c *corev1.Container, ref *corev1.ResourceFieldSelector) (string, bool) {
 	list, name, _ := strings.Cut(ref.Resource, ".")
-	quantities := c.Resources.Limits
-	if list == "requests" {
-		quantities = c.Resources.Requests
+	quantity, ok := c.Resources.Limits[corev1.ResourceName(name)]
+	if request, asked := c.Resources.Requests[corev1.ResourceName(name)]; list == "requests" && asked {
+		quantity, ok = request, true
 	}
-	quantity, ok := quantities[corev1.ResourceName(name)]
 	if !ok || list != "limits" && list != "requests" || ref.ContainerName != "" && ref.ContainerName != d.out.Name {
 		return "", false
 	}

@@ -88,8 +88,8 @@ func Encode(c neutral.Container) corev1.PodSpec {
 		}
 		native.Ports = append(native.Ports, port)
 	}
-	if c.StopSignal != "" {
-		signal := corev1.Signal("SIG" + strings.TrimPrefix(strings.ToUpper(c.StopSignal), "SIG"))
+	if name := strings.TrimPrefix(strings.ToUpper(c.StopSignal), "SIG"); name != "" && (name[0] < '0' || name[0] > '9') {
+		signal := corev1.Signal("SIG" + name)
 		native.Lifecycle = &corev1.Lifecycle{StopSignal: &signal}
 		spec.OS = &corev1.PodOS{Name: corev1.Linux} // a signal is said for one system only
 	}

@@ -20,14 +20,19 @@ import (
 
 var update = flag.Bool("update", false, "write goldens anew")
 
+func files(t testing.TB, folder string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join("testdata", folder, "*.txtar"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no goldens in %s: %v", folder, err)
+	}
+	return names
+}
+
 // goldens runs every archive of a folder: its first file is the input, the rest is what run makes of it.
 func goldens(t *testing.T, folder string, run func(t *testing.T, in []byte) []txtar.File) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata", folder, "*.txtar"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no goldens in %s: %v", folder, err)
-	}
-	for _, file := range files {
+	for _, file := range files(t, folder) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			archive, err := txtar.ParseFile(file)
 			if err != nil || len(archive.Files) == 0 {
@@ -161,6 +166,6 @@ func TestEncodeGoldens(t *testing.T) {
 		var c neutral.Container
 		unmarshal(t, in, &c)
 		spec := Encode(c)
-		return []txtar.File{{Name: "spec.yaml", Data: shown(t, spec)}}
+		return []txtar.File{{Name: "spec.yaml", Data: yamlOf(t, spec)}}
 	})
 }

@@ -83,6 +83,7 @@ func Decode(spec *corev1.PodSpec, path *field.Path, target Target) (Result, fiel
 	d.volumes(container, at)
 	d.rest()
 	d.out.expand(nil)
+	slices.SortStableFunc(d.out.Losses, func(a, b neutral.Loss) int { return strings.Compare(a.Field, b.Field) })
 	slices.SortStableFunc(d.errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
 	return d.out, d.errs
 }
