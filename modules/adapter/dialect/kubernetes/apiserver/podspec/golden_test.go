@@ -166,6 +166,6 @@ func TestEncodeGoldens(t *testing.T) {
 		var c neutral.Container
 		unmarshal(t, in, &c)
 		spec := Encode(c)
-		return []txtar.File{{Name: "spec.yaml", Data: shown(t, spec)}}
+		return []txtar.File{{Name: "spec.yaml", Data: yamlOf(t, spec)}}
 	})
 }
