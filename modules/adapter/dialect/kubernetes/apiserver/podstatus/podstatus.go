@@ -203,6 +203,9 @@ func (s *subject) status() corev1.PodStatus {
 }
 
 func (s *subject) condition(kind corev1.PodConditionType, is bool, since time.Time) corev1.PodCondition {
+	if since.IsZero() { // nobody said
+		since = s.created
+	}
 	c := corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(since)}
 	if is {
 		c.Status = corev1.ConditionTrue
