@@ -1,0 +1,56 @@
+package podspec
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// TestValidate compares with what a real API server (1.34) said to the same specs, word for word.
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	client := server(t)
+	goldens(t, "validate", func(t *testing.T, in []byte) []txtar.File {
+		var spec corev1.PodSpec
+		unmarshal(t, in, &spec)
+		var causes []string
+		if client == nil {
+			for _, err := range Validate(&spec, field.NewPath("spec")) {
+				causes = append(causes, fmt.Sprintf("%s: %s: %s", err.Field, err.Type, shortened(err.ErrorBody())))
+			}
+		} else {
+			no := false // or a volume is added
+			spec.AutomountServiceAccountToken = &no
+			meta := metav1.ObjectMeta{Name: "validated", Namespace: "default"}
+			_, err := client.CoreV1().Pods("default").Create(t.Context(), &corev1.Pod{ObjectMeta: meta, Spec: spec},
+				metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			var status apierrors.APIStatus
+			if err != nil && (!errors.As(err, &status) || status.Status().Details == nil || len(status.Status().Details.Causes) == 0) {
+				t.Fatal(err)
+			}
+			if err != nil {
+				for _, cause := range status.Status().Details.Causes {
+					causes = append(causes, fmt.Sprintf("%s: %s: %s", cause.Field, cause.Type, shortened(cause.Message)))
+				}
+			}
+		}
+		slices.Sort(causes)
+		return []txtar.File{{Name: "causes", Data: []byte(strings.Join(append(causes, ""), "\n"))}}
+	})
+}
+
+// shortened leaves out a value that is a whole object: servers write their own form of it.
+func shortened(message string) string {
+	if value, rest, ok := strings.Cut(message, "}: "); ok && strings.HasPrefix(value, "Invalid value: {") {
+		return "Invalid value: {...}: " + rest
+	}
+	return message
+}
