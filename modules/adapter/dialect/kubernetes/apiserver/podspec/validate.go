@@ -113,11 +113,6 @@ func (v *validator) names(spec *corev1.PodSpec, at *field.Path) {
 			v.invalid(path.Child("hostnames").Index(j), name, validation.IsDNS1123Subdomain(name)...)
 		}
 	}
-	for i, secret := range spec.ImagePullSecrets {
-		if secret.Name == "" {
-			v.required(at.Child("imagePullSecrets").Index(i).Child("name"), "")
-		}
-	}
 	v.dns(spec, at.Child("dnsConfig"))
 }
 

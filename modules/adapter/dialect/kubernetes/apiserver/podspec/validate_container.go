@@ -261,6 +261,11 @@ func (v *validator) request(name corev1.ResourceName, request resource.Quantity,
 	}
 }
 
+// quotaNames are resources without a domain that a namespace can have, and a container cannot.
+var quotaNames = strings.Fields("storage pods services replicationcontrollers resourcequotas secrets configmaps persistentvolumeclaims " +
+	"requests.cpu requests.memory requests.storage requests.ephemeral-storage limits.cpu limits.memory limits.ephemeral-storage " +
+	"services.nodeports services.loadbalancers")
+
 func (v *validator) resourceName(name corev1.ResourceName, at *field.Path) {
 	wrong := validation.IsQualifiedName(string(name))
 	v.invalid(at, name, wrong...)
@@ -271,7 +276,7 @@ func (v *validator) resourceName(name corev1.ResourceName, at *field.Path) {
 	case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
 		return
 	}
-	if len(wrong) == 0 {
+	if len(wrong) == 0 && !slices.Contains(quotaNames, string(name)) {
 		v.invalid(at, name, "must be a standard resource type or fully qualified")
 	}
 	v.invalid(at, name, "must be a standard resource for containers")

@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// TestValidate compares with what a real API server (1.34) said to the same specs, word for word.
+// TestValidate compares with what a real API server (1.34) said to the same specs of Pods, word for word.
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	client := server(t)
@@ -24,6 +24,7 @@ func TestValidate(t *testing.T) {
 		unmarshal(t, in, &spec)
 		var causes []string
 		if client == nil {
+			DefaultPod(&spec)
 			for _, err := range Validate(&spec, field.NewPath("spec")) {
 				causes = append(causes, fmt.Sprintf("%s: %s: %s", err.Field, string(err.Type), shortened(err.ErrorBody())))
 			}

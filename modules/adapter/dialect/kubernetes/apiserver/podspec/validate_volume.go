@@ -92,7 +92,7 @@ func (v *validator) files(at *field.Path, nameField, name string, mode *int32, i
 			v.required(path.Child("path"), "")
 		}
 		v.relative(path.Child("path"), item.Path)
-		if strings.HasPrefix(item.Path, "..") && !strings.HasPrefix(item.Path, "../") && item.Path != ".." {
+		if strings.HasPrefix(item.Path, "..") && !strings.HasPrefix(item.Path, "../") {
 			v.invalid(path.Child("path"), item.Path, "must not start with '..'")
 		}
 		v.mode(path.Child("mode"), item.Mode)
