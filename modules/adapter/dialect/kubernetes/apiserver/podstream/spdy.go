@@ -187,7 +187,8 @@ func (s *splitter) next() error {
 // control tells whether the present frame, a control frame, is one for the library. That believes some sizes and not
 // others, so all of them must be right: else what it takes for a frame would be something else here.
 func (s *splitter) control() (bool, error) {
-	least, most := 0, controlLimit
+	var least int
+	most := controlLimit
 	switch spdy.ControlFrameType(binary.BigEndian.Uint16(s.frame[2:])) {
 	case spdy.TypeSynStream:
 		least = 10
