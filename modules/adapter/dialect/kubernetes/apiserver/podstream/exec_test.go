@@ -214,8 +214,12 @@ func TestExecFailure(t *testing.T) {
 // A client that goes away ends the run, also while it has typed what nobody reads.
 func TestExecClientGone(t *testing.T) {
 	t.Parallel()
-	for name, stdin := range map[string]io.Reader{"silent": silent{t.Context()}, "typing": endless{}} {
+	for name, test := range map[string]struct {
+		stdin   io.Reader
+		network string
+	}{"silent": {silent{t.Context()}, "unix"}, "typing": {endless{}, "unix"}, "typing over TCP": {endless{}, "tcp"}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			each(t, func(t *testing.T, executor executorOf) {
 				begun := make(chan struct{})
 				w := execWorld(t, func(ctx context.Context, _ neutral.ExecSpec, session neutral.Session) (neutral.Result, error) {
@@ -234,12 +238,14 @@ func TestExecClientGone(t *testing.T) {
 				})
 				ctx, cancel := context.WithCancel(limited(t))
 				done := make(chan error, 1)
-				e := executor(w, "command=x", "stdin=true", "stdout=true")
+				relay := newRelay(t, w, test.network)
+				e := executor(relay.world, "command=x", "stdin=true", "stdout=true")
 				go func() {
-					done <- e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: stdin, Stdout: io.Discard})
+					done <- e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: test.stdin, Stdout: io.Discard})
 				}()
 				<-begun
 				time.Sleep(200 * time.Millisecond)
+				relay.cut() // a client of SPDY that types cannot even be cancelled
 				cancel()
 				<-done
 				if err := w.wait(t); !errors.Is(err, errGone) {

@@ -2,7 +2,9 @@ package podstream
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -18,7 +20,7 @@ import (
 // whose reader is slow.
 type line struct {
 	net.Conn
-	reader *bufio.Reader // may hold what came with the request
+	reader *bufio.Reader // begins with what came with the request
 	used   atomic.Int64  // when a byte came last, or output went, in nanoseconds
 }
 
@@ -28,7 +30,13 @@ func hijack(w http.ResponseWriter) (*line, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "the connection cannot be upgraded")
 	}
-	l := &line{Conn: conn, reader: buffered.Reader}
+	early, err := buffered.Reader.Peek(buffered.Reader.Buffered())
+	if err != nil {
+		_ = conn.Close() // what is there can always be peeked at
+		return nil, told(fault.Wrap(fault.Internal, err, "the connection cannot be upgraded"))
+	}
+	// The server's own reader would end the request's context by itself, and could not say why.
+	l := &line{Conn: conn, reader: bufio.NewReader(io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn))}
 	l.touch()
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		_ = conn.Close() // the deadline's error says it
@@ -55,15 +63,14 @@ func (l *line) SetWriteDeadline(time.Time) error { return nil }
 const watchPeriod = time.Second
 
 // watch ends ctx when the line is idle for too long, or when the client is gone while nobody reads what it sent before.
-// When ctx ends, reads end and writes soon do. beat is called in each period.
+// When ctx ends, writes soon end. beat is called in each period.
 func (l *line) watch(ctx context.Context, cancel context.CancelCauseFunc, beat func()) {
 	tick := time.NewTicker(watchPeriod)
 	defer tick.Stop()
 	for hungUp := 0; ; {
 		select {
 		case <-ctx.Done():
-			_ = l.Conn.SetReadDeadline(time.Now()) // of a closed connection: it has ended already
-			_ = l.Conn.SetWriteDeadline(time.Now().Add(graceLimit))
+			_ = l.Conn.SetWriteDeadline(time.Now().Add(graceLimit)) // of a closed connection: its writes have ended
 			return
 		case now := <-tick.C:
 			switch {
@@ -119,6 +126,11 @@ func (l *line) linger(ctx context.Context, read <-chan struct{}) {
 	case <-read:
 	case <-timer.C:
 	case <-ctx.Done():
+		timer.Reset(graceLimit)
+		select {
+		case <-read:
+		case <-timer.C:
+		}
 	}
 	l.Close()
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // Run carries a streamed operation out. Its context ends when the caller goes away. It must not use the session after it
-// returned.
+// returned; a read of stdin that still waits then ends.
 type Run func(ctx context.Context, session neutral.Session) (neutral.Result, error)
 
 // Told is an error that came after the answer had begun: the caller was told in the stream, as far as it could still be

@@ -54,7 +54,8 @@ func openSPDY(s *session, w http.ResponseWriter, protocol string, want streams) 
 			c.wanted = append(c.wanted, w.kind)
 		}
 	}
-	c.group.Go(func() { c.watch(s.ctx, s.cancel, func() {}) })
+	probe := &prober{line: line, spdy: spdy, group: &c.group}
+	c.group.Go(func() { c.watch(s.ctx, s.cancel, probe.beat) })
 	c.group.Go(func() {
 		spdy.Serve(c.created)
 		close(c.served)
@@ -140,7 +141,8 @@ func (c *spdyCarrier) output(stream neutral.Stream, data []byte) error {
 }
 
 func (c *spdyCarrier) finish(status metav1.Status) {
-	if text := ending(c.protocol, status); len(text) > 0 {
+	// A client of v1 that reads an error reads no output after it; the kubelet tells it nothing either.
+	if text := ending(c.protocol, status); len(text) > 0 && c.protocol != protocolV1 {
 		_, _ = c.stream(corev1.StreamTypeError).Write(text) // the client may be gone
 	}
 	for _, kind := range c.wanted {

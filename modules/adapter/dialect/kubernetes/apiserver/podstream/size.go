@@ -26,24 +26,24 @@ func (r *sizeReader) read(data []byte, emit func(neutral.Size)) error {
 		return errSize
 	}
 	r.rest = append(r.rest, data...)
+	decoder := json.NewDecoder(bytes.NewReader(r.rest))
+	var read int64
 	for {
-		decoder := json.NewDecoder(bytes.NewReader(r.rest))
 		var size struct{ Width, Height uint16 }
 		err := decoder.Decode(&size)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			if len(r.rest) > sizeLimit {
-				break
+			r.rest = append(r.rest[:0], r.rest[read:]...)
+			if len(r.rest) <= sizeLimit {
+				return nil
 			}
-			return nil
 		}
 		if err != nil {
-			break
+			r.bad, r.rest = true, nil
+			return errSize
 		}
-		r.rest = append([]byte(nil), r.rest[decoder.InputOffset():]...)
+		read = decoder.InputOffset()
 		if size.Width > 0 && size.Height > 0 {
 			emit(neutral.Size{Rows: size.Height, Columns: size.Width})
 		}
 	}
-	r.bad, r.rest = true, nil
-	return errSize
 }

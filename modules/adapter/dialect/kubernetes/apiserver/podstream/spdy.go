@@ -7,8 +7,12 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/moby/spdystream"
+	"github.com/moby/spdystream/spdy"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 )
@@ -63,12 +67,31 @@ func upgradeSPDY(w http.ResponseWriter, protocol string) (*line, error) {
 
 // newSPDY speaks SPDY over a connection. Its Serve must be called.
 func newSPDY(conn net.Conn) (*spdystream.Connection, error) {
-	spdy, err := spdystream.NewConnection(splitConn{Conn: conn, reader: &splitter{r: conn}}, true)
+	connection, err := spdystream.NewConnection(splitConn{Conn: conn, reader: &splitter{r: conn}}, true)
 	if err != nil {
 		conn.Close()
 		return nil, told(fault.Wrap(fault.Internal, err, "the stream could not be made"))
 	}
-	return spdy, nil
+	return connection, nil
+}
+
+// prober pings a client from which nothing came for a while: that finds one that is gone while what it sent before fills the
+// connection, so that its end cannot come through.
+type prober struct {
+	line  *line
+	spdy  *spdystream.Connection
+	group *sync.WaitGroup
+	busy  atomic.Bool
+}
+
+func (p *prober) beat() {
+	if time.Since(time.Unix(0, p.line.used.Load())) < stallPeriod || p.busy.Swap(true) {
+		return
+	}
+	p.group.Go(func() {
+		defer p.busy.Store(false)
+		_, _ = p.spdy.Ping() // a connection that is broken says so to its reader
+	})
 }
 
 // writeFrames writes data in frames of a decent size.
@@ -94,10 +117,10 @@ func (c splitConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
 // controlLimit bounds a SPDY control frame, in bytes.
 const controlLimit = 64 << 10
 
-var errFrame = errors.New("a SPDY control frame is too large")
+var errFrame = errors.New("a SPDY control frame is of a wrong size or type")
 
 // splitter reads SPDY and splits its data frames, which may have 16 MiB each: the library keeps up to fifty whole frames
-// of a stream that nobody reads.
+// of a stream that nobody reads. It drops what the library has no use for.
 type splitter struct {
 	r     io.Reader
 	frame [8]byte // of the present frame: its header
@@ -130,18 +153,26 @@ func (s *splitter) Read(p []byte) (int, error) {
 
 // next makes the header of the next piece.
 func (s *splitter) next() error {
-	if s.rest == 0 {
+	for s.rest == 0 {
 		if _, err := io.ReadFull(s.r, s.frame[:]); err != nil {
 			return err
 		}
 		s.rest = int(binary.BigEndian.Uint32(s.frame[4:]) & 0xffffff)
-		if s.frame[0]&0x80 != 0 { // control
-			if s.rest > controlLimit {
-				return errFrame
-			}
+		if s.frame[0]&0x80 == 0 {
+			break
+		}
+		pass, err := s.control()
+		if err != nil {
+			return err
+		}
+		if pass {
 			s.head, s.piece, s.rest = s.frame[:], s.rest, 0
 			return nil
 		}
+		if _, err := io.CopyN(io.Discard, s.r, int64(s.rest)); err != nil {
+			return err
+		}
+		s.rest = 0
 	}
 	s.piece = min(s.rest, frameSize)
 	s.rest -= s.piece
@@ -151,4 +182,29 @@ func (s *splitter) next() error {
 	}
 	s.head = head
 	return nil
+}
+
+// control tells whether the present frame, a control frame, is one for the library. That believes some sizes and not
+// others, so all of them must be right: else what it takes for a frame would be something else here.
+func (s *splitter) control() (bool, error) {
+	var least int
+	most := controlLimit
+	switch spdy.ControlFrameType(binary.BigEndian.Uint16(s.frame[2:])) {
+	case spdy.TypeSynStream:
+		least = 10
+	case spdy.TypeSynReply, spdy.TypeHeaders:
+		least = 4
+	case spdy.TypeRstStream, spdy.TypeGoAway:
+		least, most = 8, 8
+	case spdy.TypePing:
+		least, most = 4, 4
+	case spdy.TypeSettings, spdy.TypeWindowUpdate:
+		return false, nil
+	default:
+		return false, errFrame
+	}
+	if s.rest < least || s.rest > most {
+		return false, errFrame
+	}
+	return true, nil
 }

@@ -20,7 +20,7 @@ import (
 // frameSize is how much of an output one frame carries, in bytes.
 const frameSize = 32 << 10
 
-// stallPeriod is how long a client's frames may go unread before it is told by a pong that it is still listened to.
+// stallPeriod is how long nothing may come from a client, or what came may go unread, until something is sent to it.
 const stallPeriod = 5 * time.Second
 
 // isWebSocket tells whether a request asks for a WebSocket; it may ask for another upgrade.
