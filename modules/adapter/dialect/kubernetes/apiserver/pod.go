@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/podspec"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/podstatus"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -87,7 +88,7 @@ func (k podKind) ofTask(w *world, workload *neutral.Workload, spec func(run) cor
 	o.GenerateName = o.Name[:len(o.Name)-min(len(r.ID), 5)]
 	o.OwnerReferences = []metav1.OwnerReference{*owner(r)}
 	o.Spec.NodeName = r.Node
-	o.Status = podspec.TaskStatus(r.Task, &o.Spec, w.now)
+	o.Status = podstatus.Task(&r.Task, &o.Spec)
 	if r.terminating {
 		at := metav1.NewTime(r.Updated.Truncate(1e9))
 		o.DeletionTimestamp = &at
@@ -110,7 +111,7 @@ func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
 	} else if len(w.nodes) == 1 {
 		o.Spec.NodeName = nodeName(w.nodes[0])
 	}
-	o.Status = podspec.Status(*c, &o.Spec, w.now)
+	o.Status = podstatus.Container(c, &o.Spec)
 	return entry{object: o, native: native{id: c.ID, container: c.ID, own: !kept}}
 }
 
