@@ -90,10 +90,14 @@ func (s *Server) told(err error) error {
 
 // servePortForward carries connections to a container's ports.
 func (s *Server) servePortForward(w http.ResponseWriter, c *call, e *entry, pod *corev1.Pod) error {
+	asked, err := podstream.ParsePortForward(c.URL.Query())
+	if err != nil {
+		return err
+	}
 	if err := running(c, e, pod); err != nil {
 		return err
 	}
-	return s.told(podstream.PortForward(w, c.Request, func(ctx context.Context, port uint16) (io.ReadWriteCloser, error) {
+	return s.told(asked.Serve(w, c.Request, func(ctx context.Context, port uint16) (io.ReadWriteCloser, error) {
 		return s.under.Dial(ctx, e.native.container, port)
 	}))
 }
