@@ -130,20 +130,16 @@ func (deploymentForm) into(o object, w *neutral.Workload) []neutral.Loss {
 	w.Replicas = int(*spec.Replicas)
 	w.Update = &neutral.UpdatePolicy{Parallelism: 1, Order: "stop-first", OnFailure: "pause"}
 	var losses []neutral.Loss
-	switch {
-	case spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType:
+	if spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
 		w.Update.Parallelism = 0 // all at once
-	default:
-		if surge, unavailable, err := spread(spec); err == nil {
-			if surge > 0 {
-				w.Update.Order, w.Update.Parallelism = "start-first", surge
-			} else {
-				w.Update.Parallelism = unavailable
-			}
-			if surge > 0 && unavailable > 0 && spec.Strategy.RollingUpdate.MaxUnavailable.String() != "25%" {
-				losses = append(losses, neutral.Loss{Field: "spec.strategy.rollingUpdate.maxUnavailable", Change: "0",
-					Reason: "Swarm starts the new one before it stops the old, or the other way round, and not both"})
-			}
+	} else if surge, unavailable, err := spread(spec); err == nil {
+		w.Update.Parallelism = unavailable
+		if surge > 0 {
+			w.Update.Order, w.Update.Parallelism = "start-first", surge
+		}
+		if surge > 0 && unavailable > 0 && spec.Strategy.RollingUpdate.MaxUnavailable.String() != "25%" {
+			losses = append(losses, neutral.Loss{Field: "spec.strategy.rollingUpdate.maxUnavailable", Change: "0",
+				Reason: "Swarm starts the new one before it stops the old, or the other way round, and not both"})
 		}
 	}
 	if spec.MinReadySeconds > 0 {

@@ -75,7 +75,7 @@ type eventKind struct{ *Server }
 
 func (k eventKind) project(w *world) []entry {
 	tasks := map[string]*corev1.Pod{}
-	for _, e := range (podKind{k.Server}).project(w) {
+	for _, e := range podKind(k).project(w) {
 		tasks[e.native.container] = e.object.(*corev1.Pod)
 	}
 	var all []entry

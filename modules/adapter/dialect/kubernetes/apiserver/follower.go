@@ -51,6 +51,13 @@ func (f *follower) enter() (leave func()) {
 	}
 }
 
+// idle tells that nobody watches.
+func (f *follower) idle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.watchers == 0
+}
+
 func (f *follower) close() {
 	f.mu.Lock()
 	f.closed = true

@@ -23,10 +23,10 @@ const (
 // pages are lists of which callers have had a part. What is left of one is as it was when the list began.
 type pages struct {
 	mu   sync.Mutex
-	left map[string]rest
+	left map[string]remainder
 }
 
-type rest struct {
+type remainder struct {
 	entries []*entry
 	version uint64
 	until   time.Time
@@ -80,7 +80,7 @@ func (s *Server) page(c *call, options metav1.ListOptions) (part []*entry, remai
 		return part, nil, version, "", nil
 	}
 	left := int64(len(part)) - options.Limit
-	next, err = s.pages.keep(rest{entries: part[options.Limit:], version: version, until: s.now().Add(pageAge)})
+	next, err = s.pages.keep(remainder{entries: part[options.Limit:], version: version, until: s.now().Add(pageAge)})
 	return part[:options.Limit], &left, version, next, err
 }
 
@@ -125,7 +125,7 @@ type ticket struct {
 	Key     string `json:"start"`
 }
 
-func (p *pages) keep(r rest) (string, error) {
+func (p *pages) keep(r remainder) (string, error) {
 	name, err := json.Marshal(ticket{Version: formatVersion(r.version), Key: rand.Text()})
 	if err != nil {
 		return "", err
@@ -134,7 +134,7 @@ func (p *pages) keep(r rest) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.left == nil {
-		p.left = map[string]rest{}
+		p.left = map[string]remainder{}
 	}
 	if len(p.left) >= pageCount {
 		oldest := ""
@@ -150,7 +150,7 @@ func (p *pages) keep(r rest) (string, error) {
 }
 
 // take gives what is left of a list. It stays: a caller whose answer was lost asks again.
-func (p *pages) take(token string, now time.Time) (rest, bool) {
+func (p *pages) take(token string, now time.Time) (remainder, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r, ok := p.left[token]

@@ -97,16 +97,15 @@ func patched(c *call, w writing, patchType types.PatchType, raw []byte, old obje
 	if err != nil {
 		return nil, nil, err
 	}
-	after, problems, err := patchedJSON(c, w, patchType, raw, before)
+	after, err := patchedJSON(c, patchType, raw, before)
 	if err != nil {
 		return nil, nil, err
 	}
 	next := c.resource.New().(object)
-	more, err := decode(http.Header{"Content-Type": {mediaJSON}}, after, next, c.resource.GroupVersionKind, w.validation != metav1.FieldValidationIgnore)
+	problems, err := decode(http.Header{"Content-Type": {mediaJSON}}, after, next, c.resource.GroupVersionKind, w.validation != metav1.FieldValidationIgnore)
 	if err != nil {
 		return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", c.resource.GroupResource(), c.name, err.Error(), 0, true)
 	}
-	problems = append(problems, more...)
 	if err := w.strict(problems); err != nil {
 		return nil, nil, err
 	}
@@ -125,7 +124,7 @@ func samePlace(c *call, next metav1.Object) error {
 	return nil
 }
 
-func patchedJSON(c *call, w writing, patchType types.PatchType, raw, before []byte) (after []byte, problems []string, err error) {
+func patchedJSON(c *call, patchType types.PatchType, raw, before []byte) (after []byte, err error) {
 	if !json.Valid(raw) {
 		if converted, err := yaml.YAMLToJSONStrict(raw); err == nil {
 			raw = converted
@@ -135,27 +134,27 @@ func patchedJSON(c *call, w writing, patchType types.PatchType, raw, before []by
 	case types.JSONPatchType:
 		steps, err := jsonpatch.DecodePatch(raw)
 		if err != nil {
-			return nil, nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+			return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
 		}
 		if len(steps) > patchSteps {
-			return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the allowed maximum operations in a JSON patch is %d", patchSteps))
+			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the allowed maximum operations in a JSON patch is %d", patchSteps))
 		}
 		if after, err = steps.Apply(before); err != nil {
-			return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", c.resource.GroupResource(), c.name, err.Error(), 0, false)
+			return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", c.resource.GroupResource(), c.name, err.Error(), 0, false)
 		}
-		return after, nil, nil
+		return after, nil
 	case types.MergePatchType:
 		if after, err = jsonpatch.MergePatch(before, raw); err != nil {
-			return nil, nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+			return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
 		}
-		return after, nil, nil
+		return after, nil
 	case types.StrategicMergePatchType:
 		if after, err = strategicpatch.StrategicMergePatch(before, raw, c.resource.New()); err != nil {
-			return nil, nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
+			return nil, apierrors.NewBadRequest("error decoding patch: " + err.Error())
 		}
-		return after, nil, nil
+		return after, nil
 	}
-	return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", c.resource.GroupResource(), c.name,
+	return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", c.resource.GroupResource(), c.name,
 		"the body of the request was in an unknown format - accepted media types include: "+strings.Join([]string{
 			string(types.JSONPatchType), string(types.MergePatchType), string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType)}, ", "), 0, true)
 }

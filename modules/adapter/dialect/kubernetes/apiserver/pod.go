@@ -169,7 +169,7 @@ func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	return append(losses, made.Losses...), nil
 }
 
-func (k podKind) update(context.Context, deed) ([]neutral.Loss, error) {
+func (podKind) update(context.Context, deed) ([]neutral.Loss, error) { //nolint:unparam // as writer has it
 	return nil, fault.New(fault.Unprocessable, "a container of Docker is not changed once it is made, its labels and annotations neither; "+
 		"delete the Pod and create another one")
 }

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -26,7 +27,8 @@ func removalOptions(c *call) (metav1.DeleteOptions, error) {
 		// Its kind is registered in every group of the API; clients send that of the object's.
 		kind := optionsVersion.WithKind("DeleteOptions")
 		if _, err := decode(c.Header, raw, &options, kind, false); err != nil {
-			if wrong, ok := err.(kindError); !ok || wrong.got.Kind != kind.Kind {
+			var wrong kindError
+			if !errors.As(err, &wrong) || wrong.got.Kind != kind.Kind {
 				return options, badBody(err)
 			}
 		}
@@ -65,7 +67,7 @@ func (s *Server) remove(w http.ResponseWriter, c *call) error {
 	return s.answer(w, c, http.StatusOK, named(status, metav1.SchemeGroupVersion.WithKind("Status")))
 }
 
-var errPrecondition = fmt.Errorf("the object is not the one that the preconditions are about")
+var errPrecondition = errors.New("the object is not the one that the preconditions are about")
 
 func (s *Server) destroy(c *call, options metav1.DeleteOptions, e *entry) error {
 	of, err := s.writerOf(c)

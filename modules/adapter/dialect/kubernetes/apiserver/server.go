@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -99,6 +100,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serve(w http.ResponseWriter, c *call) error {
 	if c.subresource != "" {
 		return s.serveSubresource(w, c)
+	}
+	if c.resource.GroupResource() == eventResource && s.follower.idle() { // nobody has listened
+		if err := s.recall(c.Context()); err != nil && !fault.Is(err, fault.Unsupported) {
+			return err
+		}
 	}
 	switch c.verb {
 	case "get":

@@ -11,12 +11,12 @@ type sliceKind struct{ *Server }
 
 func (k sliceKind) project(w *world) []entry {
 	pods := map[string][]*corev1.Pod{}
-	for _, e := range (podKind{k.Server}).project(w) {
+	for _, e := range podKind(k).project(w) {
 		pod := e.object.(*corev1.Pod)
 		pods[pod.Namespace] = append(pods[pod.Namespace], pod)
 	}
 	var all []entry
-	for _, e := range (serviceKind{k.Server}).project(w) {
+	for _, e := range serviceKind(k).project(w) {
 		service := e.object.(*corev1.Service)
 		if len(service.Spec.Selector) == 0 {
 			continue

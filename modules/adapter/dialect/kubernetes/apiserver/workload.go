@@ -105,7 +105,7 @@ func podLabels(w *neutral.Workload, c neutral.Container) map[string]string {
 	return labels
 }
 
-func (k workloadKind) complete(next, old object) {
+func (k workloadKind) complete(next, _ object) {
 	template := k.form.template(next)
 	podspec.Default(&template.Spec)
 	k.form.complete(next)

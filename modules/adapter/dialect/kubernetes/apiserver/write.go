@@ -244,7 +244,7 @@ func (s *Server) replace(c *call, options writing, old *entry, next object) (obj
 	}
 	if uid := next.GetUID(); uid != "" && uid != old.object.GetUID() {
 		return nil, nil, apierrors.NewConflict(c.resource.GroupResource(), c.name, fmt.Errorf(
-			"Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.object.GetUID())) //nolint:staticcheck // the API's own words
+			"Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.object.GetUID()))
 	}
 	next.SetResourceVersion(old.object.GetResourceVersion())
 	next.SetUID(old.object.GetUID())
