@@ -16,7 +16,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -65,12 +64,12 @@ func TestLog(t *testing.T) {
 	}{
 		"all":    {corev1.PodLogOptions{}, "one\ntwo\nthrfour\nee\n\nfive\n"},
 		"follow": {corev1.PodLogOptions{Follow: true}, "one\ntwo\nthrfour\nee\n\nfive\n"},
-		"stderr": {corev1.PodLogOptions{Stream: ptr.To("Stderr")}, "three\n\n"},
-		"limit":  {corev1.PodLogOptions{LimitBytes: ptr.To(int64(6))}, "one\ntw"},
-		"whole":  {corev1.PodLogOptions{LimitBytes: ptr.To(int64(8))}, "one\ntwo\n"},
-		"times": {corev1.PodLogOptions{Timestamps: true, Stream: ptr.To("Stdout")},
+		"stderr": {corev1.PodLogOptions{Stream: new("Stderr")}, "three\n\n"},
+		"limit":  {corev1.PodLogOptions{LimitBytes: new(int64(6))}, "one\ntw"},
+		"whole":  {corev1.PodLogOptions{LimitBytes: new(int64(8))}, "one\ntwo\n"},
+		"times": {corev1.PodLogOptions{Timestamps: true, Stream: new("Stdout")},
 			"2026-11-30T12:00:00.000000000Z one\n2026-11-30T12:00:00.000000000Z two\n2026-11-30T12:00:01.500000000Z four\nfive\n"},
-		"times of cut lines": {corev1.PodLogOptions{Timestamps: true, Stream: ptr.To("Stderr")},
+		"times of cut lines": {corev1.PodLogOptions{Timestamps: true, Stream: new("Stderr")},
 			"2026-11-30T12:00:01.000000000Z three\n2026-11-30T12:00:02.000000000Z \n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +99,7 @@ func TestLogRefused(t *testing.T) {
 	if _, err := w.log(limited(t), t, &corev1.PodLogOptions{}); !apierrors.IsNotFound(err) && !strings.Contains(err.Error(), "not there") {
 		t.Error(err)
 	}
-	if _, err := w.log(limited(t), t, &corev1.PodLogOptions{TailLines: ptr.To(int64(-1))}); err == nil || !strings.Contains(err.Error(), "tailLines") {
+	if _, err := w.log(limited(t), t, &corev1.PodLogOptions{TailLines: new(int64(-1))}); err == nil || !strings.Contains(err.Error(), "tailLines") {
 		t.Error(err)
 	}
 }
