@@ -200,6 +200,31 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// TestLegacy finds the same in the documents of each group and version as in the aggregated ones.
+func TestLegacy(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/api", "/apis"} {
+		var list apidiscoveryv2.APIGroupDiscoveryList
+		decode(t, path, aggregated, &list)
+		_, lists, failed := clientdiscovery.SplitGroupsAndResources(list)
+		if len(failed) > 0 || len(lists) == 0 {
+			t.Errorf("%s: %d lists, %v", path, len(lists), failed)
+		}
+		for gv, want := range lists {
+			var got metav1.APIResourceList
+			decode(t, path+"/"+gv.String(), "application/json", &got)
+			for i, r := range want.APIResources { // made up by the client for subresources
+				if strings.Contains(r.Name, "/") {
+					want.APIResources[i].SingularName = ""
+				}
+			}
+			if diff := cmp.Diff(want.APIResources, got.APIResources, cmpopts.EquateEmpty()); diff != "" || got.GroupVersion != gv.String() {
+				t.Errorf("%s:\n%s", gv, diff)
+			}
+		}
+	}
+}
+
 // TestEncodings reads each document in each encoding, and finds the same.
 func TestEncodings(t *testing.T) {
 	t.Parallel()

@@ -75,7 +75,7 @@ func typeOf(s spec.Schema) string {
 		for _, way := range s.OneOf {
 			ways = append(ways, typeOf(way))
 		}
-		return strings.Join(ways, "|") + format(s)
+		return strings.Join(s.Type, "|") + "one of " + strings.Join(ways, ", ") + format(s)
 	case s.Items != nil:
 		return "[]" + typeOf(*s.Items.Schema)
 	case s.AdditionalProperties != nil:
