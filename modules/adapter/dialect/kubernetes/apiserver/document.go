@@ -4,9 +4,10 @@ import (
 	"net/http"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/discovery"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/openapi"
 )
 
-// document answers what is the same for every caller and at any time: discovery, health.
+// document answers what is the same for every caller and at any time: discovery and OpenAPI; and health.
 func (s *Server) document(w http.ResponseWriter, r *http.Request) bool {
 	switch r.URL.Path {
 	case "/healthz", "/livez", "/readyz":
@@ -16,7 +17,10 @@ func (s *Server) document(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return false
 	}
-	answer, ok := discovery.Answer(r.URL.Path, r.Header)
+	answer, ok := discovery.Answer(r.URL.RequestURI(), r.Header)
+	if !ok {
+		answer, ok = openapi.Answer(r.URL.RequestURI(), r.Header)
+	}
 	if !ok {
 		return false
 	}
