@@ -46,7 +46,7 @@ func (m *Module) hides(req *modules.Request, a admission) string {
 	switch {
 	case !ok || m.config.Mask == nil || a.show || a.op.Action == neutral.SystemPing:
 		return ""
-	case reader.Foreign(a.op):
+	case reader.Foreign(a.op), m.config.Emulated[req.Peer.Orchestrator] != nil: // that API says in its own words what failed
 		return names.HideUnreachable
 	}
 	return names.HideFailures

@@ -90,7 +90,10 @@ func (k claimKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	_, err = k.under.Do(ctx, neutral.Operation{Action: neutral.VolumeCreate, Verb: neutral.Create, Peer: d.peer,
 		Object: neutral.Object{Kind: neutral.KindVolume, Namespace: o.Namespace, Name: o.Name, Labels: o.Labels},
 		Volume: &neutral.Volume{Name: o.Name, Namespace: o.Namespace, Driver: "local", Labels: map[string]string{labelClaim: string(text)}}})
-	return losses, err
+	if err != nil {
+		return losses, err
+	}
+	return losses, k.awaken(ctx, d)
 }
 
 func (claimKind) update(context.Context, deed) ([]neutral.Loss, error) { return nil, errImmutableClaim }

@@ -92,7 +92,7 @@ func (k configMapKind) update(ctx context.Context, d deed) ([]neutral.Loss, erro
 	if err := k.keep(ctx, d, recordConfigMap, d.next.GetNamespace(), d.next.GetName(), origin); err != nil {
 		return nil, err
 	}
-	return k.stale(d), nil
+	return k.stale(d), k.awaken(ctx, d)
 }
 
 // stale tells that containers which run keep the content that they were started with.
@@ -155,7 +155,7 @@ func (k configMapKind) remove(ctx context.Context, d deed) error {
 func visible(labels map[string]string) map[string]string {
 	shown := map[string]string{}
 	for key, value := range labels {
-		if key != labelRecord && key != labelClaim {
+		if key != labelRecord && key != labelClaim && key != labelWaiting {
 			shown[key] = value
 		}
 	}

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -21,18 +22,46 @@ import (
 func (s *Server) container(spec *corev1.PodSpec, path *field.Path, kind schema.GroupVersionKind, of object, meta metav1.ObjectMeta,
 	swarm bool) (podspec.Result, error) {
 	result, problems := podspec.Decode(spec, path, podspec.Target{Swarm: swarm, SecretValues: true, Object: meta})
+	var missing field.ErrorList
 	if len(problems) == 0 {
-		problems = result.Resolve(stored{s, of.GetNamespace()})
+		missing = result.Resolve(stored{s, of.GetNamespace()})
 	}
 	for _, claim := range result.Claims {
 		if s.store.get(claimResource, key{of.GetNamespace(), claim.Name}) == nil {
-			problems = append(problems, field.NotFound(claim.Path, claim.Name))
+			missing = append(missing, field.NotFound(claim.Path, claim.Name))
 		}
 	}
 	if len(problems) > 0 {
 		return result, apierrors.NewInvalid(kind.GroupKind(), of.GetName(), problems)
 	}
+	if len(missing) > 0 {
+		return result, missingError{missing, apierrors.NewInvalid(kind.GroupKind(), of.GetName(), missing)}
+	}
 	return result, nil
+}
+
+// missingError is what a container refers to and is not there yet.
+type missingError struct {
+	fields field.ErrorList
+	*apierrors.StatusError
+}
+
+// Unwrap is the error as the API tells it.
+func (e missingError) Unwrap() error { return e.StatusError }
+
+// waits tells whether all of it may come still; what it is.
+func (e missingError) waits() (names string, ok bool) {
+	var all []string
+	for _, missing := range e.fields {
+		if missing.Type != field.ErrorTypeNotFound {
+			return "", false
+		}
+		name := fmt.Sprint(missing.BadValue)
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return strings.Join(all, ", "), true
 }
 
 // stored is what there is of ConfigMaps and Secrets in a namespace.

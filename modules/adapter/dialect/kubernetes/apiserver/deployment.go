@@ -151,7 +151,10 @@ func (deploymentForm) into(o object, w *neutral.Workload) []neutral.Loss {
 func (deploymentForm) live(o object, w *neutral.Workload, runs []run) {
 	d := o.(*appsv1.Deployment)
 	replicas := int32(min(w.Replicas, math.MaxInt32))
-	d.Spec.Replicas = &replicas // as it is: docker service scale may have been here since
+	if w.Labels[labelWaiting] == "" {
+		d.Spec.Replicas = &replicas // as it is: docker service scale may have been here since
+	}
+	replicas = *d.Spec.Replicas
 	status := &d.Status
 	*status = appsv1.DeploymentStatus{ObservedGeneration: d.Generation}
 	current := hashOf(w.Template)
@@ -181,11 +184,16 @@ func (deploymentForm) live(o object, w *neutral.Workload, runs []run) {
 		available.Status, available.Reason = corev1.ConditionFalse, "MinimumReplicasUnavailable"
 		available.Message = "Deployment does not have minimum availability."
 	}
+	if waits := w.Labels[labelWaiting]; waits != "" {
+		available.Status, available.Reason, available.Message = corev1.ConditionFalse, "CreateContainerConfigError", waits+" is not there"
+	}
 	progressing := appsv1.DeploymentCondition{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionTrue, Reason: "ReplicaSetUpdated",
 		Message: "the tasks of the service are being made", LastUpdateTime: since, LastTransitionTime: since}
 	switch {
 	case w.Updating == "paused" && !d.Spec.Paused:
 		progressing.Status, progressing.Reason, progressing.Message = corev1.ConditionFalse, "ProgressDeadlineExceeded", w.UpdateMessage
+	case d.Spec.Paused:
+		progressing.Status, progressing.Reason, progressing.Message = corev1.ConditionUnknown, "DeploymentPaused", "Deployment is paused"
 	case status.UpdatedReplicas >= replicas && status.AvailableReplicas >= replicas && status.Replicas == status.UpdatedReplicas:
 		progressing.Reason, progressing.Message = "NewReplicaSetAvailable", "all tasks of the service are of its newest template"
 	}

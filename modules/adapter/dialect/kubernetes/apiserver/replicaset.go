@@ -100,6 +100,9 @@ func (k workloadKind) revisions(d deed) []revision {
 	if d.old != nil {
 		before = k.revisionsOf(d.old)
 	}
+	if next.Spec.Paused && d.old != nil {
+		return before // the template is no revision before it is rolled out
+	}
 	hash := hashOfTemplate(&next.Spec.Template)
 	newest := int64(0)
 	for _, r := range before {

@@ -140,7 +140,7 @@ func (k secretKind) update(ctx context.Context, d deed) ([]neutral.Loss, error) 
 	if err := k.keep(ctx, d, recordSecret, d.next.GetNamespace(), d.next.GetName(), origin); err != nil {
 		return nil, err
 	}
-	return k.stale(d), nil
+	return k.stale(d), k.awaken(ctx, d)
 }
 
 func (k secretKind) remove(ctx context.Context, d deed) error {

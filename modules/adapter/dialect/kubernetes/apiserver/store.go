@@ -32,6 +32,7 @@ type native struct {
 	container string // of a Pod: the container that runs, "" for none yet
 	version   string // the orchestrator's lock
 	task      bool   // of a Pod: a workload keeps it
+	waiting   bool   // of a workload: what it refers to is not there
 	own       bool   // it was made as the orchestrator's own, and has no document of the API beside it
 }
 

@@ -27,7 +27,7 @@ func (s *Server) serveLog(w http.ResponseWriter, c *call, e *entry, pod *corev1.
 		return apierrors.NewBadRequest("previous terminated container " + name + " in pod " + pod.Name + " not found")
 	}
 	if e.native.container == "" {
-		return apierrors.NewBadRequest("container " + name + " in pod " + pod.Name + " is waiting to start: " + waiting(pod))
+		return apierrors.NewBadRequest("container " + name + " in pod " + pod.Name + " is waiting to start: " + waitingReason(pod))
 	}
 	op := neutral.Operation{Action: neutral.ContainerLogs, Verb: neutral.Logs, Peer: c.peer, Object: about(pod), Ref: e.native.container, Logs: &asked.Options}
 	if e.native.task { // its node may be another one
@@ -36,8 +36,8 @@ func (s *Server) serveLog(w http.ResponseWriter, c *call, e *entry, pod *corev1.
 	return s.told(asked.Serve(w, c.Request, s.runs(op)))
 }
 
-// waiting is why a container has not begun.
-func waiting(pod *corev1.Pod) string {
+// waitingReason is why a container has not begun.
+func waitingReason(pod *corev1.Pod) string {
 	for _, status := range pod.Status.ContainerStatuses {
 		if status.State.Waiting != nil {
 			return status.State.Waiting.Reason

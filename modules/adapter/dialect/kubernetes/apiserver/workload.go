@@ -2,8 +2,10 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -52,7 +54,7 @@ func (k workloadKind) project(w *world) []entry {
 		placed(o, w, k.form.resource().Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
 		k.form.live(o, workload, runs[workload.ID])
 		revise(o, revisions)
-		all = append(all, entry{object: o, native: native{id: workload.ID, version: workload.Version, own: own}})
+		all = append(all, entry{object: o, native: native{id: workload.ID, version: workload.Version, own: own, waiting: workload.Labels[labelWaiting] != ""}})
 	}
 	return all
 }
@@ -71,7 +73,7 @@ func (k workloadKind) read(w *neutral.Workload) (o object, revisions []revision,
 	o = k.form.blank()
 	if revisions, ok := readOrigin(w.Origin, o); ok && k.form.template(o) != nil && len(k.form.template(o).Spec.Containers) > 0 {
 		c := &k.form.template(o).Spec.Containers[0]
-		if bare(w.Template.Image) != bare(c.Image) { // somebody has updated the service itself
+		if bare(w.Template.Image) != bare(c.Image) && !paused(o) { // somebody has updated the service itself
 			c.Image = bare(w.Template.Image)
 		}
 		return o, revisions, false
@@ -145,6 +147,9 @@ func (k workloadKind) write(ctx context.Context, d deed) ([]neutral.Loss, error)
 	if d.dry {
 		return losses, nil
 	}
+	if err := k.hold(ctx, d, workload); err != nil {
+		return nil, err
+	}
 	if err := k.provide(ctx, d, workload, refers); err != nil {
 		return nil, err
 	}
@@ -158,6 +163,7 @@ func (k workloadKind) workload(d deed) (*neutral.Workload, podspec.Result, []neu
 	template := k.form.template(o)
 	decoded, err := k.container(&template.Spec, field.NewPath("spec", "template", "spec"), k.form.kind(), o,
 		metav1.ObjectMeta{Namespace: o.GetNamespace(), Labels: template.Labels, Annotations: template.Annotations}, true)
+	waits, err := waiting(k.form, err)
 	if err != nil {
 		return nil, decoded, nil, err
 	}
@@ -171,6 +177,10 @@ func (k workloadKind) workload(d deed) (*neutral.Workload, podspec.Result, []neu
 		w.Template.Networks = nil
 	}
 	losses = append(losses, k.form.into(o, w)...)
+	if waits != "" {
+		w.Replicas, w.Labels = 0, withLabel(w.Labels, labelWaiting, waits)
+		losses = append(losses, neutral.Loss{Field: "spec.replicas", Change: "0 until " + waits + " is there", Reason: "Swarm starts no task without it"})
+	}
 	w.Template.Ports = append(w.Template.Ports, k.published(o.GetNamespace(), template)...)
 	origin, err := originOf(o, revisions)
 	if err != nil {
@@ -179,6 +189,64 @@ func (k workloadKind) workload(d deed) (*neutral.Workload, podspec.Result, []neu
 	origin.Peer = d.peer
 	w.Origin, w.Losses = origin, losses
 	return w, decoded, losses, nil
+}
+
+// labelWaiting is of a workload that has no tasks because something that they refer to is not there: what it is.
+const labelWaiting = "isthmus.io/waiting"
+
+// waiting tells what a workload waits for, where that is all that is wrong. Only one that has a number of tasks can wait
+// with none.
+func waiting(form workloadForm, err error) (names string, other error) {
+	var missing missingError
+	if !errors.As(err, &missing) || form.resource() != deploymentResource {
+		return "", err
+	}
+	names, ok := missing.waits()
+	if !ok {
+		return "", err
+	}
+	return names, nil
+}
+
+// awaken starts what waited for something that is there now.
+func (s *Server) awaken(ctx context.Context, d deed) error {
+	if d.dry {
+		return nil
+	}
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	all, _ := s.store.list(deploymentResource, d.next.GetNamespace())
+	for _, e := range all {
+		if !e.native.waiting {
+			continue
+		}
+		_, err := workloadKind{s, deploymentForm{}}.write(ctx, deed{peer: d.peer, old: e, next: e.object.DeepCopyObject().(object)})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// paused tells whether a rollout is held: the template is written down, and the tasks stay as they are.
+func paused(o object) bool {
+	d, ok := o.(*appsv1.Deployment)
+	return ok && d.Spec.Paused
+}
+
+// hold keeps the template that a paused workload's tasks have.
+func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) error {
+	if d.old == nil || !paused(d.next) {
+		return nil
+	}
+	result, err := k.under.Do(ctx, neutral.Operation{Action: neutral.WorkloadInspect, Verb: neutral.Get, Peer: d.peer, Ref: d.old.native.id,
+		Object: neutral.Object{Kind: neutral.KindWorkload, Namespace: w.Namespace, Name: w.Name}})
+	if err != nil {
+		return err
+	}
+	w.Template = result.Workload.Template
+	return nil
 }
 
 func withLabel(labels map[string]string, key, value string) map[string]string {
