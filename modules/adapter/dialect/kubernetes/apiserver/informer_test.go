@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -321,7 +322,7 @@ func TestForms(t *testing.T) {
 	}
 	response = s.response(t, "GET", "/api/v1/namespaces/default/configmaps/written", map[string][]string{"Accept": {"text/html"}}, "")
 	_ = response.Body.Close()
-	if response.StatusCode != 406 {
+	if response.StatusCode != http.StatusNotAcceptable {
 		t.Errorf("HTML: %d", response.StatusCode)
 	}
 }

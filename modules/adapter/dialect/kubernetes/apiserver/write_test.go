@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -10,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/applyconfigurations/core/v1"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -66,7 +67,7 @@ func TestPatches(t *testing.T) {
 		{"text/plain", "x", 415},
 	} {
 		_, err := s.AppsV1().Deployments("default").Patch(ctx, "web", c.kind, []byte(c.patch), metav1.PatchOptions{FieldManager: "test"})
-		if status, ok := err.(apierrors.APIStatus); !ok || status.Status().Code != c.code { //nolint:errorlint // client-go gives it as it is
+		if status, ok := err.(apierrors.APIStatus); !ok || status.Status().Code != c.code {
 			t.Errorf("%s %s: %v, want %d", c.kind, c.patch, err, c.code)
 		}
 	}
@@ -221,7 +222,7 @@ func TestFieldValidation(t *testing.T) {
 		body := `{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"new` + strings.ToLower(c.mode) + `","name":"new` + strings.ToLower(c.mode) + `"}}`
 		response := s.response(t, "POST", "/api/v1/namespaces/default/configmaps"+query, nil, body)
 		_ = response.Body.Close()
-		if (response.StatusCode != 201) != c.fails || len(response.Header["Warning"]) != c.told {
+		if (response.StatusCode != http.StatusCreated) != c.fails || len(response.Header["Warning"]) != c.told {
 			t.Errorf("made, %q: %d, %q", c.mode, response.StatusCode, response.Header["Warning"])
 		}
 	}
