@@ -103,7 +103,8 @@ func (k configMapKind) update(ctx context.Context, d deed) ([]neutral.Loss, erro
 	if err := k.keep(ctx, d, recordConfigMap, d.next.GetNamespace(), d.next.GetName(), origin); err != nil {
 		return nil, err
 	}
-	return k.stale(d), k.awaken(ctx, d)
+	losses, err := k.awaken(ctx, d)
+	return append(k.stale(d), losses...), err
 }
 
 // stale tells that containers which run keep the content that they were started with.

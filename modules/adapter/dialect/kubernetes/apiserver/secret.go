@@ -143,7 +143,8 @@ func (k secretKind) update(ctx context.Context, d deed) ([]neutral.Loss, error) 
 	if err := k.keep(ctx, d, recordSecret, d.next.GetNamespace(), d.next.GetName(), origin); err != nil {
 		return nil, err
 	}
-	return k.stale(d), k.awaken(ctx, d)
+	losses, err := k.awaken(ctx, d)
+	return append(k.stale(d), losses...), err
 }
 
 func (k secretKind) remove(ctx context.Context, d deed) error {
