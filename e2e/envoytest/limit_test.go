@@ -173,8 +173,8 @@ func TestRequestLimit(t *testing.T) {
 		t.Errorf("Envoy does not count what it refused: %v", err)
 	}
 	n, err := east.supervisor.Limited(t.Context())
-	if err != nil || n < 12 {
-		t.Errorf("%d requests were refused, %v", n, err)
+	if err != nil || n.PerSecond < 12 || n.UnderWay != 0 {
+		t.Errorf("%+v requests were refused, %v", n, err)
 	}
 }
 

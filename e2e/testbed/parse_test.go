@@ -2,7 +2,10 @@ package testbed
 
 import (
 	"os"
+	"strings"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/discovery"
 )
 
 func TestParseStat(t *testing.T) {
@@ -76,5 +79,12 @@ func TestOptions(t *testing.T) {
 				t.Errorf("complete() = %v, want valid %v", err, c.valid)
 			}
 		})
+	}
+}
+
+// TestServedRelease holds the release that isthmus says it is, as an API server, to the one that it is compared with.
+func TestServedRelease(t *testing.T) {
+	if want := "v" + discovery.Major + "." + discovery.Minor + "."; !strings.HasPrefix(kubernetesVersion, want) {
+		t.Errorf("isthmus serves %s, the testbed has %s", want, kubernetesVersion)
 	}
 }

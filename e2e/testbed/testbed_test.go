@@ -67,6 +67,7 @@ func TestBed(t *testing.T) {
 		t.Run("swarm", func(t *testing.T) { t.Parallel(); testSwarm(t, bed) })
 		t.Run("kubernetes", func(t *testing.T) { t.Parallel(); testKubernetes(t, bed) })
 		t.Run("control plane", func(t *testing.T) { t.Parallel(); testControlPlane(t, bed) })
+		t.Run("api", func(t *testing.T) { t.Parallel(); testAPI(t, bed) })
 		t.Run("process", func(t *testing.T) { t.Parallel(); testProcess(t, bed) })
 		t.Run("forward", func(t *testing.T) { t.Parallel(); testForward(t, bed) })
 		t.Run("reattach", func(t *testing.T) { t.Parallel(); testReattach(t, bed) })

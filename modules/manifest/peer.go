@@ -43,6 +43,7 @@ type ReverseTunnel struct {
 type Limits struct {
 	RequestsPerSecond    int          `yaml:"requestsPerSecond" default:"0" min:"0" max:"1000000" doc:"Requests of every kind, service queries included, a second. Envoy counts them."`
 	Burst                int          `yaml:"burst" default:"0" min:"0" max:"1000000" doc:"How many of them may come at once. 0 is as many as in a second."`
+	ConcurrentRequests   int          `yaml:"concurrentRequests" default:"0" min:"0" max:"1000000" doc:"Requests of every kind under way, service queries and accesses included. Envoy counts them."`
 	ConcurrentOperations int          `yaml:"concurrentOperations" default:"256" min:"0" max:"1000000" doc:"Operations on containers under way, whether they are translated or handed on."`
 	ConcurrentStreams    int          `yaml:"concurrentStreams" default:"1024" min:"0" max:"1000000" doc:"Streams that are open: logs, events, watches, waits, terminals, execs, forwarded ports, files, and raw connections into containers."`
 	BodySize             int          `yaml:"bodySize" default:"16" min:"1" max:"16" doc:"The size in MiB of a request that the gateway reads to translate it."`

@@ -83,12 +83,12 @@ const (
 	SecretGet     Action = "secret.inspect"
 	SecretCreate  Action = "secret.create"
 	SecretRemove  Action = "secret.remove"
-	SecretOther   Action = "secret.other"
+	SecretUpdate  Action = "secret.update" // of its labels; what is in it stays
 	ConfigList    Action = "config.list"
 	ConfigGet     Action = "config.inspect"
 	ConfigCreate  Action = "config.create"
 	ConfigRemove  Action = "config.remove"
-	ConfigOther   Action = "config.other"
+	ConfigUpdate  Action = "config.update" // of its labels; what is in it stays
 
 	// ObjectRaw is a same-type call outside the model above; its verb is Raw unless the dialect says better.
 	ObjectRaw Action = "object.raw"
@@ -180,12 +180,12 @@ var actions = map[Action]struct {
 	SecretGet:     {verb: Get, kind: KindSecret},
 	SecretCreate:  {verb: Create, kind: KindSecret, body: true},
 	SecretRemove:  {verb: Destroy, kind: KindSecret},
-	SecretOther:   {verb: Update, kind: KindSecret},
+	SecretUpdate:  {verb: Update, kind: KindSecret, body: true},
 	ConfigList:    {verb: List, kind: KindConfig},
 	ConfigGet:     {verb: Get, kind: KindConfig},
 	ConfigCreate:  {verb: Create, kind: KindConfig, body: true},
 	ConfigRemove:  {verb: Destroy, kind: KindConfig},
-	ConfigOther:   {verb: Update, kind: KindConfig},
+	ConfigUpdate:  {verb: Update, kind: KindConfig, body: true},
 	ObjectRaw:     {verb: Raw, kind: KindOther},
 }
 

@@ -109,10 +109,10 @@ type Operation struct {
 	Container *Container        // container.create
 	Volume    *Volume           // volume.create
 	Network   *Network          // network.create
-	File      *StoredFile       // secret.create, config.create
+	File      *StoredFile       // secret and config: create, update
 	Member    *NetworkMember    // network.connect, disconnect
 	Workload  *Workload         // workload.create, workload.update: the whole spec
-	Version   string            // workload.update: the caller's optimistic lock
+	Version   string            // workload.update, secret and config: the caller's optimistic lock
 	Filter    Filter            // lists, events, prune
 	Logs      *LogOptions       // container.logs, workload.logs, container.attach
 	Stop      *StopOptions      // container.stop, kill, restart

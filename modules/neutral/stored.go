@@ -4,11 +4,14 @@ import "time"
 
 // StoredFile is a secret or a config: a small file that is kept by its name. What is in a secret is told to nobody.
 type StoredFile struct {
-	ID, Name string
-	Labels   map[string]string
-	Data     []byte `json:"-"`
-	Version  string
-	Created  time.Time
+	ID, Name  string
+	Namespace string `json:",omitempty"`
+	Labels    map[string]string
+	Data      []byte `json:"-"`
+	Version   string // optimistic lock
+	Created   time.Time
+	Updated   time.Time `json:",omitzero"`
+	Origin    *Origin   `json:",omitempty"`
 }
 
 // MountedFile is a secret or a config in a container.

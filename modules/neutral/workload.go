@@ -65,6 +65,7 @@ type Task struct {
 	Container Container
 	Created   time.Time
 	Updated   time.Time
+	Version   string `json:",omitempty"` // grows with every change of the task
 }
 
 // Node is a machine of a cluster. Its address never crosses.
@@ -93,7 +94,8 @@ type Image struct {
 // Network is a network that containers can join.
 type Network struct {
 	ID, Name, Driver, Scope string
-	Internal                bool // nothing outside it is reached from it
+	Namespace               string `json:",omitempty"`
+	Internal                bool   // nothing outside it is reached from it
 	Labels                  map[string]string
 	Created                 time.Time
 	Members                 []NetworkMember // as far as they are told
@@ -109,6 +111,7 @@ type NetworkMember struct {
 // Volume is storage that outlives a container.
 type Volume struct {
 	Name, Driver, Scope string
+	Namespace           string `json:",omitempty"`
 	Labels              map[string]string
 	Options             map[string]string // as its maker wrote them
 	Anonymous           bool              // made for one container, under a name that nobody chose
@@ -140,5 +143,6 @@ type Event struct {
 	Kind       Kind
 	Action     string // docker's word: create, start, die, stop, destroy ...
 	ID         string
+	Namespace  string `json:",omitempty"`
 	Attributes map[string]string
 }

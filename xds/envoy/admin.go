@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -92,21 +93,40 @@ func countUnderWay(stats string) (int, error) {
 	return total, lines.Err()
 }
 
-// limited counts the requests that went over a peer's limit.
-func (a *admin) limited(ctx context.Context) (uint64, error) {
-	body, err := a.do(ctx, http.MethodGet, "/stats?filter="+`^peer\.http_local_rate_limit\.enforced$`)
+// Limited are the requests that went over a peer's limit, of requests a second or of those under way.
+type Limited struct{ PerSecond, UnderWay uint64 }
+
+// Names of what Envoy counts of them.
+const (
+	statPerSecond = "peer.http_local_rate_limit.enforced"
+	statUnderWay  = "http.peer.adaptive_concurrency.gradient_controller.rq_blocked"
+)
+
+// limited asks for those counters. One that no limit has made yet is not there.
+func (a *admin) limited(ctx context.Context) (Limited, error) {
+	filter := "^(" + strings.ReplaceAll(statPerSecond+"|"+statUnderWay, ".", `\.`) + ")$"
+	body, err := a.do(ctx, http.MethodGet, "/stats?filter="+url.QueryEscape(filter))
 	if err != nil {
-		return 0, err
+		return Limited{}, err
 	}
-	_, value, ok := strings.Cut(strings.TrimSpace(string(body)), ": ")
-	if !ok {
-		return 0, nil // there is no limit, so none of them counted
+	return countLimited(string(body))
+}
+
+func countLimited(stats string) (l Limited, err error) {
+	for line := range strings.Lines(stats) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return Limited{}, fmt.Errorf("envoy admin: stat %q", line)
+		}
+		switch name {
+		case statPerSecond:
+			l.PerSecond = n
+		case statUnderWay:
+			l.UnderWay = n
+		}
 	}
-	n, err := strconv.ParseUint(value, 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("envoy admin: stat %q", body)
-	}
-	return n, nil
+	return l, nil
 }
 
 func (a *admin) do(ctx context.Context, method, path string) ([]byte, error) {

@@ -234,3 +234,19 @@ listener.admin.main_thread.downstream_cx_active: 1
 		t.Errorf("%d of what is no number", n)
 	}
 }
+
+func TestCountLimited(t *testing.T) {
+	t.Parallel()
+	for stats, want := range map[string]Limited{
+		"":                    {}, // no limit has made a counter
+		statPerSecond + ": 7": {PerSecond: 7},
+		statPerSecond + ": 7\n" + statUnderWay + ": 12\n": {PerSecond: 7, UnderWay: 12},
+	} {
+		if got, err := countLimited(stats); err != nil || got != want {
+			t.Errorf("%+v, %v, want %+v of\n%s", got, err, want, stats)
+		}
+	}
+	if n, err := countLimited(statUnderWay + ": many"); err == nil {
+		t.Errorf("%+v of what is no number", n)
+	}
+}

@@ -259,8 +259,8 @@ func (s *Supervisor) Stats(ctx context.Context) ([]byte, error) {
 	return s.admin.do(ctx, http.MethodGet, "/stats/prometheus?usedonly")
 }
 
-// Limited is how many requests of peers Envoy refused since it started, because a limit of requests was reached.
-func (s *Supervisor) Limited(ctx context.Context) (uint64, error) { return s.admin.limited(ctx) }
+// Limited is how many requests of peers Envoy refused since it started, because a limit was reached.
+func (s *Supervisor) Limited(ctx context.Context) (Limited, error) { return s.admin.limited(ctx) }
 
 // Status tells how it is with Envoy.
 func (s *Supervisor) Status() Status {
@@ -309,7 +309,7 @@ func (s *Supervisor) collectors() []prometheus.Collector {
 }
 
 var limitedTotal = prometheus.NewDesc("isthmus_envoy_limited_total",
-	"Requests of peers that Envoy refused because their limit of requests a second was reached.", nil, nil)
+	"Requests of peers that Envoy refused because a limit of theirs was reached.", []string{"limit"}, nil)
 
 // scrapeTimeout is how long Envoy may take to tell its counters.
 const scrapeTimeout = time.Second
@@ -327,7 +327,8 @@ func (s *Supervisor) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	if n, err := s.Limited(ctx); err == nil { // an Envoy that does not answer has counted nothing that is known
-		ch <- prometheus.MustNewConstMetric(limitedTotal, prometheus.CounterValue, float64(n))
+		ch <- prometheus.MustNewConstMetric(limitedTotal, prometheus.CounterValue, float64(n.PerSecond), "requests-per-second")
+		ch <- prometheus.MustNewConstMetric(limitedTotal, prometheus.CounterValue, float64(n.UnderWay), "requests")
 	}
 	for _, c := range s.metrics {
 		c.Collect(ch)

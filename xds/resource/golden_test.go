@@ -76,7 +76,7 @@ func goldens() map[string]proto.Message {
 	traced.Tracing = Tracing{Collector: "127.0.0.1:4317", Percent: 10}
 	traced.AccessLog = ""
 	limited := gateway
-	limited.Limits = []Limit{{Peer: west.Name, Rate: Rate{PerSecond: 100, Burst: 200}, Caller: Rate{PerSecond: 10}}}
+	limited.Limits = []Limit{{Peer: west.Name, Rate: Rate{PerSecond: 100, Burst: 200}, Caller: Rate{PerSecond: 10}, Requests: 500}}
 	joining := gateway
 	joining.Joining = true
 	asking := gateway
@@ -91,6 +91,8 @@ func goldens() map[string]proto.Message {
 		"cluster_peer_tunnels":  PeerCluster(gateway, inner),
 		"limit_peer":            PeerLimit(limited, west),
 		"limit_peer_none":       PeerLimit(limited, north),
+		"concurrency_peer":      PeerConcurrency(limited, west),
+		"concurrency_peer_none": PeerConcurrency(limited, north),
 		"routes_peer_limited": PeerRoutes(limited, ServiceHosts(limited, Service{Service: web, Peers: []string{west.ID, north.ID}},
 			map[string]string{west.ID: west.Name, north.ID: north.Name}), remote),
 		"listener_edge":            EdgeListener(gateway),

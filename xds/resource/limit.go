@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"math"
 	"net/http"
 	"slices"
 	"time"
@@ -9,15 +10,20 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	concurrencyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/adaptive_concurrency/v3"
 	localratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
-// limitFilter is the name of the filter of a peer's limits, and of the resource that configures it.
-func limitFilter(peer string) string { return "limit/" + peer }
+// limitFilter is the name of the filter that counts a peer's requests in time, and of the resource that configures it;
+// concurrencyFilter is the name of the one that counts those under way.
+func limitFilter(peer string) string       { return "limit/" + peer }
+func concurrencyFilter(peer string) string { return "concurrency/" + peer }
 
 // limitCaller is the key by which callers are counted.
 const limitCaller = "caller"
@@ -43,11 +49,39 @@ func exempt(filters perFilter, peer string) {
 	filters[limitFilter(peer)] = pack(&routev3.FilterConfig{Disabled: true})
 }
 
-// limits stands in the chain of each peer, before all that costs more. What it does comes as a resource of its own, so that
-// a limit that changes does not end the peer's connections, as a chain that changes would.
+// counted has the requests of all routes counted that are under way, of the peers that have a limit of them: of others no
+// filter for it is made.
+func counted(g Gateway) perFilter {
+	filters := perFilter{}
+	for _, l := range g.Limits {
+		if l.Requests > 0 {
+			filters[concurrencyFilter(l.Peer)] = pack(&routev3.FilterConfig{Config: &anypb.Any{}})
+		}
+	}
+	return filters
+}
+
+// uncounted takes the requests of a route out of that.
+func uncounted(filters perFilter, peer string) {
+	filters[concurrencyFilter(peer)] = pack(&routev3.FilterConfig{Disabled: true})
+}
+
+// limits stands in the chain of each peer, before all that costs more, and concurrency behind it. What they do comes as
+// resources of their own, so that a limit that changes does not end the peer's connections, as a chain that changes would.
 func limits(peer string) *hcmv3.HttpFilter {
-	return &hcmv3.HttpFilter{Name: limitFilter(peer), ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{
-		ConfigDiscovery: &corev3.ExtensionConfigSource{ConfigSource: ads(), TypeUrls: []string{pack(&localratelimitv3.LocalRateLimit{}).GetTypeUrl()}},
+	return discovered(limitFilter(peer), &localratelimitv3.LocalRateLimit{})
+}
+
+// concurrency is for the routes that counted has made.
+func concurrency(peer string) *hcmv3.HttpFilter {
+	f := discovered(concurrencyFilter(peer), &concurrencyv3.AdaptiveConcurrency{})
+	f.Disabled = true
+	return f
+}
+
+func discovered(name string, kind proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_ConfigDiscovery{
+		ConfigDiscovery: &corev3.ExtensionConfigSource{ConfigSource: ads(), TypeUrls: []string{pack(kind).GetTypeUrl()}},
 	}}
 }
 
@@ -76,6 +110,32 @@ func PeerLimit(g Gateway, peer Peer) *corev3.TypedExtensionConfig {
 	return extension(limitFilter(peer.Name), filter)
 }
 
+// PeerConcurrency counts the requests of a peer that are under way, over all its connections, whatever they ask. Envoy's
+// filter would find the right number by itself, between two bounds; here they are one and the same, so that it finds
+// nothing but that. What it samples for that end, once in each sampleInterval, changes nothing.
+func PeerConcurrency(g Gateway, peer Peer) *corev3.TypedExtensionConfig {
+	most := g.limit(peer.Name).Requests
+	if most == 0 {
+		most = math.MaxUint32 // nothing uses it, since no route is counted
+	}
+	return extension(concurrencyFilter(peer.Name), &concurrencyv3.AdaptiveConcurrency{
+		ConcurrencyLimitExceededStatus: &typev3.HttpStatus{Code: typev3.StatusCode_TooManyRequests},
+		ConcurrencyControllerConfig: &concurrencyv3.AdaptiveConcurrency_GradientControllerConfig{
+			GradientControllerConfig: &concurrencyv3.GradientControllerConfig{
+				ConcurrencyLimitParams: &concurrencyv3.GradientControllerConfig_ConcurrencyLimitCalculationParams{
+					MaxConcurrencyLimit: u32(most), MinConcurrencyLimit: u32(most), ConcurrencyUpdateInterval: duration(sampleInterval),
+				},
+				MinRttCalcParams: &concurrencyv3.GradientControllerConfig_MinimumRTTCalculationParams{
+					FixedValue: duration(time.Second), MinConcurrency: u32(most),
+				},
+			},
+		},
+	})
+}
+
+// sampleInterval is how long samples of latency gather in an Envoy that nobody reads them in.
+const sampleInterval = time.Minute
+
 // bucket is nil for no limit.
 func (r Rate) bucket() *typev3.TokenBucket {
 	if r == (Rate{}) {
@@ -89,13 +149,23 @@ func (r Rate) bucket() *typev3.TokenBucket {
 }
 
 func tooManyReplies(plainly *accesslogv3.AccessLogFilter) []*hcmv3.ResponseMapper {
-	limited := details(`response.code_details == "local_rate_limited"`)
-	mappers := []*hcmv3.ResponseMapper{tooMany.plain(tooMany.mapper(allOf(limited, plainly))), tooMany.mapper(limited)}
+	var mappers []*hcmv3.ResponseMapper
+	for _, m := range [...]struct {
+		refusal
+		details string
+	}{{tooMany, "local_rate_limited"}, {tooManyAtOnce, "reached_concurrency_limit"}} {
+		limited := details(`response.code_details == "` + m.details + `"`)
+		mappers = append(mappers, m.plain(m.mapper(allOf(limited, plainly))), m.mapper(limited))
+	}
 	for _, m := range mappers {
 		m.HeadersToAdd = []*corev3.HeaderValueOption{headerOption("retry-after", retryAfter)}
 	}
 	return mappers
 }
 
-// tooMany is the answer to who goes over a limit of requests.
-var tooMany = refusal{http.StatusTooManyRequests, reasonTooMany, "too many requests of this peer, or of this caller, in a second; try again shortly"}
+// tooMany is the answer to who goes over a limit of requests in time, and tooManyAtOnce to who goes over one of those
+// under way.
+var (
+	tooMany       = refusal{http.StatusTooManyRequests, reasonTooMany, "too many requests of this peer, or of this caller, in a second; try again shortly"}
+	tooManyAtOnce = refusal{http.StatusTooManyRequests, reasonTooMany, "too many requests of this peer are under way; try again when some have ended"}
+)

@@ -70,7 +70,7 @@ func peerManager(g Gateway, peer Peer) *hcmv3.HttpConnectionManager {
 	// to services and to proxied paths ("/api/v4/projects/group%2Fname"); who decides by a path decodes it as its
 	// orchestrator does.
 	m.NormalizePath = yes()
-	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), extProc(), hold(), router()}
+	m.HttpFilters = []*hcmv3.HttpFilter{strip(), proof(), limits(peer.Name), concurrency(peer.Name), extProc(), hold(), router()}
 	fromKubernetes := discovery(headerFilter(names.HeaderOrchestrator, exactly(string(neutral.Kubernetes))))
 	m.LocalReplyConfig = replies("the target", fromKubernetes)
 	m.LocalReplyConfig.Mappers = slices.Insert(m.LocalReplyConfig.Mappers, 0, tooManyReplies(fromKubernetes)...)

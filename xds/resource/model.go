@@ -37,6 +37,7 @@ type Callers struct {
 type Limit struct {
 	Peer         string // its name
 	Rate, Caller Rate
+	Requests     uint32 // of the peer under way at a time; 0 is no limit
 }
 
 // Rate is a number of requests; the zero Rate is no limit.

@@ -19,7 +19,7 @@ func PeerRoutes(g Gateway, services []*routev3.VirtualHost, orchestrator neutral
 	hosts = append(hosts, services...)
 	hosts = append(hosts, decidedHost(g.Orchestrator, orchestrator))
 	return &routev3.RouteConfiguration{
-		Name: ListenerPeer, VirtualHosts: hosts,
+		Name: ListenerPeer, VirtualHosts: hosts, TypedPerFilterConfig: counted(g),
 		// Clusters and routes come by the same stream in the right order; a name that is not there is a refusal.
 		ValidateClusters: no(),
 	}
@@ -32,6 +32,7 @@ func peeringHost(g Gateway) *routev3.VirtualHost {
 	route.TypedPerFilterConfig = decidedByRoute()
 	for _, l := range g.Limits {
 		exempt(route.GetTypedPerFilterConfig(), l.Peer)
+		uncounted(route.GetTypedPerFilterConfig(), l.Peer)
 	}
 	route.Metadata = decision{kind: "peering", decision: "allow"}.metadata()
 	return &routev3.VirtualHost{
@@ -82,7 +83,7 @@ func serviceRoute(g Gateway, cluster string, s Service, port neutral.ServicePort
 		route = forward(anyPath(headerIs(names.HeaderPeer, id)), action)
 	}
 	route.TypedPerFilterConfig = decidedByRoute()
-	if g.limit(peer) == (Limit{Peer: peer}) {
+	if l := g.limit(peer); l.Rate == (Rate{}) && l.Caller == (Rate{}) {
 		exempt(route.GetTypedPerFilterConfig(), peer)
 	}
 	route.Name = s.Namespace + "/" + s.Name

@@ -54,6 +54,9 @@ func (r references) add(typeURL, name string) {
 
 // gather finds the references in a message by the fields that make them, wherever these are.
 func (r references) gather(a *anypb.Any) error {
+	if a.GetTypeUrl() == "" { // switches a filter on, and says no more
+		return nil
+	}
 	m, err := a.UnmarshalNew()
 	if err != nil {
 		return err

@@ -136,7 +136,7 @@ func (d *draft) target(m Model, peers []Peer) {
 		return
 	}
 	for _, p := range peers {
-		d.add(resourcev3.ExtensionConfigType, resource.PeerLimit(g, p))
+		d.add(resourcev3.ExtensionConfigType, resource.PeerLimit(g, p), resource.PeerConcurrency(g, p))
 	}
 	for _, s := range resource.OrchestratorSecrets(m.Upstream) {
 		d.add(resourcev3.SecretType, s)

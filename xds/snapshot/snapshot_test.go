@@ -208,12 +208,16 @@ func TestWhatChanges(t *testing.T) {
 		}, []string{
 			"Cluster peer/southern", "Listener api/southern", "Listener peer", "RouteConfiguration api/southern",
 			"RouteConfiguration edge", "RouteConfiguration edge-local", "Secret trust/peer/southern",
-			"TypedExtensionConfig limit/southern", "no Cluster peer/south", "no Listener api/south",
-			"no RouteConfiguration api/south", "no Secret trust/peer/south", "no TypedExtensionConfig limit/south",
+			"TypedExtensionConfig concurrency/southern", "TypedExtensionConfig limit/southern", "no Cluster peer/south", "no Listener api/south",
+			"no RouteConfiguration api/south", "no Secret trust/peer/south", "no TypedExtensionConfig concurrency/south",
+			"no TypedExtensionConfig limit/south",
 		}},
 		{"a peer's limit", func(m *Model) {
 			m.Gateway.Limits = []Limit{{Peer: m.Peers[0].Name, Rate: Rate{PerSecond: 5}}}
 		}, []string{"RouteConfiguration peer", "TypedExtensionConfig limit/west"}},
+		{"a peer's requests at a time", func(m *Model) {
+			m.Gateway.Limits = []Limit{{Peer: m.Peers[0].Name, Requests: 5}}
+		}, []string{"RouteConfiguration peer", "TypedExtensionConfig concurrency/west"}},
 		{"the orchestrator's host", func(m *Model) {
 			m.Upstream.Host = "other.example"
 		}, []string{"RouteConfiguration peer"}},

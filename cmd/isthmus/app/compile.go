@@ -129,7 +129,10 @@ func limitOf(l manifest.Limits, peer string) snapshot.Limit {
 		}
 		return snapshot.Rate{PerSecond: uint32(perSecond), Burst: uint32(burst)} //nolint:gosec // the documents bound them
 	}
-	return snapshot.Limit{Peer: peer, Rate: rate(l.RequestsPerSecond, l.Burst), Caller: rate(l.Caller.RequestsPerSecond, l.Caller.Burst)}
+	return snapshot.Limit{
+		Peer: peer, Rate: rate(l.RequestsPerSecond, l.Burst), Caller: rate(l.Caller.RequestsPerSecond, l.Caller.Burst),
+		Requests: uint32(l.ConcurrentRequests), //nolint:gosec // the documents bound it
+	}
 }
 
 // syncPatience is how long Envoy's first configuration waits for the orchestrator. Within it a restarted isthmus

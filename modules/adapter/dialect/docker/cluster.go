@@ -110,17 +110,6 @@ func managesSwarm(info system.Info) bool {
 	return info.Swarm.LocalNodeState == swarm.LocalNodeStateActive && info.Swarm.ControlAvailable
 }
 
-// Plan says how op is done on an engine. Nothing is translated to Docker yet: a docker caller's requests pass through
-// untouched and are not planned.
-func (c *Cluster) Plan(op neutral.Operation, _ dialect.Guard) (dialect.Plan, error) {
-	what := string(op.Action)
-	if op.Action == neutral.ObjectRaw && op.Object.Resource != "" {
-		what = string(op.Verb) + " of " + op.Object.Resource
-	}
-	return dialect.Plan{}, fault.New(fault.Unsupported, "%s: cluster %s runs Docker, which only docker callers can operate yet",
-		what, c.cluster)
-}
-
 // faultOf reads an error of the client. What an engine says is the caller's to read; that it could not be reached, and
 // where it is, is not.
 func faultOf(err error) error {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/expansion"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -107,7 +108,7 @@ func containerFromSpec(meta metav1.ObjectMeta, spec *corev1.PodSpec, index int) 
 		Losses:       lossesFromMeta(meta),
 	}
 	values := literalEnv(native)
-	c.Entrypoint, c.Command = expandAll(native.Command, values), expandAll(native.Args, values)
+	c.Entrypoint, c.Command = expansion.ExpandAll(native.Command, values), expansion.ExpandAll(native.Args, values)
 	if meta.Annotations[annotationEntrypoint] == "clear" {
 		c.Entrypoint, c.Command = []string{""}, c.Entrypoint
 	}
@@ -329,7 +330,7 @@ func literalEnv(c *corev1.Container) map[string]string {
 	values := make(map[string]string, len(c.Env))
 	for _, e := range c.Env {
 		if e.ValueFrom == nil && !mask.IsCredential(e.Name) {
-			values[e.Name] = expand(e.Value, values)
+			values[e.Name] = expansion.Expand(e.Value, values)
 		}
 	}
 	return values
@@ -342,7 +343,7 @@ func envFromContainer(c *corev1.Container) []string {
 		if e.ValueFrom != nil {
 			continue // what it becomes is known inside the container only
 		}
-		values[e.Name] = expand(e.Value, values)
+		values[e.Name] = expansion.Expand(e.Value, values)
 		env = append(env, fmt.Sprintf("%s=%s", e.Name, values[e.Name]))
 	}
 	return env

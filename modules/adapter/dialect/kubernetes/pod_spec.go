@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/expansion"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -157,15 +158,15 @@ func (t *podTemplate) command() error {
 		if len(t.in.Command) == 0 {
 			return invalid("Cmd", "no command specified")
 		}
-		t.container.Command = escapeAll(t.in.Command)
+		t.container.Command = expansion.EscapeAll(t.in.Command)
 		t.out.Annotations[annotationEntrypoint] = "clear"
 		return nil
 	}
 	if len(entrypoint) > 0 {
-		t.container.Command = escapeAll(entrypoint)
+		t.container.Command = expansion.EscapeAll(entrypoint)
 	}
 	if len(t.in.Command) > 0 {
-		t.container.Args = escapeAll(t.in.Command)
+		t.container.Args = expansion.EscapeAll(t.in.Command)
 	}
 	return nil
 }
@@ -184,7 +185,7 @@ func (t *podTemplate) environment() error {
 		if reasons := validation.IsRelaxedEnvVarName(name); len(reasons) > 0 {
 			return refuse("Env", "Kubernetes takes no variable of the name %q", name)
 		}
-		variable := corev1.EnvVar{Name: name, Value: escape(value)}
+		variable := corev1.EnvVar{Name: name, Value: expansion.Escape(value)}
 		if i, seen := at[name]; seen {
 			t.container.Env[i] = variable
 			continue

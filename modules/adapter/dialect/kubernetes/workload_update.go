@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
-	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -322,10 +322,7 @@ func (a *action) updateOnce(ctx context.Context, made *[]*corev1.PersistentVolum
 	if is.Mode != "" && is.Mode != found.Mode {
 		return neutral.Result{}, fault.New(fault.Unsupported, "service mode change is not allowed")
 	}
-	if a.op.Told != nil {
-		restoreTold(&is.Template, &found.Template, a.op.Told)
-	}
-	if err := restoreEnv(&is.Template, &found.Template); err != nil {
+	if err := dialect.Restore(&is.Template, &found.Template, a.op.Told); err != nil {
 		return neutral.Result{}, err
 	}
 	if !sameList(found.Template.Networks, is.Template.Networks) {
@@ -377,44 +374,6 @@ func (a *action) updateOnce(ctx context.Context, made *[]*corev1.PersistentVolum
 		}
 	}
 	return neutral.Result{ID: found.ID, Losses: append(losses, offered...)}, nil
-}
-
-// restoreTold puts back what a caller was told in other words, and sent as it was told.
-func restoreTold(is, was *neutral.Container, told func(string) string) {
-	restore := func(is, was []string) []string {
-		restored := slices.Clone(is)
-		for i, text := range restored {
-			if at := slices.IndexFunc(was, func(original string) bool { return original != text && told(original) == text }); at >= 0 {
-				restored[i] = was[at]
-			}
-		}
-		return restored
-	}
-	is.Env, is.DNS, is.ExtraHosts = restore(is.Env, was.Env), restore(is.DNS, was.DNS), restore(is.ExtraHosts, was.ExtraHosts)
-	is.Entrypoint, is.Command = restore(is.Entrypoint, was.Entrypoint), restore(is.Command, was.Command)
-	if is.Health != nil && was.Health != nil {
-		health := *is.Health
-		health.Test = restore(health.Test, was.Health.Test)
-		is.Health = &health
-	}
-}
-
-// restoreEnv puts the credentials back for which what a caller was told has stand-ins.
-func restoreEnv(is, was *neutral.Container) error {
-	for i, variable := range is.Env {
-		name, value, _ := strings.Cut(variable, "=")
-		if value != mask.Hidden {
-			continue
-		}
-		at := slices.IndexFunc(was.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
-		if at < 0 {
-			return fault.New(fault.Invalid, "the environment variable %s has the value %s, which stands for a credential that is not "+
-				"told, and the service has none of this name", name, mask.Hidden)
-		}
-		is.Env = slices.Clone(is.Env)
-		is.Env[i] = was.Env[at]
-	}
-	return nil
 }
 
 // changeWorkload applies the difference between was and is to the native object.

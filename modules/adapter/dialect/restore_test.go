@@ -1,11 +1,9 @@
-package kubernetes
+package dialect
 
 import (
 	"reflect"
 	"strings"
 	"testing"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -41,13 +39,5 @@ func TestRestoreTold(t *testing.T) {
 		ExtraHosts: []string{"db:10.0.0.1", "x:240.1.2.3"}, Health: &neutral.HealthCheck{Test: []string{"CMD", "10.0.0.1"}}}
 	if !reflect.DeepEqual(is, want) {
 		t.Errorf("%+v", is)
-	}
-}
-
-func TestCredentialsInCommands(t *testing.T) {
-	t.Parallel()
-	c := &corev1.Container{Args: []string{"--password=$(DB_PASSWORD)", "$(HOST)"}, Env: []corev1.EnvVar{{Name: "DB_PASSWORD", Value: "s3cret"}, {Name: "HOST", Value: "db"}}}
-	if told := expandAll(c.Args, literalEnv(c)); !reflect.DeepEqual(told, []string{"--password=$(DB_PASSWORD)", "db"}) {
-		t.Errorf("%v", told)
 	}
 }

@@ -1,4 +1,4 @@
-package kubernetes
+package expansion
 
 import "testing"
 
@@ -9,8 +9,8 @@ func TestExpand(t *testing.T) {
 		"": "", "plain": "plain", "$": "$", "$x": "$x", "$$": "$", "$$x": "$x", "a$(A)b": "a1b", "$(B)": "$(A)", "$$(A)": "$(A)",
 		"$(NOPE)": "$(NOPE)", "$(A": "$(A", "$()": "$()", "$$$(A)": "$1", "x$": "x$", "$$$": "$$",
 	} {
-		if got := expand(in, values); got != want {
-			t.Errorf("expand(%q) = %q, want %q", in, got, want)
+		if got := Expand(in, values); got != want {
+			t.Errorf("Expand(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
@@ -21,8 +21,8 @@ func FuzzEscape(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if got := expand(escape(text), map[string]string{"A": "expanded", "": "empty"}); got != text {
-			t.Errorf("%q is escaped as %q and arrives as %q", text, escape(text), got)
+		if got := Expand(Escape(text), map[string]string{"A": "expanded", "": "empty"}); got != text {
+			t.Errorf("%q is escaped as %q and arrives as %q", text, Escape(text), got)
 		}
 	})
 }

@@ -1,31 +1,33 @@
-package kubernetes
+// Package expansion knows what Kubernetes makes of $(NAME) in commands, arguments and variables.
+package expansion
 
 import "strings"
 
 // Kubernetes replaces $(NAME) in commands, arguments and variables, and reads $$ as one $. Docker does neither, so what
 // crosses is escaped on the way in and expanded on the way out.
 
-// escape writes text so that Kubernetes leaves it as it is.
-func escape(text string) string {
+// Escape writes text so that Kubernetes leaves it as it is.
+func Escape(text string) string {
 	if !strings.Contains(text, "$(") && !strings.Contains(text, "$$") {
 		return text
 	}
 	return strings.ReplaceAll(text, "$", "$$")
 }
 
-func escapeAll(texts []string) []string {
+// EscapeAll escapes each of texts.
+func EscapeAll(texts []string) []string {
 	if texts == nil {
 		return nil
 	}
 	escaped := make([]string, len(texts))
 	for i, text := range texts {
-		escaped[i] = escape(text)
+		escaped[i] = Escape(text)
 	}
 	return escaped
 }
 
-// expand reads text as Kubernetes does. A reference to a variable that is not among values stays as it is.
-func expand(text string, values map[string]string) string {
+// Expand reads text as Kubernetes does. A reference to a variable that is not among values stays as it is.
+func Expand(text string, values map[string]string) string {
 	if !strings.Contains(text, "$") {
 		return text
 	}
@@ -57,13 +59,14 @@ func expand(text string, values map[string]string) string {
 	}
 }
 
-func expandAll(texts []string, values map[string]string) []string {
+// ExpandAll expands each of texts.
+func ExpandAll(texts []string, values map[string]string) []string {
 	if texts == nil {
 		return nil
 	}
 	expanded := make([]string, len(texts))
 	for i, text := range texts {
-		expanded[i] = expand(text, values)
+		expanded[i] = Expand(text, values)
 	}
 	return expanded
 }
