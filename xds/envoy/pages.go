@@ -81,7 +81,7 @@ func gather(fd, pid int, size uint64) error {
 }
 
 func collapse(fd int, r memory) error {
-	vector := unix.RemoteIovec{Base: uintptr(r.begin), Len: int(r.end - r.begin)} //nolint:gosec // what the kernel said
+	vector := unix.RemoteIovec{Base: uintptr(r.begin), Len: int(r.end - r.begin)}                                                      //nolint:gosec // what the kernel said
 	_, _, errno := unix.Syscall6(unix.SYS_PROCESS_MADVISE, uintptr(fd), uintptr(unsafe.Pointer(&vector)), 1, unix.MADV_COLLAPSE, 0, 0) //nolint:gosec // no other way
 	if errno != 0 {
 		return errno
