@@ -127,6 +127,7 @@ func scripts(t *testing.T, folder string) {
 			"part":       part,
 			"unite":      unite,
 			"exposing":   exposing,
+			"crossed":    crossed,
 		},
 	})
 }
@@ -190,6 +191,7 @@ func setup(env *testscript.Env) error {
 		"NORTH_TO_EAST":   wire.addresses[[2]string{"north", "east"}],
 		"EAST_TO_NORTH":   wire.addresses[[2]string{"east", "north"}],
 		"KUBECONFIG_EAST": running.Bed.Kubernetes("east").Kubeconfig, // in east's own network
+		"EAST_TO_WEST":    wire.addresses[[2]string{"east", "west"}],
 		"LINK_WEST_EAST":  running.Bed.Link("west", "east").Address("west"),
 		"LINK_EAST":       running.Bed.Link("west", "east").Address("east"),
 		"HOME":            env.WorkDir,

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/isthmus-mesh/isthmus/e2e/demo"
 	"github.com/isthmus-mesh/isthmus/e2e/tap"
@@ -34,6 +37,39 @@ type tapped struct {
 
 	mu        sync.Mutex           // gateways are prepared at the same time
 	addresses map[[2]string]string // of the tap, by who dials and whom
+	planted   []string             // pages that tell an address, which the tap must find
+}
+
+// plants waits until the tap has found the address that a page of a service tells. What has crossed is read a moment
+// later.
+func (w *tapped) plants(path string) error {
+	w.mu.Lock()
+	w.planted = append(w.planted, path)
+	w.mu.Unlock()
+	for deadline := time.Now().Add(10 * time.Second); !slices.ContainsFunc(w.tap.Findings(), func(f tap.Finding) bool { return tells(f, path) }); {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the tap did not find the address on %s", path)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil
+}
+
+func tells(f tap.Finding, path string) bool { return f.Answer && strings.HasSuffix(f.Request, path) }
+
+// wanted tells whether what was found was planted.
+func (w *tapped) wanted(f tap.Finding) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.planted, func(path string) bool { return tells(f, path) })
+}
+
+// crossed PATH: the tap finds an address in what a service answered at a path; it was planted there.
+func crossed(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: crossed PATH")
+	}
+	check(ts, neg, wire.plants(args[0]))
 }
 
 // through puts the tap before a peer, in the namespace of who dials it.
@@ -183,21 +219,17 @@ func TestNothingLeaks(t *testing.T) {
 	if err != nil || !strings.Contains(string(body), east.NodeAddress()) {
 		t.Fatalf("%s: %q, %v", response.Status, body, err)
 	}
-	// What has crossed is read a moment later.
-	plant := func(f tap.Finding) bool { return f.Answer && strings.HasSuffix(f.Request, planted) }
-	for deadline := time.Now().Add(10 * time.Second); !slices.ContainsFunc(wire.tap.Findings(), plant); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Error("the tap did not find the planted address")
-			break
-		}
+	if err := wire.plants(planted); err != nil {
+		t.Error(err)
 	}
 	counts := wire.tap.Counts()
-	t.Logf("%d connections, %d requests, %d joins, %d bytes were read", counts.Connections, counts.Streams, counts.Joins, counts.Bytes)
+	t.Logf("%d connections, %d requests, %d joins, %d reverse tunnels, %d bytes were read", counts.Connections, counts.Streams, counts.Joins,
+		counts.Tunnels, counts.Bytes)
 	if err := wire.tap.Blind(); err != nil {
 		t.Error(err)
 	}
 	for _, f := range wire.tap.Findings() {
-		if !plant(f) {
+		if !wire.wanted(f) {
 			t.Error(f)
 		}
 	}

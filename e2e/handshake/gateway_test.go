@@ -133,6 +133,15 @@ func (g *gateway) write(t *testing.T, path, content string) {
 	}
 }
 
+func (g *gateway) read(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
 // command runs a command of isthmus that must succeed.
 func (g *gateway) command(t *testing.T, args ...string) string {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -120,7 +121,17 @@ func (r *reading) frame(frame http2.Frame) {
 	}
 }
 
+// asked waits until the other direction's reading has come to what a stream asks, whose bytes it has.
+func (r *requests) asked(stream uint32) {
+	for deadline := time.Now().Add(time.Second); r.get(stream) == "" && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func (r *reading) headers(stream uint32, f *http2.MetaHeadersFrame) {
+	if r.answers {
+		r.requests.asked(stream)
+	}
 	if !r.answers && f.PseudoValue("method") != "" {
 		r.requests.set(stream, strings.Join([]string{f.PseudoValue("method"), f.PseudoValue("authority"), f.PseudoValue("path")}, " "))
 		r.tap.count(Counts{Streams: 1})

@@ -63,6 +63,7 @@ type Tap struct {
 // Counts are how much was read.
 type Counts struct {
 	Connections, Streams, Joins int
+	Tunnels                     int   // reverse ones, that were used
 	Bytes                       int64 // decrypted, both directions
 }
 
@@ -130,21 +131,26 @@ func (t *Tap) carry(from, to Gateway, raw net.Conn, dial func(context.Context) (
 		return nil
 	}
 	defer t.release(raw)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	shown, err := certificate(to)
 	if err != nil {
 		return err
 	}
-	near := tls.Server(raw, &tls.Config{
+	near := tls.Server(&recorded{Conn: raw}, &tls.Config{
 		Certificates: []tls.Certificate{shown}, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{"h2"},
 		MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			if !joins(hello.ServerName) {
-				return nil, nil
+			config := &tls.Config{Certificates: []tls.Certificate{shown}, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS13,
+				SessionTicketsDisabled: true}
+			switch {
+			case joins(hello.ServerName):
+				return config, nil
+			case leavesTunnel(hello.ServerName):
+				config.ClientAuth = tls.RequireAnyClientCert
+				return config, nil
 			}
-			return &tls.Config{Certificates: []tls.Certificate{shown}, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS13,
-				SessionTicketsDisabled: true}, nil
+			return nil, nil
 		},
 	})
 	if err := near.HandshakeContext(ctx); err != nil {
@@ -168,22 +174,33 @@ func (t *Tap) carry(from, to Gateway, raw net.Conn, dial func(context.Context) (
 		Certificates: []tls.Certificate{shown}, ServerName: host, NextProtos: []string{"h2"},
 		MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, // the address is the test's own
 	}
-	if joins(host) {
+	switch {
+	case joins(host):
 		dialled.Certificates, dialled.NextProtos = nil, []string{"http/1.1"}
+	case leavesTunnel(host):
+		dialled.NextProtos = []string{"http/1.1"}
 	}
-	far := tls.Client(conn, dialled)
+	far := tls.Client(&recorded{Conn: conn}, dialled)
 	if err := far.HandshakeContext(ctx); err != nil {
 		return nil // the peer refuses who dials, or is gone
 	}
 	t.count(Counts{Connections: 1})
+	if leavesTunnel(host) {
+		return t.carryTunnel(from, to, near, far)
+	}
+	t.exchange(from, to, near, far, joins(host))
+	return nil
+}
+
+// exchange passes on what the gateway from asks and what the gateway to answers, and reads both.
+func (t *Tap) exchange(from, to Gateway, near, far *tls.Conn, join bool) {
 	requests := &requests{of: map[uint32]string{}}
-	asked := t.read(&reading{tap: t, requests: requests, from: from, to: to, joins: joins(host)})
-	answered := t.read(&reading{tap: t, requests: requests, from: to, to: from, answers: true, joins: joins(host)})
+	asked := t.read(&reading{tap: t, requests: requests, from: from, to: to, joins: join})
+	answered := t.read(&reading{tap: t, requests: requests, from: to, to: from, answers: true, joins: join})
 	var both sync.WaitGroup
 	both.Go(func() { pass(far, near, asked) })
 	both.Go(func() { pass(near, far, answered) })
 	both.Wait()
-	return nil
 }
 
 // read follows one direction in a goroutine of its own; it gets what is written, until it is closed.
@@ -277,5 +294,6 @@ func (t *Tap) count(more Counts) {
 	t.counts.Connections += more.Connections
 	t.counts.Streams += more.Streams
 	t.counts.Joins += more.Joins
+	t.counts.Tunnels += more.Tunnels
 	t.counts.Bytes += more.Bytes
 }

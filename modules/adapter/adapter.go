@@ -88,7 +88,18 @@ func (m *Module) admit(ctx context.Context, req *modules.Request) (admission, er
 	if err == nil {
 		err = m.owned(req, a)
 	}
+	if err == nil && !a.show && !a.filter && !a.judge { // else it is known later
+		err = a.reveals()
+	}
 	return a, err
+}
+
+// reveals refuses a request that would show by itself what is hidden.
+func (a admission) reveals() error {
+	if a.reading == nil || a.reading.Reveals == "" {
+		return nil
+	}
+	return fault.New(fault.Denied, "no permission: %s", a.reading.Reveals)
 }
 
 func (m *Module) admitHead(ctx context.Context, req *modules.Request) (admission, error) {
@@ -261,14 +272,17 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 		a.judge = true // it may create what is not there
 		return a, nil
 	}
+	if err == nil {
+		a, err = m.admitKnown(req, a, object)
+	}
 	if err != nil {
+		if revealed := a.reveals(); revealed != nil {
+			return a, revealed // whether it is there or not
+		}
 		return a, err
 	}
-	a, err = m.admitKnown(req, a, object)
-	if err == nil {
-		a.op.Object = object
-	}
-	return a, err
+	a.op.Object = object
+	return a, nil
 }
 
 // place puts an object whose caller knows no namespaces into the one where such callers act.

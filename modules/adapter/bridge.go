@@ -403,6 +403,9 @@ func (b *Bridge) answer(w http.ResponseWriter, req *modules.Request, inbound dia
 	}
 	result.Losses = append(append([]neutral.Loss(nil), losses...), result.Losses...)
 	record.Losses = result.Losses
+	if op.Action == neutral.VolumeCreate {
+		result.Volumes = b.module.foundVolumes(req, op, result.Volumes)
+	}
 	response, err := inbound.Encode(op, head, b.module.conceal(result, req.Peer.Name))
 	if err != nil {
 		return b.refuse(w, req, err)

@@ -6,7 +6,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -71,3 +73,33 @@ func TestRefuseConcealed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestFoundVolumes creates volumes in another orchestrator that are there already.
+func TestFoundVolumes(t *testing.T) {
+	t.Parallel()
+	gets := map[string]bool{"seen": true}
+	m := New(Config{Namespace: "shop", Policy: func() modules.Policy { return getting(gets) }})
+	found := []neutral.Volume{
+		{Name: "seen", Driver: "fast", Labels: map[string]string{"team": "payments"}},
+		{Name: "unseen", Driver: "fast", Labels: map[string]string{"team": "payments"}, Created: time.Unix(1, 0)},
+	}
+	wanted := neutral.Operation{Action: neutral.VolumeCreate, Volume: &neutral.Volume{Driver: "local", Labels: map[string]string{"mine": "yes"}}}
+	told := m.foundVolumes(&modules.Request{Peer: modules.Peer{Name: "west"}}, wanted, found)
+	if !reflect.DeepEqual(told[0], found[0]) {
+		t.Errorf("who may get it is told %+v", told[0])
+	}
+	if want := (neutral.Volume{Name: "unseen", Driver: "local", Labels: map[string]string{"mine": "yes"}}); !reflect.DeepEqual(told[1], want) {
+		t.Errorf("who may not is told %+v", told[1])
+	}
+}
+
+// getting is a policy that allows to get volumes of some names in the namespace shop, and nothing else.
+type getting map[string]bool
+
+func (g getting) Judge(_ modules.Subject, verb neutral.Verb, o neutral.Object) modules.Judgement {
+	return modules.Judgement{Allowed: verb == neutral.Get && o.Kind == neutral.KindVolume && o.Namespace == "shop" && g[o.Name]}
+}
+func (g getting) Foresee(s modules.Subject, verb neutral.Verb, o neutral.Object) modules.Judgement {
+	return g.Judge(s, verb, o)
+}
+func (getting) MayKnow(modules.Subject, neutral.Object) bool { return false }

@@ -107,7 +107,11 @@ func (r *reading) element(raw []byte) ([]byte, error) {
 	if show {
 		return raw, nil
 	}
-	return r.module.config.Mask.Value(r.a.reading.Rules, raw), nil
+	shown := r.module.config.Mask.Value(r.a.reading.Rules, raw)
+	if sought := r.a.reading.Sought; sought != nil && !bytes.Equal(sought(raw), sought(shown)) {
+		return nil, nil
+	}
+	return shown, nil
 }
 
 // sees judges an object that the answer tells of beside the one that was asked for: who may list it may know of it.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules"
@@ -30,6 +31,9 @@ func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	answer, err := b.module.handOver(ctx, req, &a, body, record)
 	if err == nil && a.op.Action == neutral.ExecCreate && answer.StatusCode == http.StatusCreated {
 		answer, err = b.module.mine(req, answer)
+	}
+	if err == nil && a.reading.Created != nil {
+		answer, err = b.module.created(req, a, body, answer)
 	}
 	if err != nil {
 		return b.refuse(w, req, unavailable(err))
@@ -128,8 +132,8 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 	if a.filter && a.reading.FilterPath != "" {
 		request.Path = a.reading.FilterPath
 	}
-	if !a.show && a.reading.Reveals != "" {
-		return nil, fault.New(fault.Denied, "no permission: %s", a.reading.Reveals)
+	if err := a.reveals(); err != nil && !a.show {
+		return nil, err
 	}
 	written := request.Body
 	request, err := m.restored(ctx, a, request)
@@ -240,6 +244,46 @@ func (m *Module) mine(req *modules.Request, answer *http.Response) (*http.Respon
 		return nil, err
 	}
 	return native(dialect.Response{Status: answer.StatusCode, Header: answer.Header, Body: body}), nil
+}
+
+// created is the answer of a request that made something, or found it made: who may not get it is told what it wrote.
+func (m *Module) created(req *modules.Request, a admission, written []byte, answer *http.Response) (*http.Response, error) {
+	switch {
+	case answer.StatusCode == http.StatusConflict:
+		return answer, fault.New(fault.Conflict, "there is a %s of this name already, which is another one", a.op.Object.Kind)
+	case answer.StatusCode != http.StatusCreated && answer.StatusCode != http.StatusOK:
+		return answer, nil
+	}
+	body, err := readWhole(answer)
+	if err != nil {
+		return nil, err
+	}
+	object, reduced, err := a.reading.Created(written, body)
+	if err != nil {
+		return nil, err
+	}
+	if !m.mayGet(req, object) {
+		body = reduced
+	}
+	return native(dialect.Response{Status: answer.StatusCode, Header: answer.Header, Body: body}), nil
+}
+
+// foundVolumes are volumes that were created, or were there before: who may not get one is told what was asked for.
+func (m *Module) foundVolumes(req *modules.Request, op neutral.Operation, found []neutral.Volume) []neutral.Volume {
+	told := slices.Clone(found)
+	for i, v := range told {
+		object := neutral.Object{Kind: neutral.KindVolume, Name: v.Name, Labels: v.Labels}
+		m.place(&object)
+		if op.Volume != nil && !m.mayGet(req, object) {
+			told[i] = neutral.Volume{Name: v.Name, Driver: op.Volume.Driver, Labels: op.Volume.Labels, Options: op.Volume.Options}
+		}
+	}
+	return told
+}
+
+// mayGet tells whether who creates an object may also be told of it as it is.
+func (m *Module) mayGet(req *modules.Request, object neutral.Object) bool {
+	return m.config.Policy().Judge(req.Subject(), neutral.Get, object).Allowed
 }
 
 func readWhole(answer *http.Response) ([]byte, error) {

@@ -59,8 +59,8 @@ type Credentials struct {
 	User string
 	// Certificates are the client's chain, its own first. Authenticator verifies it.
 	Certificates []*x509.Certificate
-	// Owner is the name of the process's user at the other end of a Unix socket.
-	Owner string
+	// Owner is who runs the process at the other end of a Unix socket.
+	Owner Identity
 }
 
 // Authenticator tells who callers are. It is safe for concurrent use.
@@ -106,8 +106,8 @@ func (a *Authenticator) Admit(ctx context.Context, class modules.Class, c Creden
 		return a.byToken(ctx, c)
 	case len(c.Certificates) > 0 && a.clients != nil:
 		return a.byCertificate(c.Certificates)
-	case c.Owner != "":
-		return Identity{Name: c.Owner}, nil
+	case c.Owner.Name != "":
+		return c.Owner, nil
 	case slices.Contains(a.config.Open, class):
 		return Identity{}, nil
 	}
@@ -182,9 +182,9 @@ func (a *Authenticator) Authorities() (authorities Authorities, ok bool) {
 	return known, err == nil
 }
 
-// groupReserved tells groups that the orchestrator alone says somebody is in.
+// groupReserved tells groups that the orchestrator alone, or this machine, says somebody is in.
 func groupReserved(group string) bool {
-	return group == "system:authenticated" || group == "system:unauthenticated" || strings.HasPrefix(group, "system:serviceaccounts")
+	return strings.HasPrefix(group, PrefixUnix) || group == "system:authenticated" || group == "system:unauthenticated" || strings.HasPrefix(group, "system:serviceaccounts")
 }
 
 // checkName holds a name against what a method other than its own may give.

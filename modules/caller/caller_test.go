@@ -158,12 +158,12 @@ func TestAdmit(t *testing.T) {
 		{"nothing", all, api, Credentials{}, "", fault.Unauthenticated, "a bearer token or a client certificate is missing"},
 		{"nothing where nothing is needed", all, query, Credentials{}, "", 0, ""},
 		{"nothing where one is needed again", all, modules.ContainerAccess, Credentials{}, "", fault.Unauthenticated, "missing"},
-		{"the owner of a process", all, api, Credentials{Owner: "unix:alice"}, "unix:alice", 0, ""},
-		{"a token counts before the owner", all, api, Credentials{Owner: "unix:root", Token: secret}, "ci-build", 0, ""},
-		{"a bad token is not made good by the owner", all, api, Credentials{Owner: "unix:root", Token: "x"}, "", fault.Unauthenticated, "not good"},
+		{"the owner of a process", all, api, Credentials{Owner: Identity{Name: "unix:alice", Groups: "unix:ops"}}, "unix:alice unix:ops", 0, ""},
+		{"a token counts before the owner", all, api, Credentials{Owner: Identity{Name: "unix:root"}, Token: secret}, "ci-build", 0, ""},
+		{"a bad token is not made good by the owner", all, api, Credentials{Owner: Identity{Name: "unix:root"}, Token: "x"}, "", fault.Unauthenticated, "not good"},
 		{"a certificate", all, api, chain(ca.client(named("alice"))), "alice", 0, ""},
 		{"a certificate with organizations", all, api, chain(ca.client(x509.Certificate{Subject: pkix.Name{CommonName: "alice",
-			Organization: []string{"team-b", "team-a", "system:serviceaccounts:shop", "system:authenticated", "a,b", "Größe", "x\r\ny"}}})), "alice ,team-a,team-b", 0, ""},
+			Organization: []string{"team-b", "team-a", "system:serviceaccounts:shop", "system:authenticated", "unix:wheel", "a,b", "Größe", "x\r\ny"}}})), "alice ,team-a,team-b", 0, ""},
 		{"a certificate of an organization that cannot be told", all, api, chain(ca.client(x509.Certificate{Subject: pkix.Name{CommonName: "alice",
 			Organization: []string{"Größe"}}})), "alice ,", 0, ""},
 		{"a certificate with a SPIFFE ID", all, api, chain(ca.client(identified)), "spiffe://corp/ci/web", 0, ""},
@@ -294,10 +294,17 @@ func TestFilesAtTheStart(t *testing.T) {
 
 func TestOwner(t *testing.T) {
 	t.Parallel()
-	if got := Owner(0); got != "unix:root" {
-		t.Errorf("the user 0 is %q", got)
-	}
-	if got := Owner(3999999999); got != "unix:3999999999" {
-		t.Errorf("a user without a name is %q", got)
+	for _, c := range []struct {
+		process Process
+		want    Identity
+	}{
+		{Process{}, Identity{Name: "unix:root"}},
+		{Process{User: 3999999999, Groups: []uint32{3999999998, 0, 0}}, Identity{Name: "unix:3999999999", Groups: "unix:3999999998,unix:root"}},
+		{Process{Groups: []uint32{0}, Part: true}, Identity{Name: "unix:root", Groups: ",unix:root"}},
+	} {
+		got := Owner(c.process)
+		if got != c.want || got.Groups.Whole() == c.process.Part {
+			t.Errorf("%+v is %+v", c.process, got)
+		}
 	}
 }

@@ -46,6 +46,12 @@ type Reading struct {
 	Steps func(req Request, object []byte) (bound Request, steps []byte, ok bool, err error)
 	// Reveals says how the request itself would show what is hidden; "" where it would not.
 	Reveals string
+	// Sought gives the texts of an element of which the request looks for a part; nil where it looks for none. An element
+	// that is shown with other ones there was not found by the caller's means.
+	Sought func(element []byte) []byte
+	// Created reads the answer to a request that creates something, which may have been there before: the object, and the
+	// answer for who may create it and not get it. Nil where an answer tells nothing but what was written.
+	Created func(written, answer []byte) (object neutral.Object, reduced []byte, err error)
 	// Always says that the elements are judged even where the request as a whole is allowed.
 	Always bool
 }

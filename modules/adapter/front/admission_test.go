@@ -62,7 +62,7 @@ func TestAdmission(t *testing.T) {
 	server := New(Config{Peer: "east", Authority: "api.east.isthmus.internal", Edge: edge,
 		Admit: func(_ context.Context, c caller.Credentials) (caller.Identity, error) {
 			switch {
-			case c.Owner != "":
+			case c.Owner.Name != "":
 				return caller.Identity{}, fault.New(fault.Internal, "a port has no owner")
 			case c.Token == "good":
 				return caller.Identity{Name: "ci", Groups: "a,b"}, nil

@@ -89,7 +89,7 @@ func TestSessionCarriesItsRequest(t *testing.T) {
 		w.WriteHeader(http.StatusOK)
 	}))
 	socket, _ := serveFront(t, Config{Edge: edge, Admit: func(_ context.Context, c caller.Credentials) (caller.Identity, error) {
-		return caller.Identity{Name: c.Owner}, nil
+		return c.Owner, nil
 	}})
 	head := strings.Replace(execStart(`{"Tty":false}`), "Host: docker\r\n",
 		"Host: docker\r\nX-Isthmus-Own-Peer: forged\r\nX-Isthmus-Link-Caller: root\r\nx-isthmus-link-session-body: 99\r\nUser-Agent: test\r\n", 1)
@@ -106,7 +106,7 @@ func TestSessionCarriesItsRequest(t *testing.T) {
 		t.Errorf("asked %s %s%s over HTTP/%d", r.Method, r.Host, r.URL, r.ProtoMajor)
 	}
 	want := map[string]string{names.HeaderSession: "tcp", names.HeaderSessionBody: "13", names.HeaderPeer: "", "User-Agent": "test",
-		names.HeaderCaller: caller.Owner(uint32(os.Getuid())), "Upgrade": "", "Connection": ""}
+		names.HeaderCaller: caller.Owner(caller.Process{User: uint32(os.Getuid())}).Name, "Upgrade": "", "Connection": ""}
 	for key, value := range want {
 		if r.Header.Get(key) != value {
 			t.Errorf("header %s is %q, want %q", key, r.Header.Get(key), value)

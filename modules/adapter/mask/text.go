@@ -64,6 +64,16 @@ func Hides(rules *Rules, key, value string) bool {
 	return !bytes.Equal(New(nil).Value(rules, member), member)
 }
 
+// IsAddress tells whether a name as a whole is an address that is hidden.
+func IsAddress(name string) bool {
+	address, err := netip.ParseAddr(name)
+	if err != nil {
+		return false
+	}
+	_, hidden := New(nil).Address(address)
+	return hidden
+}
+
 // suspicious tells whether text can have something to hide at all: most does not.
 func suspicious(text []byte) bool {
 	dots, colons := 0, 0

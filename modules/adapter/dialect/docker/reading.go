@@ -51,7 +51,13 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	if live, ok := strings.CutSuffix(target.Path, "/update"); ok && op.Action != neutral.ContainerUpdate { // of a spec that is replaced whole
 		reading.Live, reading.LiveKey = (&url.URL{Path: live}).EscapedPath(), "Spec"
 	}
+	reading.Reveals = hiddenReference(op)
+	if reading.Reveals == "" {
+		reading.Reveals, reading.Sought = hiddenFilters(op, target.Query())
+	}
 	switch op.Action {
+	case neutral.VolumeCreate:
+		reading.Always, reading.Created = true, createdVolume
 	case neutral.ImageExport: // save is an image, push tells how it goes
 		if !strings.HasSuffix(target.Path, "/push") {
 			return nil, nil

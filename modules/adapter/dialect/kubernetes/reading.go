@@ -42,15 +42,22 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 	if op.Object.Kind == neutral.KindSystem {
 		return systemReading(op, head)
 	}
+	revealed := hiddenReference(op)
 	switch op.Extra[extraSubresource] {
 	case "log", "exec", "attach", "portforward", "proxy":
+		if revealed != "" {
+			return &dialect.Reading{Rules: rules, Body: bodyOf, Reveals: revealed}, nil
+		}
 		return nil, nil
+	}
+	if revealed == "" {
+		revealed = hiddenSelectors(head)
 	}
 	accept, err := readable(head.Header.Values("Accept"))
 	if err != nil {
 		return nil, err
 	}
-	reading := &dialect.Reading{Accept: accept, Rules: rules, Body: bodyOf, Reveals: hiddenSelectors(head)}
+	reading := &dialect.Reading{Accept: accept, Rules: rules, Body: bodyOf, Reveals: revealed}
 	verb := op.Extra[extraVerb]
 	if verb == string(verbUpdate) || verb == string(verbPatch) {
 		reading.Live, _, _ = strings.Cut(head.Path, "?")
@@ -79,6 +86,16 @@ func (c *Cluster) Reading(op neutral.Operation, head dialect.Request) (*dialect.
 		}
 	}
 	return reading, nil
+}
+
+// hiddenReference says that an object is asked for by a name that is an address, as nodes and the addresses of Services
+// have: whether it is there tells whether the address is one of the cluster's.
+func hiddenReference(op neutral.Operation) string {
+	name := op.Object.Name
+	if mask.IsAddress(name) || op.Object.Kind == neutral.KindNode && mask.Hides(rules, "name", name) {
+		return "nothing can be asked for by an address"
+	}
+	return ""
 }
 
 // hiddenSelectors says by what objects are selected that is hidden. With it one could ask for each address whose it is; names

@@ -290,7 +290,7 @@ func (a *action) createVolume(ctx context.Context) (neutral.Result, error) {
 		}
 		if class := wanted.Spec.StorageClassName; class != nil && *class != now.Driver {
 			return neutral.Result{}, fault.New(fault.Conflict, "create %s: conflict: volume name must be unique: a volume named %s "+
-				"already exists with the %s driver. Choose a different volume name.", v.Name, v.Name, now.Driver)
+				"already exists with another driver. Choose a different volume name.", v.Name, v.Name)
 		}
 		return neutral.Result{Volumes: []neutral.Volume{now}}, nil
 	}
