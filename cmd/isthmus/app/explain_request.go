@@ -241,11 +241,28 @@ func explainedPolicies(found policy.Explanation) []ExplainedPolicy {
 	return all
 }
 
+// emulated are the APIs before the orchestrator, of which nothing is asked either.
+func (r *explainRun) emulated() (apis map[neutral.Orchestrator]dialect.Emulated, end func(), err error) {
+	callers, api, err := emulate(r.orchestrator(), dialect.Emulation{Cluster: r.cluster(), Over: adapter.NewExecutor(r.target)})
+	if err != nil || api == nil {
+		return nil, func() {}, err
+	}
+	end = func() { _ = api.Close() } // nothing was begun
+	return map[neutral.Orchestrator]dialect.Emulated{callers: explainEmulated{explainTarget: explainTarget{Cluster: api, run: r}, Handler: api}}, end, nil
+}
+
 // operation runs the adapter as far as it decides.
 func (r *explainRun) operation(ctx context.Context, req *modules.Request, body []byte) {
 	target := explainTarget{Cluster: r.target, run: r}
+	emulated, end, err := r.emulated()
+	if err != nil {
+		r.out.Decision, r.out.Reason = decisionDeny, err.Error()
+		return
+	}
+	defer end()
 	module := adapter.New(adapter.Config{
-		Cluster: r.cluster(), Orchestrator: r.orchestrator(), Namespace: namespaceFor(r.set), Dialects: adapter.Dialects,
+		Emulated: emulated,
+		Cluster:  r.cluster(), Orchestrator: r.orchestrator(), Namespace: namespaceFor(r.set), Dialects: adapter.Dialects,
 		Target: target, APIVersion: func() string { return "" }, Policy: func() modules.Policy { return r },
 		Log: slog.New(slog.DiscardHandler), Mask: mask.New(nil), // which stand-ins it would make is not told
 	})
