@@ -7,21 +7,27 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/openapi"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/openapi/openapitest"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/resource"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/table"
 )
@@ -36,6 +42,8 @@ const served = "../../modules/adapter/dialect/kubernetes/apiserver"
 func testAPI(t *testing.T, bed *Bed) {
 	api := newAPI(t, bed.Kubernetes("north"))
 	t.Run("tables", api.testTables)
+	t.Run("discovery", api.testDiscovery)
+	t.Run("openapi", api.testOpenAPI)
 }
 
 type api struct {
@@ -142,8 +150,85 @@ func (a *api) testTables(t *testing.T) {
 		}
 	}
 	if *update && !t.Failed() {
-		record(t, filepath.Join("table", "testdata", "kubernetes.jsonl"), recorded)
+		record(t, "table", recorded)
 	}
+}
+
+// discovered is a line of what is recorded of discovery: where from; a resource.
+type discovered struct {
+	Source   string                               `json:"source,omitempty"`
+	Group    string                               `json:"group"`
+	Version  string                               `json:"version,omitempty"`
+	Resource *apidiscoveryv2.APIResourceDiscovery `json:"resource,omitempty"`
+}
+
+// testDiscovery records all resources of the groups that isthmus serves some of.
+func (a *api) testDiscovery(t *testing.T) {
+	recorded := []discovered{{Source: "kube-apiserver " + kubernetesVersion}}
+	for _, path := range []string{"/api", "/apis"} {
+		_, b, err := a.ask(http.MethodGet, path, "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list apidiscoveryv2.APIGroupDiscoveryList
+		if err := json.Unmarshal(b, &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, group := range list.Items {
+			for _, version := range group.Versions {
+				gv := schema.GroupVersion{Group: group.Name, Version: version.Version}
+				serves := func(r resource.Resource) bool { return r.GroupVersion() == gv }
+				if !slices.ContainsFunc(slices.Concat(resource.All, resource.Reviews), serves) {
+					continue
+				}
+				for _, r := range version.Resources {
+					recorded = append(recorded, discovered{Group: gv.Group, Version: gv.Version, Resource: &r})
+				}
+			}
+		}
+	}
+	record(t, "discovery", recorded)
+}
+
+// described is a line of what is recorded of OpenAPI: where from; a schema; an operation.
+type described struct {
+	Source    string                 `json:"source,omitempty"`
+	Schema    string                 `json:"schema,omitempty"`
+	Fields    map[string]string      `json:"fields,omitempty"`
+	Operation string                 `json:"operation,omitempty"`
+	Is        *openapitest.Operation `json:"is,omitempty"`
+}
+
+// testOpenAPI records the schemas and operations that isthmus tells of too.
+func (a *api) testOpenAPI(t *testing.T) {
+	recorded := []described{{Source: "kube-apiserver " + kubernetesVersion}}
+	whole := openapitest.Outline{Schemas: map[string]map[string]string{}, Operations: map[string]openapitest.Operation{}}
+	for _, path := range openapi.Paths() {
+		mine, _ := openapi.Answer(path, nil)
+		ours, err := openapitest.Of(mine.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, b, err := a.ask(http.MethodGet, path, "application/json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, err := openapitest.Of(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs.Limit(ours)
+		maps.Copy(whole.Schemas, theirs.Schemas)
+		maps.Copy(whole.Operations, theirs.Operations)
+	}
+	for _, name := range slices.Sorted(maps.Keys(whole.Schemas)) {
+		recorded = append(recorded, described{Schema: name, Fields: whole.Schemas[name]})
+	}
+	for _, name := range slices.Sorted(maps.Keys(whole.Operations)) {
+		is := whole.Operations[name]
+		recorded = append(recorded, described{Operation: name, Is: &is})
+	}
+	record(t, "openapi", recorded)
 }
 
 // row makes an object as it is described, and asks for its row.
@@ -250,16 +335,27 @@ func shape(t metav1.Table) string {
 	return string(b)
 }
 
-// record writes a line for each value.
-func record[T any](t *testing.T, path string, values []T) {
+// record compares what is recorded for a package with what the server tells now, a line for each value, or writes it.
+func record[T any](t *testing.T, folder string, values []T) {
 	t.Helper()
+	path := filepath.Join(served, folder, "testdata", "kubernetes.jsonl")
 	var b bytes.Buffer
 	for _, value := range values {
 		if err := json.NewEncoder(&b).Encode(value); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(served, path), b.Bytes(), 0o644); err != nil {
+	if *update {
+		if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Split(string(before), "\n"), strings.Split(b.String(), "\n")); diff != "" {
+		t.Errorf("the server tells otherwise than %s:\n%s", path, diff)
 	}
 }

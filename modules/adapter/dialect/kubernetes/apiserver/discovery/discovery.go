@@ -8,9 +8,8 @@ import (
 	"strings"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/runtime"
-
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/document"
 )
 
 // Answer gives what is answered to a GET of path, which may have a query, and whether path is one of discovery's. Answers
@@ -24,7 +23,7 @@ func Answer(path string, header http.Header) (dialect.Response, bool) {
 	if !ok {
 		return dialect.Response{}, false
 	}
-	return d.answer(header), true
+	return d.Answer(header), true
 }
 
 // Paths are those that Answer knows, sorted.
@@ -38,24 +37,15 @@ func Paths() []string {
 }
 
 // documents are made when the first is asked for, and never change.
-var documents = sync.OnceValue(func() map[string]*document {
-	all := map[string]*document{"/version": versionDocument()}
+var documents = sync.OnceValue(func() map[string]*document.Document {
+	all := map[string]*document.Document{"/version": versionDocument()}
 	groups := groupsOf(served())
 	for path, object := range legacy(groups) {
-		all[path] = &document{forms: forms(object, target{})}
+		all[path] = &document.Document{Forms: forms(object, document.Target{})}
 	}
 	for path, list := range aggregated(groups) {
-		all[path].forms = append(all[path].forms, forms(list, aggregatedV2)...)
-		all[path].forms = append(all[path].forms, forms(toV2beta1(list), aggregatedV2beta1)...)
+		all[path].Forms = append(all[path].Forms, forms(list, aggregatedV2)...)
+		all[path].Forms = append(all[path].Forms, forms(toV2beta1(list), aggregatedV2beta1)...)
 	}
 	return all
 })
-
-// forms are an object in each encoding of the API; the first is for clients that do not say what they accept.
-func forms(object runtime.Object, as target) []form {
-	var all []form
-	for _, e := range encodings {
-		all = append(all, newForm(e, as, object))
-	}
-	return all
-}

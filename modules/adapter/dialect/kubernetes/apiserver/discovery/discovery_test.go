@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -29,12 +30,12 @@ const aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDisco
 
 func accept(media string) http.Header { return http.Header{"Accept": {media}} }
 
-// serve answers as the package says, and counts the requests of each path.
-func serve(t *testing.T) (*httptest.Server, *[]string) {
+// serve answers as the package says, and counts the requests.
+func serve(t *testing.T) (*httptest.Server, *atomic.Int32) {
 	t.Helper()
-	var asked []string
+	asked := &atomic.Int32{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.URL.Path)
+		asked.Add(1)
 		answer, ok := discovery.Answer(r.URL.Path, r.Header)
 		if !ok {
 			http.NotFound(w, r)
@@ -47,27 +48,25 @@ func serve(t *testing.T) (*httptest.Server, *[]string) {
 		_, _ = w.Write(answer.Body)
 	}))
 	t.Cleanup(server.Close)
-	return server, &asked
+	return server, asked
 }
 
 // TestLikeKubernetes compares what is told of each resource with what the API server of Kubernetes tells: all is the
 // same, but that not every verb and subresource is served.
 func TestLikeKubernetes(t *testing.T) {
 	t.Parallel()
-	real := readList(t, "testdata/kubernetes.json")
+	known := recorded(t)
 	ours := apidiscoveryv2.APIGroupDiscoveryList{}
 	for _, path := range []string{"/api", "/apis"} {
 		var list apidiscoveryv2.APIGroupDiscoveryList
 		decode(t, path, aggregated, &list)
 		ours.Items = append(ours.Items, list.Items...)
 	}
-	known := map[string]apidiscoveryv2.APIResourceDiscovery{}
-	each(real, func(name string, r apidiscoveryv2.APIResourceDiscovery) { known[name] = r })
 	compared := 0
 	each(ours, func(name string, one apidiscoveryv2.APIResourceDiscovery) {
 		other, ok := known[name]
 		if !ok {
-			t.Errorf("%s is not in testdata/kubernetes.json", name)
+			t.Errorf("%s is not in testdata/kubernetes.jsonll", name)
 			return
 		}
 		compared++
@@ -115,16 +114,25 @@ func subset(t *testing.T, what string, some, all []string) {
 	}
 }
 
-func readList(t *testing.T, file string) (list apidiscoveryv2.APIGroupDiscoveryList) {
+// recorded are the resources that e2e/testbed has recorded, by group, version and name.
+func recorded(t *testing.T) map[string]apidiscoveryv2.APIResourceDiscovery {
 	t.Helper()
-	b, err := os.ReadFile(file)
-	if err == nil {
-		err = json.Unmarshal(b, &list)
-	}
+	raw, err := os.ReadFile("testdata/kubernetes.jsonl")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return list
+	all := map[string]apidiscoveryv2.APIResourceDiscovery{}
+	for line := range strings.Lines(string(raw)) {
+		var one struct {
+			Group, Version string
+			Resource       apidiscoveryv2.APIResourceDiscovery
+		}
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatal(err)
+		}
+		all[one.Group+"/"+one.Version+"/"+one.Resource.Resource] = one.Resource
+	}
+	return all
 }
 
 func decode(t *testing.T, path, media string, into any) {
@@ -181,14 +189,39 @@ func TestClient(t *testing.T) {
 			if diff := cmp.Diff(want, found); diff != "" {
 				t.Error(diff)
 			}
-			if len(groups) != 5 || len(*asked) != test.requests {
-				t.Errorf("%d groups by requests of %q", len(groups), *asked)
+			if len(groups) != 5 || int(asked.Load()) != test.requests {
+				t.Errorf("%d groups by %d requests", len(groups), asked.Load())
 			}
 			v, err := client.ServerVersionWithContext(t.Context())
 			if err != nil || v.Minor != discovery.Minor {
 				t.Errorf("version is %+v, %v", v, err)
 			}
 		})
+	}
+}
+
+// TestLegacy finds the same in the documents of each group and version as in the aggregated ones.
+func TestLegacy(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/api", "/apis"} {
+		var list apidiscoveryv2.APIGroupDiscoveryList
+		decode(t, path, aggregated, &list)
+		_, lists, failed := clientdiscovery.SplitGroupsAndResources(list)
+		if len(failed) > 0 || len(lists) == 0 {
+			t.Errorf("%s: %d lists, %v", path, len(lists), failed)
+		}
+		for gv, want := range lists {
+			var got metav1.APIResourceList
+			decode(t, path+"/"+gv.String(), "application/json", &got)
+			for i, r := range want.APIResources { // made up by the client for subresources
+				if strings.Contains(r.Name, "/") {
+					want.APIResources[i].SingularName = ""
+				}
+			}
+			if diff := cmp.Diff(want.APIResources, got.APIResources, cmpopts.EquateEmpty()); diff != "" || got.GroupVersion != gv.String() {
+				t.Errorf("%s:\n%s", gv, diff)
+			}
+		}
 	}
 }
 

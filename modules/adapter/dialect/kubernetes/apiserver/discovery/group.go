@@ -11,12 +11,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/document"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/resource"
 )
 
 var (
-	aggregatedV2      = target{apidiscoveryv2.GroupName, "v2", "APIGroupDiscoveryList"}
-	aggregatedV2beta1 = target{apidiscoveryv2beta1.GroupName, "v2beta1", "APIGroupDiscoveryList"}
+	aggregatedV2      = document.Target{Group: apidiscoveryv2.GroupName, Version: "v2", Kind: "APIGroupDiscoveryList"}
+	aggregatedV2beta1 = document.Target{Group: apidiscoveryv2beta1.GroupName, Version: "v2beta1", Kind: "APIGroupDiscoveryList"}
 )
 
 // group is an API group with its one version.
@@ -90,7 +91,7 @@ func (g group) list() *metav1.APIResourceList {
 func aggregated(groups []group) map[string]*apidiscoveryv2.APIGroupDiscoveryList {
 	empty := func() *apidiscoveryv2.APIGroupDiscoveryList {
 		return &apidiscoveryv2.APIGroupDiscoveryList{
-			TypeMeta: metav1.TypeMeta{Kind: aggregatedV2.kind, APIVersion: apidiscoveryv2.SchemeGroupVersion.String()},
+			TypeMeta: metav1.TypeMeta{Kind: aggregatedV2.Kind, APIVersion: apidiscoveryv2.SchemeGroupVersion.String()},
 			Items:    []apidiscoveryv2.APIGroupDiscovery{},
 		}
 	}

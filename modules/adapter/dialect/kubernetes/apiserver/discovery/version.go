@@ -2,10 +2,13 @@ package discovery
 
 import (
 	"encoding/json"
+	"fmt"
 	goruntime "runtime"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/version"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/document"
 )
 
 // Release of Kubernetes whose API this is: what is served behaves as that release's API server does, and the clients of
@@ -31,7 +34,10 @@ func Version() version.Info {
 }
 
 // versionDocument is JSON always: it is no object of the API.
-func versionDocument() *document {
-	e := encoding{runtime.ContentTypeJSON, func(runtime.Object) ([]byte, error) { return json.Marshal(Version()) }}
-	return &document{forms: []form{newForm(e, target{}, nil)}, always: true}
+func versionDocument() *document.Document {
+	body, err := json.Marshal(Version())
+	if err != nil { // strings alone cannot fail to marshal
+		panic(fmt.Sprintf("version: %v", err))
+	}
+	return &document.Document{Forms: []document.Form{form(runtime.ContentTypeJSON, document.Target{}, body)}, Always: true}
 }
