@@ -35,19 +35,24 @@ func plannedOn(t *testing.T, cluster string) *planned {
 	return &planned{t: t, cluster: connected, namespace: fmt.Sprintf("plan%d", time.Now().UnixNano()%1e6)}
 }
 
-// try carries an operation out. Policy allows everything that is of the test's namespace, and what is of no namespace.
-func (p *planned) try(ctx context.Context, op neutral.Operation) (neutral.Result, error) {
+// plan makes an operation's plan. Policy allows what is of the test's namespace, and nodes.
+func (p *planned) plan(op neutral.Operation) (dialect.Plan, error) {
 	op.Verb, op.Object.Kind, op.Object.Namespace = op.Action.Verb(), op.Action.Kind(), p.namespace
-	plan, err := p.cluster.Plan(op, func(o neutral.Object) (dialect.Terms, error) {
+	return p.cluster.Plan(op, func(o neutral.Object) (dialect.Terms, error) {
 		if o.Namespace != p.namespace && o.Kind != neutral.KindNode {
 			return dialect.Terms{}, fault.New(fault.Denied, "no permission for %s/%s", o.Namespace, o.Name)
 		}
 		return dialect.Terms{}, nil
 	})
+}
+
+// try carries an operation out.
+func (p *planned) try(ctx context.Context, op neutral.Operation) (neutral.Result, error) {
+	plan, err := p.plan(op)
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if plan.Stream != nil {
+	if plan.Program == nil {
 		return neutral.Result{}, fmt.Errorf("%s is a stream", op.Action)
 	}
 	return plan.Program(ctx)
@@ -209,4 +214,82 @@ func TestDockerPlansServices(t *testing.T) {
 	if left := p.do(neutral.Operation{Action: neutral.WorkloadList}).Workloads; len(left) != 0 {
 		t.Errorf("services that are left: %+v", left)
 	}
+}
+
+// TestDockerPlansParts makes and removes networks and volumes, and looks at images.
+func TestDockerPlansParts(t *testing.T) {
+	scripting(t)
+	defer turn("docker-plans-parts")()
+	p := plannedOn(t, "west")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		_, _ = p.try(ctx, neutral.Operation{Action: neutral.ContainerRemove, Ref: "user", Remove: &neutral.RemoveOptions{Force: true}})
+		_, _ = p.try(ctx, neutral.Operation{Action: neutral.NetworkPrune})
+		_, _ = p.try(ctx, neutral.Operation{Action: neutral.VolumePrune})
+	})
+	made := p.do(neutral.Operation{Action: neutral.NetworkCreate, Network: &neutral.Network{Name: "front", Labels: map[string]string{"a": "b"}}})
+	if n := made.Network; n.Name != "front" || n.Namespace != p.namespace || n.Driver != "overlay" || n.Labels["a"] != "b" || n.ID != made.ID {
+		t.Errorf("network %+v", n)
+	}
+	p.refuses(fault.Conflict, neutral.Operation{Action: neutral.NetworkCreate, Network: &neutral.Network{Name: "front"}})
+	p.refuses(fault.Unsupported, neutral.Operation{Action: neutral.NetworkCreate, Network: &neutral.Network{Name: "x", Driver: "macvlan"}})
+	p.do(neutral.Operation{Action: neutral.NetworkCreate, Network: &neutral.Network{Name: "back", Driver: "bridge", Internal: true}})
+	if list := p.do(neutral.Operation{Action: neutral.NetworkList}).Networks; len(list) != 2 || list[0].Name != "back" || !list[0].Internal {
+		t.Errorf("networks %+v", list)
+	}
+	volume := p.do(neutral.Operation{Action: neutral.VolumeCreate, Volume: &neutral.Volume{Name: "data", Labels: map[string]string{"a": "b"}}}).Volumes[0]
+	if volume.Name != "data" || volume.Namespace != p.namespace || volume.Driver != "local" || volume.Anonymous || volume.Created.IsZero() {
+		t.Errorf("volume %+v", volume)
+	}
+	p.do(neutral.Operation{Action: neutral.VolumeCreate, Volume: &neutral.Volume{Name: "data"}})
+	p.do(neutral.Operation{Action: neutral.VolumeCreate, Volume: &neutral.Volume{Name: "spare"}})
+	p.do(neutral.Operation{Action: neutral.ContainerCreate, Container: &neutral.Container{Name: "user", Image: demo.Image, Command: []string{"sleep", "600"},
+		Networks: []neutral.NetworkAttachment{{Name: "back"}}, Mounts: []neutral.Mount{{Type: "volume", Source: "data", Target: "/data"}}}})
+	p.do(neutral.Operation{Action: neutral.ContainerStart, Ref: "user"})
+	p.do(neutral.Operation{Action: neutral.NetworkJoin, Ref: "front", Member: &neutral.NetworkMember{Name: "user", Aliases: []string{"u"}}})
+	if n := p.do(neutral.Operation{Action: neutral.NetworkGet, Ref: made.ID}).Network; len(n.Members) != 1 || n.Members[0].Name != "user" {
+		t.Errorf("members %+v", n.Members)
+	}
+	if c := p.do(neutral.Operation{Action: neutral.ContainerInspect, Ref: "user"}).Container; len(c.Networks) != 2 || c.Networks[1].Name != "front" ||
+		len(c.Networks[1].Aliases) != 1 || c.Networks[1].Aliases[0] != "u" {
+		t.Errorf("networks of the container %+v", c.Networks)
+	}
+	p.refuses(fault.Conflict, neutral.Operation{Action: neutral.NetworkRemove, Ref: "front"})
+	p.refuses(fault.Conflict, neutral.Operation{Action: neutral.VolumeRemove, Ref: "data"})
+	p.do(neutral.Operation{Action: neutral.NetworkLeave, Ref: "front", Member: &neutral.NetworkMember{Name: "user"}})
+	unused := true
+	if list := p.do(neutral.Operation{Action: neutral.VolumeList, Filter: neutral.Filter{Dangling: &unused}}).Volumes; len(list) != 1 || list[0].Name != "spare" {
+		t.Errorf("volumes that nothing has: %+v", list)
+	}
+	if pruned := p.do(neutral.Operation{Action: neutral.VolumePrune}).Removed; len(pruned) != 1 || pruned[0] != "spare" {
+		t.Errorf("pruned %v", pruned)
+	}
+	if pruned := p.do(neutral.Operation{Action: neutral.NetworkPrune}).Removed; len(pruned) != 1 || pruned[0] != "front" {
+		t.Errorf("pruned %v", pruned)
+	}
+	p.do(neutral.Operation{Action: neutral.ContainerRemove, Ref: "user", Remove: &neutral.RemoveOptions{Force: true}})
+	p.do(neutral.Operation{Action: neutral.NetworkRemove, Ref: "back"})
+	p.do(neutral.Operation{Action: neutral.VolumeRemove, Ref: "data"})
+	p.refuses(fault.NotFound, neutral.Operation{Action: neutral.VolumeGet, Ref: "data"})
+	p.refuses(fault.NotFound, neutral.Operation{Action: neutral.NetworkGet, Ref: "back"})
+
+	// Images are of no namespace.
+	p.namespace = "default"
+	image := p.do(neutral.Operation{Action: neutral.ImageInspect, Image: demo.Image}).Image
+	if image.Size == 0 || len(image.Tags) == 0 || image.Tags[0] != demo.Image {
+		t.Errorf("image %+v", image)
+	}
+	if list := p.do(neutral.Operation{Action: neutral.ImageList, Filter: neutral.Filter{Names: []string{image.ID[:19]}}}).Images; len(list) != 1 {
+		t.Errorf("images %+v", list)
+	}
+	p.refuses(fault.NotFound, neutral.Operation{Action: neutral.ImageInspect, Image: "nobody/nothing:1"})
+	pull, err := p.plan(neutral.Operation{Action: neutral.ImagePull, Image: "127.0.0.1:9/nothing:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pull.Stream(t.Context(), hearing(nil)); err == nil {
+		t.Error("an image came from a registry that is not there")
+	}
+	p.refuses(fault.Unsupported, neutral.Operation{Action: neutral.ImageRemove, Ref: demo.Image})
 }

@@ -28,20 +28,26 @@ func (g *gateway) connect(ctx context.Context, set *manifest.Set) error {
 
 // emulate puts an API of its own before the orchestrator for callers whose dialect needs one.
 func (g *gateway) emulate(config dialect.Config) error {
+	var err error
+	g.emulation, g.emulated, err = emulate(g.dialect.Orchestrator(), dialect.Emulation{Cluster: config.Cluster,
+		Over: adapter.NewExecutor(g.target), Socket: g.socket(names.EmulationSocket), Seal: config.Seal, Log: config.Log})
+	return err
+}
+
+// emulate makes the API that stands before an orchestrator of a type, and says for whose callers; nil where there is none.
+func emulate(before neutral.Orchestrator, config dialect.Emulation) (neutral.Orchestrator, dialect.Emulated, error) {
 	for _, d := range adapter.Dialects {
 		emulator, ok := d.(dialect.Emulator)
-		if !ok || d.Orchestrator() == g.dialect.Orchestrator() {
+		if !ok || d.Orchestrator() == before {
 			continue
 		}
-		emulated, err := emulator.Emulate(dialect.Emulation{Cluster: config.Cluster, Over: adapter.NewExecutor(g.target),
-			Socket: g.socket(names.EmulationSocket), Seal: config.Seal, Log: config.Log.With("emulation", d.Orchestrator())})
+		emulated, err := emulator.Emulate(config)
 		if err != nil {
-			return fmt.Errorf("the API for %s callers: %w", d.Orchestrator(), err)
+			return "", nil, fmt.Errorf("the API for %s callers: %w", d.Orchestrator(), err)
 		}
-		g.emulation, g.emulated = d.Orchestrator(), emulated
-		return nil
+		return d.Orchestrator(), emulated, nil
 	}
-	return nil
+	return "", nil, nil
 }
 
 // emulations are the APIs before the orchestrator, by whose callers they are for.

@@ -2,10 +2,12 @@ package docker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/mask"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -128,7 +131,7 @@ func faultOf(err error) error {
 	}
 	for _, k := range errorKinds {
 		if k.is(err) {
-			return fault.Wrap(k.kind, err, "%s", engineMessage(err))
+			return fault.Wrap(k.kind, err, "%s", plain(engineMessage(err)))
 		}
 	}
 	return fault.Wrap(fault.Internal, err, "the orchestrator gave an answer that cannot be read")
@@ -146,10 +149,26 @@ var errorKinds = []struct {
 	{cerrdefs.IsNotImplemented, fault.Unsupported},
 	{cerrdefs.IsUnavailable, fault.Unavailable},
 	{cerrdefs.IsNotModified, fault.NotModified},
+	{isEngineFailure, fault.Internal},
 }
 
-// engineMessage is what the engine said, without what the client puts before it.
+// addresses hides those that an engine tells in words. Nobody reads its stand-ins back, so any key does.
+var addresses = sync.OnceValue(func() *mask.Mask {
+	key := make([]byte, mask.KeySize)
+	_, _ = rand.Read(key) // which never fails
+	return mask.New(key)
+})
+
+// plain is what an engine says, without the addresses in it.
+func plain(text string) string { return addresses().String(strings.TrimSpace(text)) }
+
+// fromEngine is what the client puts before what an engine said.
+const fromEngine = "Error response from daemon: "
+
+// engineMessage is what the engine said.
 func engineMessage(err error) string {
-	message := strings.TrimSpace(err.Error())
-	return strings.TrimPrefix(message, "Error response from daemon: ")
+	return strings.TrimPrefix(strings.TrimSpace(err.Error()), fromEngine)
 }
+
+// isEngineFailure tells an error that the engine explains from an answer that nobody understands.
+func isEngineFailure(err error) bool { return strings.HasPrefix(err.Error(), fromEngine) }

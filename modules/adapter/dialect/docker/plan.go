@@ -29,34 +29,78 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.SystemVersion: program((*action).system),
 	neutral.SystemInfo:    program((*action).system),
 
+	neutral.EventWatch: stream((*action).watchEvents),
+
+	neutral.ContainerList:    program((*action).listContainers),
+	neutral.ContainerInspect: program((*action).inspectContainer),
+	neutral.ContainerCreate:  lasting((*action).createContainer),
+	neutral.ContainerStart:   lasting((*action).startContainer),
+	neutral.ContainerStop:    lasting((*action).stopContainer),
+	neutral.ContainerKill:    lasting((*action).killContainer),
+	neutral.ContainerRestart: lasting((*action).restartContainer),
+	neutral.ContainerPause:   lasting((*action).pauseContainer),
+	neutral.ContainerUnpause: lasting((*action).unpauseContainer),
+	neutral.ContainerRemove:  lasting((*action).removeContainer),
+	neutral.ContainerPrune:   lasting((*action).pruneContainers),
+	neutral.ContainerRename:  program((*action).renameContainer),
+	neutral.ContainerUpdate:  program((*action).updateContainer),
+	neutral.ContainerTop:     program((*action).topContainer),
+	neutral.ContainerStat:    program((*action).statFile),
+	neutral.ContainerStats:   stream((*action).containerUsage),
+	neutral.ContainerCopyOut: stream((*action).copyOut),
+	neutral.ContainerCopyIn:  stream((*action).copyIn),
+	neutral.ContainerWait:    stream((*action).waitContainer),
+	neutral.ContainerLogs:    stream((*action).containerLogs),
+	neutral.ContainerAttach:  stream((*action).attachContainer),
+	neutral.ExecCreate:       program((*action).createExec),
+	neutral.ExecStart:        stream((*action).startExec),
+
 	neutral.WorkloadList:    program((*action).listServices),
 	neutral.WorkloadInspect: program((*action).inspectService),
 	neutral.WorkloadCreate:  program((*action).createService),
 	neutral.WorkloadUpdate:  program((*action).updateService),
 	neutral.WorkloadRemove:  program((*action).removeService),
+	neutral.WorkloadLogs:    stream((*action).workloadLogs),
+	neutral.TaskLogs:        stream((*action).taskLogs),
 	neutral.TaskList:        program((*action).listTasks),
 	neutral.TaskInspect:     program((*action).inspectTask),
 
-	neutral.NodeList:     program((*action).listNodes),
-	neutral.NodeInspect:  program((*action).inspectNode),
-	neutral.SecretList:   program((*action).listStored),
-	neutral.SecretGet:    program((*action).inspectStored),
-	neutral.SecretCreate: program((*action).createStored),
-	neutral.SecretUpdate: program((*action).updateStored),
-	neutral.SecretRemove: program((*action).removeStored),
-	neutral.ConfigList:   program((*action).listStored),
-	neutral.ConfigGet:    program((*action).inspectStored),
-	neutral.ConfigCreate: program((*action).createStored),
-	neutral.ConfigUpdate: program((*action).updateStored),
-	neutral.ConfigRemove: program((*action).removeStored),
+	neutral.NodeList:      program((*action).listNodes),
+	neutral.NodeInspect:   program((*action).inspectNode),
+	neutral.NetworkList:   program((*action).listNetworks),
+	neutral.NetworkGet:    program((*action).inspectNetwork),
+	neutral.NetworkCreate: program((*action).createNetwork),
+	neutral.NetworkRemove: program((*action).removeNetwork),
+	neutral.NetworkPrune:  lasting((*action).pruneNetworks),
+	neutral.NetworkJoin:   program((*action).joinNetwork),
+	neutral.NetworkLeave:  program((*action).leaveNetwork),
+	neutral.VolumeList:    program((*action).listVolumes),
+	neutral.VolumeGet:     program((*action).inspectVolume),
+	neutral.VolumeCreate:  program((*action).createVolume),
+	neutral.VolumeRemove:  program((*action).removeVolume),
+	neutral.VolumePrune:   lasting((*action).pruneVolumes),
+	neutral.ImageList:     program((*action).listImages),
+	neutral.ImageInspect:  program((*action).inspectImage),
+	neutral.ImagePull:     stream((*action).pullImage),
+	neutral.SecretList:    program((*action).listStored),
+	neutral.SecretGet:     program((*action).inspectStored),
+	neutral.SecretCreate:  program((*action).createStored),
+	neutral.SecretUpdate:  program((*action).updateStored),
+	neutral.SecretRemove:  program((*action).removeStored),
+	neutral.ConfigList:    program((*action).listStored),
+	neutral.ConfigGet:     program((*action).inspectStored),
+	neutral.ConfigCreate:  program((*action).createStored),
+	neutral.ConfigUpdate:  program((*action).updateStored),
+	neutral.ConfigRemove:  program((*action).removeStored),
 }
 
 // refused says why the rest is not done.
 var refused = map[neutral.Action]string{
-	neutral.SystemUsage:     "the disk usage of an engine is told to docker callers alone",
-	neutral.SystemAuth:      "an engine logs in to registries with the credentials of its own callers",
-	neutral.ContainerExport: "export is refused: a container's whole file system is given to docker callers alone",
-	neutral.ContainerCommit: "commit is refused: images are made by docker callers alone",
+	neutral.SystemUsage:      "the disk usage of an engine is told to docker callers alone",
+	neutral.ContainerChanges: "diff is refused: which files a container changed is told to docker callers alone",
+	neutral.SystemAuth:       "an engine logs in to registries with the credentials of its own callers",
+	neutral.ContainerExport:  "export is refused: a container's whole file system is given to docker callers alone",
+	neutral.ContainerCommit:  "commit is refused: images are made by docker callers alone",
 }
 
 // refusedKinds says it of all the rest of a kind.
@@ -104,6 +148,24 @@ func program(run func(*action, context.Context) (neutral.Result, error)) func(*a
 			defer cancel()
 			result, err := run(a, ctx)
 			return result, faultOf(err)
+		}}, nil
+	}
+}
+
+// lasting plans what an engine may take its time for; whoever runs it bounds it.
+func lasting(run func(*action, context.Context) (neutral.Result, error)) func(*action) (dialect.Plan, error) {
+	return func(a *action) (dialect.Plan, error) {
+		return dialect.Plan{Program: func(ctx context.Context) (neutral.Result, error) {
+			result, err := run(a, ctx)
+			return result, faultOf(err)
+		}}, nil
+	}
+}
+
+func stream(run func(*action, context.Context, neutral.Session) (neutral.Result, error)) func(*action) (dialect.Plan, error) {
+	return func(a *action) (dialect.Plan, error) {
+		return dialect.Plan{Stream: func(ctx context.Context, session neutral.Session) (neutral.Result, error) {
+			return run(a, ctx, session)
 		}}, nil
 	}
 }

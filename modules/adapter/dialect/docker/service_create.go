@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/moby/moby/api/types/swarm"
+	"github.com/moby/moby/api/types/volume"
 	"github.com/moby/moby/client"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -53,7 +54,7 @@ func (a *action) createService(ctx context.Context) (neutral.Result, error) {
 	b.losses = append(b.losses, keepBeside(spec.Labels, w.Origin, a.op.Peer, slices.Concat(w.Losses, b.losses))...)
 	made, err := a.makeAttached(ctx, b.namespace, on)
 	if err == nil {
-		spec.TaskTemplate.Networks, err = a.taskNetworks(ctx, &w.Template, on)
+		spec.TaskTemplate.Networks, err = a.taskNetworks(ctx, b.namespace, w, on)
 	}
 	var created client.ServiceCreateResult
 	if err == nil {
@@ -112,7 +113,7 @@ func (a *action) putFiles(ctx context.Context, b *specBuilder, spec *swarm.Conta
 	return b.err
 }
 
-// permitVolumes asks policy about the volumes that are there and that something is to mount.
+// permitVolumes asks policy about the volumes that something is to mount, those as well that are made by it.
 func (a *action) permitVolumes(ctx context.Context, namespace string, mounts []neutral.Mount) error {
 	for _, m := range mounts {
 		if m.Type != string(neutral.KindVolume) || m.Source == "" {
@@ -121,9 +122,10 @@ func (a *action) permitVolumes(ctx context.Context, namespace string, mounts []n
 		if _, err := a.volumeSources(ctx); err != nil {
 			return err
 		}
-		found, ok := a.kept[volumeName(namespace, m.Source)]
+		name := volumeName(namespace, m.Source)
+		found, ok := a.kept[name]
 		if !ok {
-			continue
+			found = volume.Volume{Name: name, Labels: labelsIn(namespace, nil)}
 		}
 		if err := a.permit(volumeObject(found)); err != nil {
 			return err

@@ -82,6 +82,7 @@ func serviceFromSwarm(native swarm.Service, networks []network.Summary) (*servic
 		w.Updating, w.UpdateMessage = updating(u.State), u.Message
 	}
 	nameNetworks(&w.Template, s.namespace, networks)
+	w.Template.Networks = withoutOwnAlias(w.Template.Networks, s.namespace, s.name)
 	s.Workload = *w
 	return s, nil
 }

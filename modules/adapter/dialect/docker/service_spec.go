@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,7 +85,7 @@ func (b *specBuilder) serviceSpec(w *neutral.Workload) swarm.ServiceSpec {
 	}
 	labels, losses := callersLabels("template.labels", c.Labels)
 	b.losses = append(b.losses, losses...)
-	spec.TaskTemplate.ContainerSpec.Labels = labels
+	spec.TaskTemplate.ContainerSpec.Labels = labelsIn(b.namespace, labels) // as docker stack deploy does
 	return spec
 }
 
@@ -308,15 +309,15 @@ func (b *specBuilder) files(spec *swarm.ContainerSpec, files []neutral.MountedFi
 	}
 }
 
-// taskNetworks writes what the tasks run on.
-func (a *action) taskNetworks(ctx context.Context, c *neutral.Container, list []attached) ([]swarm.NetworkAttachmentConfig, error) {
-	if c.Network == neutral.NetworkHost {
+// taskNetworks writes what the tasks of a workload run on. Others there know it by its own name.
+func (a *action) taskNetworks(ctx context.Context, namespace string, w *neutral.Workload, list []attached) ([]swarm.NetworkAttachmentConfig, error) {
+	if w.Template.Network == neutral.NetworkHost {
 		id, err := a.hostNetwork(ctx)
 		return []swarm.NetworkAttachmentConfig{{Target: id}}, err
 	}
 	var networks []swarm.NetworkAttachmentConfig
 	for _, n := range list {
-		networks = append(networks, swarm.NetworkAttachmentConfig{Target: n.id, Aliases: n.aliases})
+		networks = append(networks, swarm.NetworkAttachmentConfig{Target: n.id, Aliases: slices.Concat(n.aliases, ownAlias(namespace, w.Name))})
 	}
 	return networks, nil
 }

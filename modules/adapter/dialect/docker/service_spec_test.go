@@ -70,6 +70,7 @@ func TestServiceSpecBothWays(t *testing.T) {
 		want.Namespace, want.Native, want.Desired, want.Version = "shop", nativeService, w.Replicas, "0"
 		want.Labels = map[string]string{labelStack: "shop"}
 		want.Template.Namespace = "shop"
+		want.Template.Labels = map[string]string{"tier": "front", labelStack: "shop"}
 		if diff := cmp.Diff(want, s.shown(), cmpopts.SortSlices(func(x, y neutral.Port) bool { return x.Container < y.Container })); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
@@ -129,7 +130,7 @@ func TestServiceSpecRefuses(t *testing.T) {
 
 // liveSpec is a service that has what no caller knows of.
 const liveSpec = `{"Name":"shop_web","Labels":{"com.docker.stack.namespace":"shop","isthmus.io/origin-peer":"east"},
-"TaskTemplate":{"ContainerSpec":{"Image":"web:1@sha256:7cc4b5aefd1d0cadf8d97d4350462ba51c694ebca145b08d7d41b41acc8db5aa","Init":true,
+"TaskTemplate":{"ContainerSpec":{"Labels":{"com.docker.stack.namespace":"shop"},"Image":"web:1@sha256:7cc4b5aefd1d0cadf8d97d4350462ba51c694ebca145b08d7d41b41acc8db5aa","Init":true,
 "Ulimits":[{"Name":"nofile","Soft":5,"Hard":5}],"Privileges":{"SELinuxContext":{"Disable":true}},
 "Mounts":[{"Type":"volume","Source":"shop_data","Target":"/data","VolumeOptions":{"NoCopy":true}}],
 "Secrets":[{"SecretID":"s1","SecretName":"shop_key","File":{"Name":"key","UID":"7","GID":"8","Mode":292}}]},

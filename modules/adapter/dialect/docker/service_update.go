@@ -74,7 +74,7 @@ func (a *action) updateServiceOnce(ctx context.Context) (neutral.Result, error) 
 	}
 	made, err := a.makeAttached(ctx, found.namespace, on)
 	if err == nil && c.networks {
-		spec.TaskTemplate.Networks, err = a.taskNetworks(ctx, &is.Template, on)
+		spec.TaskTemplate.Networks, err = a.taskNetworks(ctx, found.namespace, &is, on)
 	}
 	var updated client.ServiceUpdateResult
 	if err == nil {

@@ -34,6 +34,7 @@ func taskFromSwarm(native swarm.Task, s *service, nodes map[string]string, netwo
 	c.CreatedAt = native.CreatedAt
 	c.Owner = &neutral.Owner{Kind: nativeService, Namespace: s.namespace, Name: s.name}
 	nameNetworks(&c, s.namespace, networks)
+	c.Networks = withoutOwnAlias(c.Networks, s.namespace, s.name)
 	status := native.Status
 	if status.ContainerStatus != nil {
 		c.ID = status.ContainerStatus.ContainerID

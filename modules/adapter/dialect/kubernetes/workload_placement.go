@@ -5,23 +5,11 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/placement"
 )
 
-// Swarm's constraints are expressions over labels of nodes here. Roles are labels without a value.
-const (
-	labelHostname     = "kubernetes.io/hostname"
-	labelOS           = "kubernetes.io/os"
-	labelArch         = "kubernetes.io/arch"
-	labelControlPlane = "node-role.kubernetes.io/control-plane"
-	constraintLabels  = "node.labels."
-)
-
-var constraintKeys = map[string]string{"node.hostname": labelHostname, "node.platform.os": labelOS, "node.platform.arch": labelArch}
-
-// architectures are Swarm's words for what Kubernetes names as Go does.
-var architectures = map[string]string{"x86_64": "amd64", "aarch64": "arm64"}
-
-// placementToAffinity writes constraints; nil when there are none.
+// placementToAffinity writes Swarm's constraints, which are expressions over labels of nodes here; nil when there are none.
 func placementToAffinity(constraints []string) (*corev1.Affinity, error) {
 	var term corev1.NodeSelectorTerm
 	for _, text := range constraints {
@@ -34,22 +22,20 @@ func placementToAffinity(constraints []string) (*corev1.Affinity, error) {
 		if not {
 			requirement.Operator = corev1.NodeSelectorOpNotIn
 		}
-		switch native, known := constraintKeys[key]; {
+		switch native, known := placement.Label(key); {
 		case known:
 			requirement.Key = native
-			if arch := architectures[value]; native == labelArch && arch != "" {
-				requirement.Values = []string{arch}
+			if native == corev1.LabelArchStable {
+				requirement.Values = []string{placement.Architecture(value)}
 			}
 		case key == "node.role":
 			if value != "manager" && value != "worker" {
 				return nil, invalid(field, "no node has the role %q", value)
 			}
-			requirement = corev1.NodeSelectorRequirement{Key: labelControlPlane, Operator: corev1.NodeSelectorOpExists}
+			requirement = corev1.NodeSelectorRequirement{Key: placement.ControlPlane, Operator: corev1.NodeSelectorOpExists}
 			if (value == "worker") != not {
 				requirement.Operator = corev1.NodeSelectorOpDoesNotExist
 			}
-		case strings.HasPrefix(key, constraintLabels):
-			requirement.Key = key[len(constraintLabels):]
 		default:
 			return nil, refuse(field, "Kubernetes cannot place by %q", key)
 		}
@@ -82,7 +68,7 @@ func placementFromSpec(spec *corev1.PodSpec) []string {
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		constraints = append(constraints, constraintName(key)+" == "+spec.NodeSelector[key])
+		constraints = append(constraints, placement.Name(key)+" == "+spec.NodeSelector[key])
 	}
 	if spec.Affinity == nil || spec.Affinity.NodeAffinity == nil ||
 		spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
@@ -94,26 +80,17 @@ func placementFromSpec(spec *corev1.PodSpec) []string {
 	}
 	for _, r := range terms[0].MatchExpressions {
 		switch {
-		case r.Key == labelControlPlane && r.Operator == corev1.NodeSelectorOpExists:
+		case r.Key == placement.ControlPlane && r.Operator == corev1.NodeSelectorOpExists:
 			constraints = append(constraints, "node.role == manager")
-		case r.Key == labelControlPlane && r.Operator == corev1.NodeSelectorOpDoesNotExist:
+		case r.Key == placement.ControlPlane && r.Operator == corev1.NodeSelectorOpDoesNotExist:
 			constraints = append(constraints, "node.role == worker")
 		case r.Operator == corev1.NodeSelectorOpIn && len(r.Values) == 1:
-			constraints = append(constraints, constraintName(r.Key)+" == "+r.Values[0])
+			constraints = append(constraints, placement.Name(r.Key)+" == "+r.Values[0])
 		case r.Operator == corev1.NodeSelectorOpNotIn:
 			for _, value := range r.Values {
-				constraints = append(constraints, constraintName(r.Key)+" != "+value)
+				constraints = append(constraints, placement.Name(r.Key)+" != "+value)
 			}
 		}
 	}
 	return constraints
-}
-
-func constraintName(label string) string {
-	for name, native := range constraintKeys {
-		if native == label {
-			return name
-		}
-	}
-	return constraintLabels + label
 }

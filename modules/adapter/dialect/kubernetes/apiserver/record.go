@@ -55,6 +55,7 @@ func (s *Server) keep(ctx context.Context, d deed, kind, namespace, name string,
 	}
 	if d.old != nil && d.old.native.id != "" {
 		op.Action, op.Verb, op.Ref, op.Version = update, neutral.Update, d.old.native.id, d.old.native.version
+		op.File.Data = nil // which never changes
 	}
 	if d.dry {
 		return nil

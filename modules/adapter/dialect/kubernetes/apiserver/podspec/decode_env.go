@@ -2,6 +2,7 @@ package podspec
 
 import (
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -25,42 +26,70 @@ func (d *decoding) environment(c *corev1.Container, at *field.Path) {
 			ref := take(&from.SecretRef)
 			d.variable(take(&from.Prefix), Reference{Kind: neutral.KindSecret, Name: ref.Name, Optional: said(ref.Optional),
 				Path: path.Child("secretRef")})
-		case from.SecretRef != nil:
-			from.Prefix = "" // what is left says more
+		case from.SecretRef != nil && from.ConfigMapRef == nil:
+			d.refuse(path.Child("secretRef"), reasonSecret)
+			*from = corev1.EnvFromSource{}
+		default:
+			d.refuse(path, "it names no object, or two")
+			*from = corev1.EnvFromSource{}
 		}
 	}
 	for i := range c.Env {
 		v, path := &c.Env[i], at.Child("env").Index(i)
-		from := v.ValueFrom
-		if from == nil {
+		if v.ValueFrom == nil {
 			d.out.Variables = append(d.out.Variables, Variable{Name: take(&v.Name), Value: take(&v.Value)})
 			continue
 		}
-		path = path.Child("valueFrom")
-		switch {
-		case from.ConfigMapKeyRef != nil:
-			ref := take(&from.ConfigMapKeyRef)
-			d.variable(take(&v.Name), Reference{Kind: neutral.KindConfig, Name: ref.Name, Key: ref.Key, Optional: said(ref.Optional),
-				Path: path.Child("configMapKeyRef")})
-		case from.SecretKeyRef != nil && d.target.SecretValues:
-			ref := take(&from.SecretKeyRef)
-			d.variable(take(&v.Name), Reference{Kind: neutral.KindSecret, Name: ref.Name, Key: ref.Key, Optional: said(ref.Optional),
-				Path: path.Child("secretKeyRef")})
-		case from.FieldRef != nil:
-			if value, ok := d.fieldValue(from.FieldRef.FieldPath); ok && from.FieldRef.APIVersion == "v1" {
-				from.FieldRef = nil
-				d.out.Variables = append(d.out.Variables, Variable{Name: take(&v.Name), Value: expansion.Escape(value)})
-			}
-		case from.ResourceFieldRef != nil:
-			if value, ok := d.resourceValue(c, from.ResourceFieldRef); ok {
-				from.ResourceFieldRef = nil
-				d.out.Variables = append(d.out.Variables, Variable{Name: take(&v.Name), Value: expansion.Escape(value)})
-			}
+		d.valueFrom(c, v, path.Child("valueFrom"))
+	}
+}
+
+// valueFrom reads a variable whose value is elsewhere.
+func (d *decoding) valueFrom(c *corev1.Container, v *corev1.EnvVar, at *field.Path) {
+	from, name := v.ValueFrom, v.Name
+	if v.Value != "" || sources(from) != 1 {
+		d.refuse(at, "it has no source, or two")
+		*v = corev1.EnvVar{}
+		return
+	}
+	*v = corev1.EnvVar{}
+	switch {
+	case from.ConfigMapKeyRef != nil:
+		ref := from.ConfigMapKeyRef
+		d.variable(name, Reference{Kind: neutral.KindConfig, Name: ref.Name, Key: ref.Key, Optional: said(ref.Optional), Path: at.Child("configMapKeyRef")})
+	case from.SecretKeyRef != nil && d.target.SecretValues:
+		ref := from.SecretKeyRef
+		d.variable(name, Reference{Kind: neutral.KindSecret, Name: ref.Name, Key: ref.Key, Optional: said(ref.Optional), Path: at.Child("secretKeyRef")})
+	case from.SecretKeyRef != nil:
+		d.refuse(at.Child("secretKeyRef"), reasonSecret)
+	case from.FieldRef != nil:
+		value, ok := d.fieldValue(from.FieldRef.FieldPath)
+		if !ok || from.FieldRef.APIVersion != "v1" {
+			d.refuse(at.Child("fieldRef"), reasonDownward)
+			return
 		}
-		if written(v.ValueFrom) {
-			v.Name = "" // what is left says more
+		d.out.Variables = append(d.out.Variables, Variable{Name: name, Value: expansion.Escape(value)})
+	case from.ResourceFieldRef != nil:
+		value, ok := d.resourceValue(c, from.ResourceFieldRef)
+		if !ok {
+			d.refuse(at.Child("resourceFieldRef"), "without a limit or request of its own it is what a node has, which is not known before there is a Pod")
+			return
+		}
+		d.out.Variables = append(d.out.Variables, Variable{Name: name, Value: expansion.Escape(value)})
+	default:
+		d.refuse(at, "no other container could have written the file")
+	}
+}
+
+// sources counts where a value is to come from.
+func sources(from *corev1.EnvVarSource) int {
+	count := 0
+	for v, i := reflect.ValueOf(from).Elem(), 0; i < v.NumField(); i++ {
+		if !v.Field(i).IsNil() {
+			count++
 		}
 	}
+	return count
 }
 
 func (d *decoding) variable(name string, from Reference) {

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/placement"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -134,6 +135,10 @@ func (d *decoding) placement() {
 		return // constraints know no alternatives
 	}
 	term := &required.NodeSelectorTerms[0]
+	if !written(term) {
+		d.refuse(d.path.Child("affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms").Index(0),
+			"it asks for nothing, and no node has that")
+	}
 	term.MatchExpressions = slices.DeleteFunc(term.MatchExpressions, func(r corev1.NodeSelectorRequirement) bool {
 		return d.label(r.Key, r.Operator, r.Values)
 	})
@@ -162,13 +167,13 @@ func (d *decoding) label(label string, operator corev1.NodeSelectorOperator, val
 		d.constrain("node.role", "==", role)
 		return true
 	}
-	key := constraintName(label)
+	key := placement.Name(label)
 	if !constraintKey.MatchString(key) || len(values) == 0 {
 		return false
 	}
 	for i, value := range values {
-		if word := machines[value]; label == corev1.LabelArchStable && word != "" {
-			values[i] = word
+		if label == corev1.LabelArchStable {
+			values[i] = placement.Machine(value)
 		}
 		if !constraintValue.MatchString(value) {
 			return false

@@ -84,12 +84,6 @@ var disposals = map[string]disposal{
 	"containers[].ports[].hostIP":           {reason: "a Swarm publishes on all addresses of a node, or on none"},
 	"containers[].volumeDevices":            {reason: reasonDevices},
 
-	"containers[].env[].valueFrom.fieldRef":         {reason: reasonDownward},
-	"containers[].env[].valueFrom.resourceFieldRef": {reason: "without a limit or request of its own it is what a node has, which is not known before there is a Pod"},
-	"containers[].env[].valueFrom.secretKeyRef":     {reason: reasonSecret},
-	"containers[].env[].valueFrom.fileKeyRef":       {reason: "no other container could have written the file"},
-	"containers[].envFrom[].secretRef":              {reason: reasonSecret},
-
 	"containers[].securityContext.privileged":      {reason: "no task of a Swarm is privileged"},
 	"containers[].securityContext.procMount":       {reason: "which paths of the system a task sees cannot be chosen"},
 	"containers[].securityContext.seLinuxOptions":  {reason: reasonLabelled},

@@ -12,7 +12,7 @@ import (
 
 const sysctlLongest = 253
 
-var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
+var sysctlName = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
 
 func (v *validator) podSecurity(spec *corev1.PodSpec, at *field.Path) {
 	s := spec.SecurityContext
