@@ -379,6 +379,7 @@ func check(ts *testscript.TestScript, neg bool, err error) {
 func TestQueries(t *testing.T)    { scripts(t, "queries") }
 func TestOperations(t *testing.T) { scripts(t, "operations") }
 func TestAccess(t *testing.T)     { scripts(t, "access") }
+func TestKubectl(t *testing.T)    { scripts(t, "kubectl") }
 func TestRefusals(t *testing.T)   { scripts(t, "refusals") }
 func TestSameType(t *testing.T)   { scripts(t, "sametype") }
 func TestJoining(t *testing.T)    { scripts(t, "joining") }

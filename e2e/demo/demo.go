@@ -67,8 +67,23 @@ metadata: {name: east}
 spec:
   from: [{peer: east}]
   allow:
-  - verbs: [query, access, get]
+  - verbs: [query, access]
     objects: [{namespace: default}]
+  - verbs: [list, get, watch, scale, restart, destroy, logs, exec, attach]
+    objects: [{namespace: default}, {namespace: shop}]
+  - verbs: [create, update]
+    objects: [{namespace: default}, {namespace: shop}]
+    when: "!object.privileged && !object.hostNetwork && !object.hostPID && size(object.capAdd) == 0"
+  - verbs: [create, update]
+    objects: [{namespace: default, kind: config}, {namespace: default, kind: secret}, {namespace: default, kind: service},
+      {namespace: default, kind: volume}, {namespace: shop, kind: config}, {namespace: shop, kind: secret},
+      {namespace: shop, kind: service}, {namespace: shop, kind: volume}]
+  - verbs: [list, get, watch]
+    objects: [{kind: other, namespace: default}, {kind: other, namespace: shop}]
+  - verbs: [get, list, watch]
+    objects: [{kind: system}, {kind: node}, {kind: namespace}]
+  - verbs: [create, destroy]
+    objects: [{kind: namespace, name: shop}]
 `,
 }
 
@@ -172,6 +187,8 @@ func (d *Demo) writeEnv() error {
 		"# Source this file: . " + filepath.Join(d.Bed.Root, "env"),
 		"# docker: this is west's edge; it reaches the Kubernetes cluster east.",
 		"export DOCKER_HOST=unix://" + gateway("west").Socket("east"),
+		"# kubectl: this is east's edge; it reaches the Swarm west.",
+		"export KUBECONFIG=" + gateway("east").Kubeconfig("west"),
 		"# The real engines behind, for comparison.",
 		"export DOCKER_HOST_WEST=" + west.Host(),
 		"export DOCKER_HOST_SOUTH=" + d.Bed.Docker("south").Host(),

@@ -36,6 +36,9 @@ type Config struct {
 	Log          *slog.Logger
 	// Load holds peers and their callers to their limits; nil has none.
 	Load *load.Load
+	// Emulated are APIs that stand before the target for callers of other orchestrators, whose requests are then of the
+	// same type as what they are handed on to.
+	Emulated map[neutral.Orchestrator]dialect.Emulated
 	// Mask hides addresses in what same-type callers are answered. Without one their requests are handed on unread.
 	Mask *mask.Mask
 }
@@ -120,7 +123,7 @@ func (m *Module) admitHead(ctx context.Context, req *modules.Request) (admission
 		return a, fault.New(fault.Unsupported, "gateway %s does not speak the API of orchestrator %q", m.config.Cluster,
 			req.Peer.Orchestrator)
 	}
-	a.dialect, a.same = d, req.Peer.Orchestrator == m.config.Orchestrator
+	a.dialect, a.same = d, req.Peer.Orchestrator == m.config.Orchestrator || m.config.Emulated[req.Peer.Orchestrator] != nil
 	op, err := d.Classify(a.head)
 	a.op = op
 	if err != nil {
@@ -140,7 +143,7 @@ func (m *Module) admitHead(ctx context.Context, req *modules.Request) (admission
 		return a, nil
 	}
 	if a.same {
-		if a.reading, err = m.reading(a); err != nil {
+		if a.reading, err = m.reading(req, a); err != nil {
 			return a, err
 		}
 	}
@@ -169,14 +172,14 @@ func (m *Module) admitKnown(req *modules.Request, a admission, object neutral.Ob
 			next := object
 			next.Labels, next.Container = nil, nil
 			if !policy.Foresee(req.Subject(), verb, next).Allowed {
-				if !m.forecastable(a) {
+				if !m.forecastable(req, a) {
 					return a, unread("changing", a.op.Object.Kind)
 				}
 				a.judge = true
 			}
 		}
 		if a.op.Action == neutral.ExecCreate { // which can give its process more than the container has
-			a.judge = a.judge || m.forecastable(a)
+			a.judge = a.judge || m.forecastable(req, a)
 		}
 		judgement := policy.Judge(req.Subject(), verb, object)
 		if !judgement.Allowed {
@@ -252,7 +255,7 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 			"handed on unread cannot be filtered", a.op.Verb, a.op.Object.Kind)
 	}
 	if a.op.Verb == neutral.Create {
-		if !m.forecastable(a) {
+		if !m.forecastable(req, a) {
 			return a, unread("creating", a.op.Object.Kind)
 		}
 		a.judge = true
@@ -267,8 +270,8 @@ func (m *Module) admitObject(ctx context.Context, req *modules.Request, a admiss
 		return a, fault.New(fault.Denied, "no permission: %s of %s is allowed for some objects only, and this request acts "+
 			"on another one as well", a.op.Verb, a.op.Object.Kind)
 	}
-	object, err := m.config.Target.Lookup(dialect.WithActor(ctx, actor(req)), a.op)
-	if fault.Is(err, fault.NotFound) && slices.Contains(a.op.Also, neutral.Create) && m.forecastable(a) {
+	object, err := m.upstream(req).Lookup(dialect.WithActor(ctx, actor(req)), a.op)
+	if fault.Is(err, fault.NotFound) && slices.Contains(a.op.Also, neutral.Create) && m.forecastable(req, a) {
 		a.judge = true // it may create what is not there
 		return a, nil
 	}
@@ -400,7 +403,7 @@ func (m *Module) handOn(req *modules.Request, a admission, record modules.Record
 	record.Upstream = names.Orchestrator
 	route := m.native(req)
 	route.Set.Set(names.HeaderHold, hold)
-	if hide := m.hides(a); hide != "" {
+	if hide := m.hides(req, a); hide != "" {
 		route.Set.Set(names.HeaderHide, hide)
 	}
 	return modules.Verdict{Record: record, Route: route}, nil
@@ -423,8 +426,8 @@ func (a admission) streams(session bool) bool {
 // native is the route to the orchestrator: the gateway's own credential, never the caller's, and in the peer's name where
 // the orchestrator knows one.
 func (m *Module) native(req *modules.Request) *modules.Route {
-	upstream := m.config.Target.Upstream() // its token changes over time
-	route := &modules.Route{Upstream: names.OrchestratorRoute(m.config.Orchestrator), Authority: upstream.Host, Set: http.Header{}}
+	upstream := m.upstream(req).Upstream() // its token changes over time
+	route := &modules.Route{Upstream: m.routeTo(req), Authority: upstream.Host, Set: http.Header{}}
 	if upstream.Token != "" {
 		route.Set.Set("authorization", "Bearer "+upstream.Token)
 	} else {
@@ -455,7 +458,7 @@ func (m *Module) impersonate(req *modules.Request, header http.Header) {
 			delete(header, key)
 		}
 	}
-	if target, ok := m.config.Target.(dialect.Impersonator); ok {
+	if target, ok := m.upstream(req).(dialect.Impersonator); ok {
 		maps.Copy(header, target.Impersonation(actor(req)))
 	}
 }
@@ -466,6 +469,23 @@ func actor(req *modules.Request) dialect.Actor { return dialect.Actor{Peer: req.
 func toBridge(record modules.Record) modules.Verdict {
 	record.Upstream = names.Bridge
 	return modules.Verdict{Record: record, Route: &modules.Route{Upstream: names.Bridge}}
+}
+
+// upstream is what a request of its own type is handed on to: this cluster's orchestrator, or the API of the caller's
+// type that stands before it.
+func (m *Module) upstream(req *modules.Request) dialect.Cluster {
+	if e, ok := m.config.Emulated[req.Peer.Orchestrator]; ok {
+		return e
+	}
+	return m.config.Target
+}
+
+// routeTo is how Envoy is told of it.
+func (m *Module) routeTo(req *modules.Request) string {
+	if _, ok := m.config.Emulated[req.Peer.Orchestrator]; ok {
+		return names.EmulationRoute(req.Peer.Orchestrator)
+	}
+	return names.OrchestratorRoute(m.config.Orchestrator)
 }
 
 func (m *Module) target() dialect.Target {

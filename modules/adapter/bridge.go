@@ -204,7 +204,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	}
 	ctx, cancel := context.WithTimeout(ctx, planDeadline)
 	defer cancel()
-	result, err := b.module.run(ctx, plan)
+	result, err := run(ctx, b.module.config.Target, plan)
 	return b.answer(w, req, inbound, op, a.head, result, losses, record, err)
 }
 
@@ -226,7 +226,7 @@ func (b *Bridge) body(w http.ResponseWriter, r *http.Request, action neutral.Act
 
 // hijack carries a same-type session.
 func (b *Bridge) hijack(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request, show bool) error {
-	upstream := b.module.config.Target.Upstream()
+	upstream := b.module.upstream(req).Upstream()
 	if show || b.module.config.Mask == nil {
 		if err := hijack.Serve(w, r.WithContext(ctx), upstream); err != nil {
 			return b.refuse(w, req, unavailable(err))
@@ -285,7 +285,7 @@ func (b *Bridge) find(ctx context.Context, op neutral.Operation, guard dialect.G
 	if err != nil {
 		return nil, err
 	}
-	result, err := b.module.run(ctx, plan)
+	result, err := run(ctx, b.module.config.Target, plan)
 	if err != nil {
 		return nil, err
 	}
@@ -418,14 +418,14 @@ func (b *Bridge) refuse(w http.ResponseWriter, req *modules.Request, err error) 
 }
 
 // run carries out a plan that is no stream.
-func (m *Module) run(ctx context.Context, plan dialect.Plan) (neutral.Result, error) {
+func run(ctx context.Context, target dialect.Cluster, plan dialect.Plan) (neutral.Result, error) {
 	switch {
 	case plan.Answer != nil:
 		return *plan.Answer, nil
 	case plan.Program != nil:
 		return plan.Program(ctx)
 	case plan.Call != nil:
-		native, err := m.call(ctx, plan.Call.Request)
+		native, err := call(ctx, target, plan.Call.Request)
 		if err != nil {
 			return neutral.Result{}, unavailable(err)
 		}

@@ -27,8 +27,8 @@ const (
 )
 
 // reading is how the answer to a same-type request is read; nil where it crosses unread.
-func (m *Module) reading(a admission) (*dialect.Reading, error) {
-	reader, ok := m.config.Target.(dialect.Reader)
+func (m *Module) reading(req *modules.Request, a admission) (*dialect.Reading, error) {
+	reader, ok := m.upstream(req).(dialect.Reader)
 	if !ok || m.config.Mask == nil {
 		return nil, nil
 	}
@@ -41,20 +41,20 @@ func (a admission) read() bool {
 }
 
 // hides tells which failures of the orchestrator must not cross when an answer is not read.
-func (m *Module) hides(a admission) string {
-	reader, ok := m.config.Target.(dialect.Reader)
+func (m *Module) hides(req *modules.Request, a admission) string {
+	reader, ok := m.upstream(req).(dialect.Reader)
 	switch {
 	case !ok || m.config.Mask == nil || a.show || a.op.Action == neutral.SystemPing:
 		return ""
-	case reader.Foreign(a.op):
+	case reader.Foreign(a.op), m.config.Emulated[req.Peer.Orchestrator] != nil: // that API says in its own words what failed
 		return names.HideUnreachable
 	}
 	return names.HideFailures
 }
 
 // forecastable tells whether policy can be asked about what a request would make.
-func (m *Module) forecastable(a admission) bool {
-	forecaster, ok := m.config.Target.(dialect.Forecaster)
+func (m *Module) forecastable(req *modules.Request, a admission) bool {
+	forecaster, ok := m.upstream(req).(dialect.Forecaster)
 	return ok && a.same && a.reading != nil && forecaster.Forecastable(a.op)
 }
 

@@ -136,14 +136,14 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 		return nil, err
 	}
 	written := request.Body
-	request, err := m.restored(ctx, a, request)
+	request, err := m.restored(ctx, req, a, request)
 	if err != nil {
 		return nil, err
 	}
 	for try := 1; ; try++ {
 		wanted, again := request, false
 		if !a.show && a.reading.Steps != nil {
-			bound, refused, err := m.stepwise(ctx, a, wanted, written)
+			bound, refused, err := m.stepwise(ctx, req, a, wanted, written)
 			if err != nil || refused != nil {
 				return refused, err
 			}
@@ -154,7 +154,7 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 		}
 		var made func(context.Context, []byte) (neutral.Object, func(context.Context) error, error)
 		if a.judge {
-			forecast, err := m.config.Target.(dialect.Forecaster).Forecast(ctx, a.op, wanted)
+			forecast, err := m.upstream(req).(dialect.Forecaster).Forecast(ctx, a.op, wanted)
 			switch {
 			case err != nil:
 				return nil, err
@@ -166,7 +166,7 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 			}
 			wanted, again, made = forecast.Request, (again || forecast.Pinned) && try < conflicts, forecast.Made
 		}
-		answer, err := m.send(ctx, wanted)
+		answer, err := m.send(ctx, req, wanted)
 		if err == nil && made != nil && answer.StatusCode == http.StatusCreated {
 			return m.confirmed(ctx, req, a, answer, made, record)
 		}
@@ -181,11 +181,11 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 
 // stepwise is a JSON patch, bound to the object on which it shows nothing that is hidden; nil for a request that is none. The
 // API's own answer says why the object could not be read.
-func (m *Module) stepwise(ctx context.Context, a *admission, request dialect.Request, written []byte) (*dialect.Request, *http.Response, error) {
+func (m *Module) stepwise(ctx context.Context, req *modules.Request, a *admission, request dialect.Request, written []byte) (*dialect.Request, *http.Response, error) {
 	if _, _, ok, err := a.reading.Steps(request, nil); !ok || err != nil {
 		return nil, nil, err
 	}
-	answer, err := m.send(ctx, dialect.Request{Method: http.MethodGet, Path: a.reading.Live, Header: http.Header{"Accept": {"application/json"}}})
+	answer, err := m.send(ctx, req, dialect.Request{Method: http.MethodGet, Path: a.reading.Live, Header: http.Header{"Accept": {"application/json"}}})
 	if err != nil || answer.StatusCode != http.StatusOK {
 		return nil, answer, err
 	}
@@ -318,7 +318,7 @@ func (m *Module) judge(req *modules.Request, a *admission, objects []neutral.Obj
 }
 
 // restored is a request in which what stands for something that the caller was not shown is that again.
-func (m *Module) restored(ctx context.Context, a *admission, request dialect.Request) (dialect.Request, error) {
+func (m *Module) restored(ctx context.Context, req *modules.Request, a *admission, request dialect.Request) (dialect.Request, error) {
 	if a.show || len(request.Body) == 0 || !m.suspect(a.reading, request) {
 		return request, nil
 	}
@@ -329,7 +329,7 @@ func (m *Module) restored(ctx context.Context, a *admission, request dialect.Req
 	}
 	var object []byte
 	if a.reading.Live != "" {
-		answer, err := m.send(ctx, dialect.Request{Method: http.MethodGet, Path: a.reading.Live, Header: http.Header{"Accept": {"application/json"}}})
+		answer, err := m.send(ctx, req, dialect.Request{Method: http.MethodGet, Path: a.reading.Live, Header: http.Header{"Accept": {"application/json"}}})
 		if err != nil {
 			return request, err
 		}
@@ -381,12 +381,12 @@ func native(r dialect.Response) *http.Response {
 }
 
 // send asks the orchestrator.
-func (m *Module) send(ctx context.Context, request dialect.Request) (*http.Response, error) {
+func (m *Module) send(ctx context.Context, req *modules.Request, request dialect.Request) (*http.Response, error) {
 	target, err := request.URL()
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "the request's path cannot be parsed")
 	}
-	target.Scheme, target.Host = "http", m.config.Target.Upstream().Host
+	target.Scheme, target.Host = "http", m.upstream(req).Upstream().Host
 	var content io.Reader = http.NoBody
 	if len(request.Body) > 0 {
 		content = bytes.NewReader(request.Body)
@@ -396,5 +396,5 @@ func (m *Module) send(ctx context.Context, request dialect.Request) (*http.Respo
 		return nil, fault.Wrap(fault.Invalid, err, "the request cannot be handed on")
 	}
 	out.Header = request.Header
-	return m.config.Target.Transport().RoundTrip(out)
+	return m.upstream(req).Transport().RoundTrip(out)
 }

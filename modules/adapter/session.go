@@ -36,7 +36,7 @@ func (discarded) Resizes() <-chan neutral.Size  { return nil }
 const answerLimit = 256 << 20
 
 // call makes one native request with the gateway's own credential.
-func (m *Module) call(ctx context.Context, request dialect.Request) (dialect.Response, error) {
+func call(ctx context.Context, target dialect.Cluster, request dialect.Request) (dialect.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, request.Method, "http://orchestrator"+request.Path, bytes.NewReader(request.Body))
 	if err != nil {
 		return dialect.Response{}, fmt.Errorf("make a native request: %w", err)
@@ -47,7 +47,7 @@ func (m *Module) call(ctx context.Context, request dialect.Request) (dialect.Res
 	if !strings.HasPrefix(request.Path, "/") {
 		return dialect.Response{}, fmt.Errorf("native path %q is not absolute", request.Path)
 	}
-	response, err := m.config.Target.Transport().RoundTrip(r)
+	response, err := target.Transport().RoundTrip(r)
 	if err != nil {
 		return dialect.Response{}, err
 	}

@@ -4,14 +4,15 @@ import "strings"
 
 // Unix sockets in a gateway's run directory.
 const (
-	EdgeSocket    = "edge.sock"        // Envoy: requests that isthmus itself sends to peers
-	XDSSocket     = "xds.sock"         // isthmus: the control plane
-	ExtProcSocket = "extproc.sock"     // isthmus: external processing
-	BridgeSocket  = "bridge.sock"      // isthmus: operations of several calls, and converted streams
-	PeeringSocket = "peering.sock"     // isthmus: the peering service
-	JoinSocket    = "join.sock"        // isthmus: invitations are redeemed
-	ALSSocket     = "access-log.sock"  // isthmus: how requests ended that it let through
-	AdminSocket   = "envoy-admin.sock" // Envoy: its admin interface
+	EdgeSocket      = "edge.sock"        // Envoy: requests that isthmus itself sends to peers
+	XDSSocket       = "xds.sock"         // isthmus: the control plane
+	ExtProcSocket   = "extproc.sock"     // isthmus: external processing
+	EmulationSocket = "emulation.sock"   // isthmus: the API before the orchestrator for callers of another type
+	BridgeSocket    = "bridge.sock"      // isthmus: operations of several calls, and converted streams
+	PeeringSocket   = "peering.sock"     // isthmus: the peering service
+	JoinSocket      = "join.sock"        // isthmus: invitations are redeemed
+	ALSSocket       = "access-log.sock"  // isthmus: how requests ended that it let through
+	AdminSocket     = "envoy-admin.sock" // Envoy: its admin interface
 )
 
 // Metadata is the namespace of what a decision was about, in route metadata where routes decide and in dynamic

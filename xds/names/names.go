@@ -49,6 +49,7 @@ const (
 	Orchestrator = "orchestrator" // this cluster's orchestrator API
 	Bridge       = "bridge"       // isthmus' bridge, on a Unix socket
 	Access       = "access"       // ORIGINAL_DST by HeaderDestination
+	Emulation    = "emulation"    // the API before the orchestrator for callers of another type, on a Unix socket
 )
 
 // OrchestratorRoute is what HeaderRoute says for the orchestrator. It names the type for which the decision was made: an
@@ -56,6 +57,11 @@ const (
 // orchestrator that would read it as something else.
 func OrchestratorRoute[T ~string](orchestrator T) string {
 	return Orchestrator + "/" + string(orchestrator)
+}
+
+// EmulationRoute is what HeaderRoute says for the API that stands before the orchestrator for callers of another type.
+func EmulationRoute[T ~string](callers T) string {
+	return Emulation + "/" + string(callers)
 }
 
 // Clusters that no verdict chooses.

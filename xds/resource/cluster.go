@@ -73,6 +73,14 @@ func OrchestratorCluster(u neutral.Upstream) *clusterv3.Cluster {
 	return c
 }
 
+// EmulationCluster leads to the API that isthmus puts before the orchestrator for callers of another type. Their streams
+// are upgrades of HTTP/1.1, as those of the API that it looks like.
+func EmulationCluster(g Gateway) *clusterv3.Cluster {
+	c := cluster(names.Emulation, http1Protocol([]*hcmv3.HttpFilter{upstreamStrip(remove(headerAuthorization))}))
+	located(c, []string{g.socket(names.EmulationSocket)})
+	return c
+}
+
 // AccessCluster leads to the address that external processing chose.
 func AccessCluster() *clusterv3.Cluster {
 	c := cluster(names.Access, http1Protocol([]*hcmv3.HttpFilter{upstreamStrip()}))

@@ -16,14 +16,16 @@ type Gateway struct {
 	// Orchestrator is the type of what runs this cluster's containers. Requests that were decided for another one go
 	// nowhere.
 	Orchestrator neutral.Orchestrator
-	Peer         string // listener for peers; "" for none
-	Edge         string // listener for callers of this cluster, plain HTTP; "" for none
-	RunDir       string // of the Unix sockets between Envoy and isthmus
-	AccessLog    string // file; "" for none
-	Tracing      Tracing
-	Joining      bool // an invitation is open
-	Limits       []Limit
-	Callers      Callers
+	// Emulation is for whose callers another API stands before it; "" for none.
+	Emulation neutral.Orchestrator
+	Peer      string // listener for peers; "" for none
+	Edge      string // listener for callers of this cluster, plain HTTP; "" for none
+	RunDir    string // of the Unix sockets between Envoy and isthmus
+	AccessLog string // file; "" for none
+	Tracing   Tracing
+	Joining   bool // an invitation is open
+	Limits    []Limit
+	Callers   Callers
 }
 
 // Callers are this cluster's own.

@@ -17,7 +17,7 @@ func PeerRoutes(g Gateway, services []*routev3.VirtualHost, orchestrator neutral
 	hosts := make([]*routev3.VirtualHost, 0, len(services)+2)
 	hosts = append(hosts, peeringHost(g))
 	hosts = append(hosts, services...)
-	hosts = append(hosts, decidedHost(g.Orchestrator, orchestrator))
+	hosts = append(hosts, decidedHost(g, orchestrator))
 	return &routev3.RouteConfiguration{
 		Name: ListenerPeer, VirtualHosts: hosts, TypedPerFilterConfig: counted(g),
 		// Clusters and routes come by the same stream in the right order; a name that is not there is a refusal.
@@ -120,29 +120,19 @@ const (
 const translatedTimeout = 30 * time.Second
 
 // decidedHost is every other name: external processing decides, and no request goes anywhere without its word.
-func decidedHost(of neutral.Orchestrator, orchestrator neutral.Upstream) *routev3.VirtualHost {
-	toOrchestrator := func() *routev3.RouteAction {
-		action := to(names.Orchestrator, 0)
-		if orchestrator.Host != "" {
-			action.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: orchestrator.Host}
-		}
-		return action
-	}
+func decidedHost(g Gateway, orchestrator neutral.Upstream) *routev3.VirtualHost {
 	var routes []*routev3.Route
 	if orchestrator.Socket != "" || orchestrator.Address != "" {
-		chosen := headerIs(names.HeaderRoute, names.OrchestratorRoute(of))
-		translated := forward(anyPath(chosen, headerPresent(names.HeaderExchange)),
-			toOrchestrator())
+		chosen := headerIs(names.HeaderRoute, names.OrchestratorRoute(g.Orchestrator))
+		translated := forward(anyPath(chosen, headerPresent(names.HeaderExchange)), toAPI(names.Orchestrator, orchestrator.Host))
 		translated.Name = routeTranslated
 		translated.GetRoute().Timeout = duration(translatedTimeout)
 		translated.TypedPerFilterConfig = perFilter{filterProof: provenOnly()}
-		failures := forward(anyPath(chosen, headerIs(names.HeaderHide, names.HideFailures)), toOrchestrator())
-		failures.TypedPerFilterConfig = held(perFilter{filterProof: withoutFailures("500", "501", "502", "503", "504")})
-		unreachable := forward(anyPath(chosen, headerIs(names.HeaderHide, names.HideUnreachable)), toOrchestrator())
-		unreachable.TypedPerFilterConfig = held(perFilter{filterProof: withoutFailures("502", "503", "504")})
-		shown := forward(anyPath(chosen), toOrchestrator())
-		shown.TypedPerFilterConfig = held(perFilter{})
-		routes = append(routes, translated, failures, unreachable, shown)
+		routes = append(routes, translated)
+		routes = append(routes, handedOn(chosen, names.Orchestrator, orchestrator.Host)...)
+	}
+	if g.Emulation != "" {
+		routes = append(routes, handedOn(headerIs(names.HeaderRoute, names.EmulationRoute(g.Emulation)), names.Emulation, "")...)
 	}
 	raw := forward(connect(headerIs(names.HeaderRoute, names.Access)), tunnel(names.Access))
 	raw.TypedPerFilterConfig = held(perFilter{})
@@ -153,4 +143,24 @@ func decidedHost(of neutral.Orchestrator, orchestrator neutral.Upstream) *routev
 	return &routev3.VirtualHost{
 		Name: "decided", Domains: []string{"*"}, Routes: append(routes, refuse(noDecision)...),
 	}
+}
+
+// toAPI leads to an orchestrator's API, under the name that it expects.
+func toAPI(cluster, host string) *routev3.RouteAction {
+	action := to(cluster, 0)
+	if host != "" {
+		action.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: host}
+	}
+	return action
+}
+
+// handedOn is where requests of an API's own type go unread: by which of its failures are hidden.
+func handedOn(chosen *routev3.HeaderMatcher, cluster, host string) []*routev3.Route {
+	failures := forward(anyPath(chosen, headerIs(names.HeaderHide, names.HideFailures)), toAPI(cluster, host))
+	failures.TypedPerFilterConfig = held(perFilter{filterProof: withoutFailures("500", "501", "502", "503", "504")})
+	unreachable := forward(anyPath(chosen, headerIs(names.HeaderHide, names.HideUnreachable)), toAPI(cluster, host))
+	unreachable.TypedPerFilterConfig = held(perFilter{filterProof: withoutFailures("502", "503", "504")})
+	shown := forward(anyPath(chosen), toAPI(cluster, host))
+	shown.TypedPerFilterConfig = held(perFilter{})
+	return []*routev3.Route{failures, unreachable, shown}
 }

@@ -150,6 +150,9 @@ func (d *draft) target(m Model, peers []Peer) {
 	if m.Upstream.Socket != "" || m.Upstream.Address != "" {
 		d.add(resourcev3.ClusterType, resource.OrchestratorCluster(m.Upstream))
 	}
+	if g.Emulation != "" {
+		d.add(resourcev3.ClusterType, resource.EmulationCluster(g))
+	}
 }
 
 func (d *draft) snapshot() (*Snapshot, error) {

@@ -26,6 +26,7 @@ type view struct {
 	accesses     []AccessState
 	upstream     neutral.Upstream
 	orchestrator neutral.Orchestrator
+	emulation    neutral.Orchestrator // for whose callers another API stands before it; "" for none
 	ready        func(peer string) bool
 	joining      bool // an invitation is open
 
@@ -39,7 +40,7 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 	spec := v.set.Gateway.Spec
 	model = snapshot.Model{
 		Gateway: snapshot.Gateway{
-			Cluster: v.set.Gateway.Metadata.Name, Suffix: spec.Suffix, ID: v.self.String(), Orchestrator: v.orchestrator,
+			Cluster: v.set.Gateway.Metadata.Name, Suffix: spec.Suffix, ID: v.self.String(), Orchestrator: v.orchestrator, Emulation: v.emulation,
 			Peer: spec.Listeners.Peer.String(), Edge: spec.Listeners.HTTP.String(), RunDir: spec.RunDir,
 			AccessLog: accessLog(spec),
 		},
@@ -169,7 +170,7 @@ func (g *gateway) keepCompiled(ctx context.Context) error {
 			model, untrusted := view{
 				set: set, engine: g.engine.Load(), self: g.self, pair: pair, bundles: bundles,
 				services: snap.Services, accesses: g.accesses.list(), upstream: g.target.Upstream(),
-				orchestrator: g.dialect.Orchestrator(), ready: g.inSession, joining: g.invitations.AnyOpen(),
+				orchestrator: g.dialect.Orchestrator(), emulation: g.emulation, ready: g.inSession, joining: g.invitations.AnyOpen(),
 				authorities: string(authorities.PEM), apis: apis,
 			}.compile()
 			if text := fingerprint(untrusted); text != warned {

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -241,11 +244,45 @@ func explainedPolicies(found policy.Explanation) []ExplainedPolicy {
 	return all
 }
 
+// emulated are the APIs before the orchestrator, of which nothing is asked either: their socket never answers.
+func (r *explainRun) emulated(ctx context.Context) (apis map[neutral.Orchestrator]dialect.Emulated, end func(), err error) {
+	dir, err := os.MkdirTemp("", "isthmus-explain")
+	if err != nil {
+		return nil, nil, err
+	}
+	discard := func() { _ = os.RemoveAll(dir) }
+	socket := filepath.Join(dir, names.EmulationSocket)
+	silence, err := (&net.ListenConfig{}).Listen(ctx, "unix", socket)
+	if err != nil {
+		discard()
+		return nil, nil, err
+	}
+	callers, api, err := emulate(r.orchestrator(), dialect.Emulation{Cluster: r.cluster(), Over: adapter.NewExecutor(r.target), Socket: socket})
+	if err != nil || api == nil {
+		_ = silence.Close()
+		discard()
+		return nil, func() {}, err
+	}
+	end = func() {
+		_ = api.Close() // nothing was begun
+		_ = silence.Close()
+		discard()
+	}
+	return map[neutral.Orchestrator]dialect.Emulated{callers: explainEmulated{explainTarget: explainTarget{Cluster: api, run: r}, Handler: api}}, end, nil
+}
+
 // operation runs the adapter as far as it decides.
 func (r *explainRun) operation(ctx context.Context, req *modules.Request, body []byte) {
 	target := explainTarget{Cluster: r.target, run: r}
+	emulated, end, err := r.emulated(ctx)
+	if err != nil {
+		r.out.Decision, r.out.Reason = decisionDeny, err.Error()
+		return
+	}
+	defer end()
 	module := adapter.New(adapter.Config{
-		Cluster: r.cluster(), Orchestrator: r.orchestrator(), Namespace: namespaceFor(r.set), Dialects: adapter.Dialects,
+		Emulated: emulated,
+		Cluster:  r.cluster(), Orchestrator: r.orchestrator(), Namespace: namespaceFor(r.set), Dialects: adapter.Dialects,
 		Target: target, APIVersion: func() string { return "" }, Policy: func() modules.Policy { return r },
 		Log: slog.New(slog.DiscardHandler), Mask: mask.New(nil), // which stand-ins it would make is not told
 	})
@@ -269,17 +306,22 @@ func (r *explainRun) operation(ctx context.Context, req *modules.Request, body [
 			}
 		}
 	}
-	if err == nil && verdict.Route != nil && verdict.Route.Upstream == names.Bridge && r.of != r.orchestrator() {
+	same := r.of == r.orchestrator() || emulated[r.of] != nil
+	if err == nil && verdict.Route != nil && verdict.Route.Upstream == names.Bridge && !same {
 		record, err = r.throughBridge(ctx, module, req, body)
 	}
-	same := r.of == r.orchestrator()
 	switch {
 	case err != nil:
 	case same && record.Upstream == names.Bridge && req.Header.Get(names.HeaderSession) == "":
 		r.out.Plan = "handed on by the bridge, which reads the answer: addresses are hidden unless the policy shows them"
+		if emulated[r.of] != nil {
+			r.out.Plan = "served by the " + string(r.of) + " API before the orchestrator, by way of the bridge"
+		}
 		if record.Rule == "" && (record.Verb == neutral.Create || record.Verb == neutral.Update) {
 			r.out.Notes = append(r.out.Notes, "what the request would make is judged before it is done")
 		}
+	case emulated[r.of] != nil:
+		r.out.Plan = "served by the " + string(r.of) + " API before the orchestrator"
 	case same:
 		r.out.Plan = "handed on untouched: the peer runs " + string(r.of) + " as well"
 	case verdict.Answer != nil && !r.planned:

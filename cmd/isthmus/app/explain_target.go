@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"net/http"
 	"net/netip"
 	"slices"
 
@@ -21,6 +22,12 @@ var (
 	_ dialect.Reader     = explainTarget{}
 	_ dialect.Forecaster = explainTarget{}
 )
+
+// explainEmulated is an API before the orchestrator, of an explanation.
+type explainEmulated struct {
+	explainTarget
+	http.Handler
+}
 
 // Reading says how the target reads its answers.
 func (t explainTarget) Reading(op neutral.Operation, head dialect.Request) (*dialect.Reading, error) {

@@ -109,6 +109,8 @@ type gateway struct {
 	bundles     *trust.Peers
 	dialect     dialect.Dialect
 	target      dialect.Cluster
+	emulation   neutral.Orchestrator // for whose callers emulated stands before the target
+	emulated    dialect.Emulated     // nil for none
 	system      atomic.Pointer[neutral.System]
 	catalogue   *orchestration.Catalogue
 	tracker     *tracker.Tracker

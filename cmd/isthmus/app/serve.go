@@ -80,7 +80,7 @@ func (g *gateway) run(ctx context.Context) error {
 	underway := load.New(load.Config{Limits: g.limits, Limited: observer.Limited})
 	operations := adapter.New(adapter.Config{
 		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Namespace: namespaceFor(g.started),
-		Dialects: adapter.Dialects, Target: g.target, Policy: g.policy, Log: g.log.With("part", "adapter"),
+		Dialects: adapter.Dialects, Target: g.target, Emulated: g.emulations(), Policy: g.policy, Log: g.log.With("part", "adapter"),
 		Load: underway, Mask: mask.New(maskKey),
 		APIVersion: func() string {
 			if system := g.system.Load(); system != nil {
@@ -143,6 +143,9 @@ func (g *gateway) run(ctx context.Context) error {
 	if err := observer.Shutdown(end); err != nil { // a collector that is away is no failure of the gateway's
 		g.log.Warn("spans are lost", "error", err)
 	}
+	if g.emulated != nil {
+		errs = append(errs, g.emulated.Close())
+	}
 	errs = append(errs, g.target.Close(), g.home.Close())
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -177,7 +180,11 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	decider.Register(grpcServer)
 
 	sockets := map[string]net.Listener{}
-	for _, name := range []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.JoinSocket, names.ALSSocket} {
+	served := []string{names.ExtProcSocket, names.XDSSocket, names.BridgeSocket, names.JoinSocket, names.ALSSocket}
+	if g.emulated != nil {
+		served = append(served, names.EmulationSocket)
+	}
+	for _, name := range served {
 		listener, err := listen(serving, g.socket(name))
 		if err != nil {
 			return err
@@ -203,6 +210,9 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	serveGRPC(serving, group, endServer, sockets[names.ALSSocket])
 	group.Go(func() error { return g.xds.Serve(serving, sockets[names.XDSSocket]) })
 	serveHTTP(serving, group, bridgeServer, sockets[names.BridgeSocket])
+	if g.emulated != nil {
+		serveHTTP(serving, group, &http.Server{Handler: g.emulated, ReadHeaderTimeout: 10 * time.Second}, sockets[names.EmulationSocket])
+	}
 	serveHTTP(intake, group, joinServer, sockets[names.JoinSocket])
 	serveHTTP(serving, group, adminServer, adminListener)
 	group.Go(func() error { return g.lead(intake) })

@@ -1,0 +1,41 @@
+package dialect
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// Emulator is a dialect whose callers' requests are no single operations: they read objects, compare them, write them back
+// and watch them. Before an orchestrator of another type it stands as an API of its own, made of neutral operations; to
+// the adapter that is a cluster of the callers' own type.
+type Emulator interface {
+	Dialect
+	Emulate(config Emulation) (Emulated, error)
+}
+
+// Emulation is what such an API needs.
+type Emulation struct {
+	Cluster string
+	Over    Executor
+	Socket  string // where it will be served: the Unix socket of Envoy's upstream
+	Seal    []byte // a key by which the gateway alone reads what it keeps in the orchestrator
+	Log     *slog.Logger
+}
+
+// Emulated is the API, and the cluster that it looks like.
+type Emulated interface {
+	Cluster
+	http.Handler
+}
+
+// Executor carries out neutral operations on a cluster. Policy was asked before.
+type Executor interface {
+	Do(ctx context.Context, op neutral.Operation) (neutral.Result, error)
+	Stream(ctx context.Context, op neutral.Operation, session neutral.Session) (neutral.Result, error)
+	// Dial connects to a port of a container, by its id.
+	Dial(ctx context.Context, container string, port uint16) (net.Conn, error)
+}

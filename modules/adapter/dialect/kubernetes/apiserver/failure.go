@@ -1,0 +1,84 @@
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+)
+
+var errMedia = apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "",
+	"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, "+
+		"application/vnd.kubernetes.protobuf", 0, true)
+
+var errAccept = apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", schema.GroupResource{}, "",
+	"only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf", 0, true)
+
+// kindError is a body of another kind than its path.
+type kindError struct{ want, got schema.GroupVersionKind }
+
+func (e kindError) Error() string {
+	return fmt.Sprintf("the object in the body is a %s of %s, and the path is for a %s of %s", e.got.Kind, e.got.GroupVersion(),
+		e.want.Kind, e.want.GroupVersion())
+}
+
+var (
+	errImmutableClaim   = fault.New(fault.Unprocessable, "a volume is not changed once it is made; create another claim")
+	errDefaultNamespace = errors.New("this namespace may not be deleted")
+)
+
+// reasons are the API's words for faults.
+var reasons = map[fault.Kind]metav1.StatusReason{
+	fault.Internal:      metav1.StatusReasonInternalError,
+	fault.Invalid:       metav1.StatusReasonBadRequest,
+	fault.Denied:        metav1.StatusReasonForbidden,
+	fault.NotFound:      metav1.StatusReasonNotFound,
+	fault.Conflict:      metav1.StatusReasonConflict,
+	fault.Unsupported:   "NotImplemented",
+	fault.Unavailable:   metav1.StatusReasonServiceUnavailable,
+	fault.Timeout:       metav1.StatusReasonTimeout,
+	fault.TooLarge:      metav1.StatusReasonRequestEntityTooLarge,
+	fault.Unprocessable: metav1.StatusReasonInvalid,
+	fault.Exhausted:     metav1.StatusReasonTooManyRequests,
+}
+
+// statusOf is an error as the API tells it.
+func statusOf(err error, c *call) *metav1.Status {
+	var known apierrors.APIStatus
+	if errors.As(err, &known) {
+		status := known.Status()
+		return &status
+	}
+	f := fault.Of(err)
+	status := &metav1.Status{Status: metav1.StatusFailure, Message: f.Message, Reason: reasons[f.Kind],
+		Code: int32(f.Kind.Status()), Details: &metav1.StatusDetails{}}
+	if c != nil {
+		status.Details.Name, status.Details.Group, status.Details.Kind = c.name, c.resource.Group, c.resource.Name
+	}
+	if f.Kind == fault.Unprocessable { // kubectl prints the causes of this reason, not the message
+		status.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueInvalid, Message: f.Message, Field: f.Field}}
+	}
+	return status
+}
+
+// refuse answers with an error.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, c *call, err error) {
+	status := statusOf(err, c)
+	if status.Code >= http.StatusInternalServerError && status.Code != http.StatusNotImplemented {
+		s.log.Warn("a translated request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
+	}
+	f, ok := formOf(r.Header.Get("Accept"), false)
+	if !ok {
+		f, _ = formOf(mediaJSON, false)
+	}
+	s.write(w, f, int(status.Code), named(status, metav1.SchemeGroupVersion.WithKind("Status")))
+}

@@ -1,0 +1,204 @@
+package apiserver
+
+import (
+	"context"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/podspec"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/podstatus"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// podKind is the tasks of workloads, and the containers that no workload keeps.
+type podKind struct{ *Server }
+
+func (k podKind) project(w *world) []entry {
+	var all []entry
+	runs := w.runsOf()
+	for i := range w.workloads {
+		workload := &w.workloads[i]
+		spec, owner := k.template(w, workload)
+		for _, r := range runs[workload.ID] {
+			all = append(all, k.ofTask(w, workload, spec, owner, r))
+		}
+	}
+	for i := range w.containers {
+		c := &w.containers[i]
+		if c.Owner == nil {
+			all = append(all, k.ofContainer(w, c))
+		}
+	}
+	return all
+}
+
+// template is what a workload's Pods say of themselves, and who keeps them.
+func (k podKind) template(w *world, workload *neutral.Workload) (func(run) corev1.PodTemplateSpec, func(run) *metav1.OwnerReference) {
+	for _, of := range []workloadForm{deploymentForm{}, daemonSetForm{}, jobForm{}} {
+		if !hasMode(of, workload.Mode) {
+			continue
+		}
+		form := workloadKind{k.Server, of}
+		o, revisions, own := form.read(workload)
+		placed(o, w, of.resource().Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
+		current := *of.template(o)
+		templates := map[string]corev1.PodTemplateSpec{}
+		for _, r := range revisions {
+			templates[r.Hash] = r.Template
+		}
+		spec := func(r run) corev1.PodTemplateSpec {
+			if template, ok := templates[r.hash]; ok {
+				return template
+			}
+			if own || r.hash != hashOf(workload.Template) { // as the task itself has it
+				template := corev1.PodTemplateSpec{Spec: podspec.Encode(r.Container)}
+				template.Spec.Containers[0].Name = current.Spec.Containers[0].Name
+				template.Labels = podLabels(workload, r.Container)
+				return template
+			}
+			return current
+		}
+		owner := func(r run) *metav1.OwnerReference {
+			if _, ok := o.(*appsv1.Deployment); !ok {
+				return metav1.NewControllerRef(o, of.kind())
+			}
+			rs := &appsv1.ReplicaSet{}
+			placed(rs, w, replicaSetResource.Resource, workload.ID+"/"+r.hash, workload.Namespace, workload.Name+"-"+r.hash, workload.CreatedAt)
+			return metav1.NewControllerRef(rs, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+		}
+		return spec, owner
+	}
+	return nil, nil
+}
+
+func (k podKind) ofTask(w *world, workload *neutral.Workload, spec func(run) corev1.PodTemplateSpec,
+	owner func(run) *metav1.OwnerReference, r run) entry {
+	template := spec(r)
+	o := &corev1.Pod{Spec: *template.Spec.DeepCopy()}
+	o.Labels, o.Annotations = template.Labels, template.Annotations
+	if workload.Mode == neutral.ModeReplicated {
+		o.Labels = withLabel(template.Labels, labelHash, r.hash)
+	}
+	placed(o, w, podResource.Resource, r.ID, workload.Namespace, podName(workload, r), r.Created)
+	o.GenerateName = o.Name[:len(o.Name)-min(len(r.ID), 5)]
+	o.OwnerReferences = []metav1.OwnerReference{*owner(r)}
+	o.Spec.NodeName = r.Node
+	o.Status = podstatus.Task(&r.Task, &o.Spec)
+	if r.terminating {
+		at := metav1.NewTime(r.Updated.Truncate(1e9))
+		o.DeletionTimestamp = &at
+		o.DeletionGracePeriodSeconds = o.Spec.TerminationGracePeriodSeconds
+	}
+	return entry{object: o, native: native{id: r.ID, container: r.Container.ID, version: r.Version, task: true}}
+}
+
+func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
+	o := &corev1.Pod{}
+	_, kept := readOrigin(c.Origin, o)
+	if !kept || len(o.Spec.Containers) == 0 {
+		*o = corev1.Pod{Spec: podspec.Encode(*c)}
+		o.Spec.Containers[0].Name = containerName(c.Name)
+		o.Labels = visible(c.Labels)
+	}
+	placed(o, w, podResource.Resource, c.ID, c.Namespace, c.Name, c.CreatedAt)
+	if c.Node != "" {
+		o.Spec.NodeName = c.Node
+	} else if len(w.nodes) == 1 {
+		o.Spec.NodeName = nodeName(w.nodes[0])
+	}
+	o.Status = podstatus.Container(c, &o.Spec)
+	return entry{object: o, native: native{id: c.ID, container: c.ID, own: !kept}}
+}
+
+func (podKind) complete(next, _ object) {
+	o := next.(*corev1.Pod)
+	podspec.Default(&o.Spec)
+	podspec.DefaultPod(&o.Spec)
+}
+
+func (podKind) validate(next, old object) field.ErrorList {
+	o := next.(*corev1.Pod)
+	problems := podspec.Validate(&o.Spec, field.NewPath("spec"))
+	if old != nil && !apiequality.Semantic.DeepEqual(old.(*corev1.Pod).Spec, o.Spec) {
+		problems = append(problems, field.Forbidden(field.NewPath("spec"), "a container of Docker is not changed once it is made, its "+
+			"labels and annotations neither; delete the Pod and create another one"))
+	}
+	return problems
+}
+
+// create makes a container and starts it. One that cannot be started is removed again.
+func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
+	o := d.next.(*corev1.Pod)
+	decoded, err := k.container(&o.Spec, field.NewPath("spec"), corev1.SchemeGroupVersion.WithKind("Pod"), o, o.ObjectMeta, false)
+	if err != nil {
+		return nil, err
+	}
+	container, losses := &decoded.Container, decoded.Losses
+	if len(decoded.Placement) > 0 {
+		losses = append(losses, neutral.Loss{Field: "spec.nodeSelector", Change: "dropped", Reason: "a Pod without a workload runs on the engine that the gateway is beside"})
+	}
+	container.Name, container.Namespace, container.Labels, container.Losses = o.Name, o.Namespace, o.Labels, losses
+	if container.Network != neutral.NetworkHost {
+		container.Networks = []neutral.NetworkAttachment{{Name: networkOfNamespace, Aliases: k.aliases(o, o.Labels)}}
+	}
+	if container.Origin, err = originOf(o, nil); err != nil {
+		return nil, err
+	}
+	container.Origin.Peer = d.peer
+	if d.dry {
+		return losses, nil
+	}
+	if err := k.pull(ctx, d, o.Spec.Containers[0]); err != nil {
+		return nil, err
+	}
+	about := neutral.Object{Kind: neutral.KindContainer, Namespace: o.Namespace, Name: o.Name, Labels: o.Labels, Container: container}
+	made, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerCreate, Verb: neutral.Create, Peer: d.peer, Object: about, Container: container})
+	if err != nil {
+		return nil, err
+	}
+	_, err = k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStart, Verb: neutral.Start, Peer: d.peer, Object: about, Ref: made.ID})
+	if err != nil {
+		k.undo(ctx, d, made.ID)
+		return nil, err
+	}
+	return append(losses, made.Losses...), nil
+}
+
+func (podKind) update(context.Context, deed) ([]neutral.Loss, error) { //nolint:unparam // as writer has it
+	return nil, fault.New(fault.Unprocessable, "a container of Docker is not changed once it is made, its labels and annotations neither; "+
+		"delete the Pod and create another one")
+}
+
+// remove stops a container in its time, and removes it. A task is stopped for good by the one that keeps it only; the
+// workload makes another one.
+func (k podKind) remove(ctx context.Context, d deed) error {
+	o := d.old.object.(*corev1.Pod)
+	if d.old.native.task {
+		return fault.New(fault.Conflict, "the Pod belongs to %s %s, and Swarm removes a task only with its service; scale or delete that, or "+
+			"start all of its tasks anew by kubectl rollout restart", o.OwnerReferences[0].Kind, o.OwnerReferences[0].Name)
+	}
+	if d.dry {
+		return nil
+	}
+	about := neutral.Object{Kind: neutral.KindContainer, Namespace: o.Namespace, Name: o.Name}
+	if d.grace == nil || *d.grace > 0 {
+		stop := &neutral.StopOptions{}
+		if d.grace != nil {
+			seconds := int(*d.grace)
+			stop.Timeout = &seconds
+		}
+		_, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStop, Verb: neutral.Stop, Peer: d.peer, Object: about,
+			Ref: d.old.native.id, Stop: stop})
+		if err != nil && !fault.Is(err, fault.NotModified) && !isNotFound(err) {
+			return err
+		}
+	}
+	_, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerRemove, Verb: neutral.Destroy, Peer: d.peer, Object: about,
+		Ref: d.old.native.id, Remove: &neutral.RemoveOptions{Force: true, Volumes: true}})
+	return err
+}

@@ -1,0 +1,197 @@
+// Package apiserver is a Kubernetes API over an orchestrator of another type: kubectl and every other client of the API
+// find their objects there, made of the orchestrator's own, and change those by changing them.
+//
+// It keeps nothing of its own. What an orchestrator has no place for (the document that was written, with its annotations
+// and field managers) is kept beside the orchestrator's object as its origin. Reads are of the orchestrator as it is now;
+// what differs from the read before becomes the history that watches follow.
+package apiserver
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// Orchestrator is what the API stands before.
+type Orchestrator interface {
+	// Do carries out an operation that has one answer.
+	Do(ctx context.Context, op neutral.Operation) (neutral.Result, error)
+	// Stream carries out one that has a session.
+	Stream(ctx context.Context, op neutral.Operation, session neutral.Session) (neutral.Result, error)
+	// Dial connects to a port of a container, by its id.
+	Dial(ctx context.Context, container string, port uint16) (net.Conn, error)
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Cluster      string // its name
+	Orchestrator Orchestrator
+	Log          *slog.Logger
+	Now          func() time.Time // nil is time.Now
+	// Seal and Unseal hide what must not lie open in the orchestrator: the values of secrets.
+	Seal   func(plain []byte) ([]byte, error)
+	Unseal func(sealed []byte) ([]byte, error)
+}
+
+// Server is the API. Its zero value is not usable; New makes one.
+type Server struct {
+	cluster string
+	under   Orchestrator
+	log     *slog.Logger
+	now     func() time.Time
+	store   *store
+	kinds   map[schema.GroupResource]kind
+
+	turn sync.Mutex // of reading the orchestrator
+	read time.Time  // when the last reading that went well was begun
+
+	happened happenings
+	follower follower
+	pages    pages
+}
+
+// New makes a Server.
+func New(config Config) *Server {
+	s := &Server{cluster: config.Cluster, under: config.Orchestrator, log: config.Log, now: config.Now}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.store = newStore(s.now())
+	s.kinds = kindsOf(s, config)
+	s.follower.server = s
+	return s
+}
+
+// Close ends what follows the orchestrator and waits for it.
+func (s *Server) Close() { s.follower.close() }
+
+// ServeHTTP answers one request of the API.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-cache, private")
+	if s.document(w, r) {
+		return
+	}
+	c, err := parse(r)
+	if err == nil {
+		err = s.serve(w, c)
+	}
+	if err != nil {
+		s.refuse(w, r, c, err)
+	}
+}
+
+// serve answers a request for a resource. An error is told to the caller; nothing was written then.
+func (s *Server) serve(w http.ResponseWriter, c *call) error {
+	if c.subresource != "" {
+		return s.serveSubresource(w, c)
+	}
+	if c.resource.GroupResource() == eventResource && s.follower.idle() { // nobody has listened
+		if err := s.recall(c.Context()); err != nil && !fault.Is(err, fault.Unsupported) {
+			return err
+		}
+	}
+	switch c.verb {
+	case "get":
+		return s.get(w, c)
+	case "list":
+		return s.list(w, c)
+	case "watch":
+		return s.watch(w, c)
+	case "create":
+		return s.create(w, c)
+	case "update":
+		return s.update(w, c)
+	case "patch":
+		return s.patch(w, c)
+	case "delete":
+		return s.remove(w, c)
+	case "deletecollection":
+		return s.removeAll(w, c)
+	}
+	return apierrors.NewMethodNotSupported(c.resource.GroupResource(), c.verb)
+}
+
+// refresh reads the orchestrator, unless somebody began to since this was asked for.
+func (s *Server) refresh(ctx context.Context) error {
+	asked := s.now()
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	if s.read.After(asked) {
+		return nil
+	}
+	begun := s.now()
+	w, err := s.readWorld(ctx)
+	if err != nil {
+		return err
+	}
+	for _, of := range projections {
+		s.store.replace(of, s.kinds[of].project(w))
+	}
+	s.read = begun
+	return nil
+}
+
+// answer writes an object, or a list, in the form that the caller wants.
+func (s *Server) answer(w http.ResponseWriter, c *call, status int, body runtime.Object) error {
+	f, ok := formOf(c.Header.Get("Accept"), false)
+	if !ok {
+		return errAccept
+	}
+	formed, err := s.formed(c, f, body)
+	if err != nil {
+		return err
+	}
+	s.write(w, f, status, formed)
+	return nil
+}
+
+// write sends a body. What fails now can be told to nobody.
+func (s *Server) write(w http.ResponseWriter, f form, status int, body runtime.Object) {
+	var encoded bytes.Buffer
+	if err := f.Serializer.Encode(body, &encoded); err != nil {
+		s.log.Error("an answer could not be written", "err", err)
+		http.Error(w, "the answer could not be written", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", f.MediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(encoded.Len()))
+	w.WriteHeader(status)
+	if _, err := w.Write(encoded.Bytes()); err != nil {
+		s.log.Debug("a caller has gone before its answer", "err", err)
+	}
+}
+
+// warn adds the losses of a translation to an answer, as clients of the API show them.
+// See https://www.rfc-editor.org/rfc/rfc7234#section-5.5
+func warn(w http.ResponseWriter, warnings []string) {
+	const longest = 4096 // of all of them, as the API itself has it
+	total := 0
+	for _, text := range warnings {
+		text = strings.Map(func(r rune) rune {
+			if r < ' ' || r == 0x7f {
+				return ' '
+			}
+			return r
+		}, text)
+		if total += len(text); total > longest {
+			return
+		}
+		w.Header().Add("Warning", "299 - "+strconv.Quote(text))
+	}
+}

@@ -1,0 +1,276 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/podspec"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// form is what tells one kind of workload from another.
+type workloadForm interface {
+	resource() schema.GroupResource
+	kind() schema.GroupVersionKind
+	modes() []neutral.Mode
+	// blank is an empty object; of is one for a workload that no client of the API made.
+	blank() object
+	of(w *neutral.Workload, template corev1.PodTemplateSpec, selector *metav1.LabelSelector) object
+	// template is the part that its Pods are made of.
+	template(o object) *corev1.PodTemplateSpec
+	selector(o object) *metav1.LabelSelector
+	// complete and validate are of what is beside the template.
+	complete(o object)
+	validate(next, old object) field.ErrorList
+	// into sets what is beside the template on a workload.
+	into(o object, w *neutral.Workload) []neutral.Loss
+	// live sets what the orchestrator says of it now.
+	live(o object, w *neutral.Workload, runs []run)
+}
+
+// workloadKind is the orchestrator's workloads of one form.
+type workloadKind struct {
+	*Server
+	form workloadForm
+}
+
+func (k workloadKind) project(w *world) []entry {
+	var all []entry
+	runs := w.runsOf()
+	for i := range w.workloads {
+		workload := &w.workloads[i]
+		if !hasMode(k.form, workload.Mode) {
+			continue
+		}
+		o, revisions, own := k.read(workload)
+		placed(o, w, k.form.resource().Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
+		k.form.live(o, workload, runs[workload.ID])
+		revise(o, revisions)
+		all = append(all, entry{object: o, native: native{id: workload.ID, version: workload.Version, own: own, waiting: workload.Labels[labelWaiting] != ""}})
+	}
+	return all
+}
+
+func hasMode(form workloadForm, mode neutral.Mode) bool {
+	for _, m := range form.modes() {
+		if m == mode {
+			return true
+		}
+	}
+	return false
+}
+
+// read is a workload as its client wrote it, or as it would have been written.
+func (k workloadKind) read(w *neutral.Workload) (o object, revisions []revision, own bool) {
+	o = k.form.blank()
+	if revisions, ok := readOrigin(w.Origin, o); ok && k.form.template(o) != nil && len(k.form.template(o).Spec.Containers) > 0 {
+		c := &k.form.template(o).Spec.Containers[0]
+		if bare(w.Template.Image) != bare(c.Image) && !paused(o) { // somebody has updated the service itself
+			c.Image = bare(w.Template.Image)
+		}
+		return o, revisions, false
+	}
+	o = foreign(k.form, w)
+	k.complete(o, nil)
+	return o, nil, true
+}
+
+// foreign is an object for a workload that no client of the API made.
+func foreign(form workloadForm, w *neutral.Workload) object {
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{labelService: w.Name}}
+	template := corev1.PodTemplateSpec{Spec: podspec.Encode(w.Template)}
+	template.Spec.Containers[0].Name = w.Name
+	template.Labels = podLabels(w, w.Template)
+	o := form.of(w, template, selector)
+	o.SetLabels(visible(w.Labels))
+	o.SetGeneration(1)
+	return o
+}
+
+// podLabels are the labels of a workload's Pods: those of the template, and what a workload's own selector asks for.
+func podLabels(w *neutral.Workload, c neutral.Container) map[string]string {
+	labels := visible(c.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	if w.Origin == nil || w.Origin.Dialect != neutral.Kubernetes {
+		labels[labelService] = w.Name
+	}
+	return labels
+}
+
+func (k workloadKind) complete(next, _ object) {
+	template := k.form.template(next)
+	podspec.Default(&template.Spec)
+	k.form.complete(next)
+}
+
+func (k workloadKind) validate(next, old object) field.ErrorList {
+	path := field.NewPath("spec")
+	template := k.form.template(next)
+	problems := podspec.Validate(&template.Spec, path.Child("template", "spec"))
+	problems = append(problems, k.form.validate(next, old)...)
+	return problems
+}
+
+func (k workloadKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
+	return k.write(ctx, d)
+}
+func (k workloadKind) update(ctx context.Context, d deed) ([]neutral.Loss, error) {
+	return k.write(ctx, d)
+}
+
+// write makes or changes a workload. The document of the API goes with it.
+func (k workloadKind) write(ctx context.Context, d deed) ([]neutral.Loss, error) {
+	next := d.next
+	workload, refers, losses, err := k.workload(d)
+	if err != nil {
+		return nil, err
+	}
+	workload.Name, workload.Namespace = next.GetName(), next.GetNamespace()
+	op := neutral.Operation{
+		Action: neutral.WorkloadCreate, Verb: neutral.Create, Peer: d.peer,
+		Object:   neutral.Object{Kind: neutral.KindWorkload, Namespace: next.GetNamespace(), Name: next.GetName(), Labels: next.GetLabels()},
+		Workload: workload,
+	}
+	if d.old != nil {
+		op.Action, op.Verb, op.Ref, op.Version = neutral.WorkloadUpdate, neutral.Update, d.old.native.id, d.old.native.version
+	}
+	if d.dry {
+		return losses, nil
+	}
+	if err := k.hold(ctx, d, workload); err != nil {
+		return nil, err
+	}
+	if err := k.provide(ctx, d, workload, refers); err != nil {
+		return nil, err
+	}
+	result, err := k.under.Do(ctx, op)
+	return append(losses, result.Losses...), err
+}
+
+// workload is what an object comes to.
+func (k workloadKind) workload(d deed) (*neutral.Workload, podspec.Result, []neutral.Loss, error) {
+	o := d.next
+	template := k.form.template(o)
+	decoded, err := k.container(&template.Spec, field.NewPath("spec", "template", "spec"), k.form.kind(), o,
+		metav1.ObjectMeta{Namespace: o.GetNamespace(), Labels: template.Labels, Annotations: template.Annotations}, true)
+	waits, err := waiting(k.form, err)
+	if err != nil {
+		return nil, decoded, nil, err
+	}
+	container, losses := &decoded.Container, decoded.Losses
+	revisions := k.revisions(d)
+	w := &neutral.Workload{Labels: o.GetLabels(), Template: *container, Placement: decoded.Placement, Native: k.form.kind().Kind}
+	w.Mode = k.form.modes()[0]
+	w.Template.Labels = withLabel(template.Labels, labelHash, hashOfTemplate(template))
+	w.Template.Networks = []neutral.NetworkAttachment{{Name: networkOfNamespace, Aliases: k.aliases(o, template.Labels)}}
+	if container.Network == neutral.NetworkHost {
+		w.Template.Networks = nil
+	}
+	losses = append(losses, k.form.into(o, w)...)
+	if waits != "" {
+		w.Replicas, w.Labels = 0, withLabel(w.Labels, labelWaiting, waits)
+		losses = append(losses, neutral.Loss{Field: "spec.replicas", Change: "0 until " + waits + " is there", Reason: "Swarm starts no task without it"})
+	}
+	w.Template.Ports = append(w.Template.Ports, k.published(o.GetNamespace(), template)...)
+	origin, err := originOf(o, revisions)
+	if err != nil {
+		return nil, decoded, nil, err
+	}
+	origin.Peer = d.peer
+	w.Origin, w.Losses = origin, losses
+	return w, decoded, losses, nil
+}
+
+// labelWaiting is of a workload that has no tasks because something that they refer to is not there: what it is.
+const labelWaiting = "isthmus.io/waiting"
+
+// waiting tells what a workload waits for, where that is all that is wrong. Only one that has a number of tasks can wait
+// with none.
+func waiting(form workloadForm, err error) (names string, other error) {
+	var missing missingError
+	if !errors.As(err, &missing) || form.resource() != deploymentResource {
+		return "", err
+	}
+	names, ok := missing.waits()
+	if !ok {
+		return "", err
+	}
+	return names, nil
+}
+
+// awaken starts what waited for something that is there now.
+func (s *Server) awaken(ctx context.Context, d deed) error {
+	if d.dry {
+		return nil
+	}
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	all, _ := s.store.list(deploymentResource, d.next.GetNamespace())
+	for _, e := range all {
+		if !e.native.waiting {
+			continue
+		}
+		_, err := workloadKind{s, deploymentForm{}}.write(ctx, deed{peer: d.peer, old: e, next: e.object.DeepCopyObject().(object)})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// paused tells whether a rollout is held: the template is written down, and the tasks stay as they are.
+func paused(o object) bool {
+	d, ok := o.(*appsv1.Deployment)
+	return ok && d.Spec.Paused
+}
+
+// hold keeps the template that a paused workload's tasks have.
+func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) error {
+	if d.old == nil || !paused(d.next) {
+		return nil
+	}
+	result, err := k.under.Do(ctx, neutral.Operation{Action: neutral.WorkloadInspect, Verb: neutral.Get, Peer: d.peer, Ref: d.old.native.id,
+		Object: neutral.Object{Kind: neutral.KindWorkload, Namespace: w.Namespace, Name: w.Name}})
+	if err != nil {
+		return err
+	}
+	w.Template = result.Workload.Template
+	return nil
+}
+
+func withLabel(labels map[string]string, key, value string) map[string]string {
+	all := map[string]string{key: value}
+	for k, v := range labels {
+		all[k] = v
+	}
+	return all
+}
+
+func (k workloadKind) remove(ctx context.Context, d deed) error {
+	if d.dry {
+		return nil
+	}
+	_, err := k.under.Do(ctx, neutral.Operation{Action: neutral.WorkloadRemove, Verb: neutral.Destroy, Peer: d.peer, Ref: d.old.native.id,
+		Object: neutral.Object{Kind: neutral.KindWorkload, Namespace: d.old.object.GetNamespace(), Name: d.old.object.GetName()}})
+	return err
+}
+
+// gone tells that what was to be removed is not there.
+func gone(err error) bool { return apierrors.IsNotFound(err) || isNotFound(err) }
+
+// bare is an image's name without the digest that Swarm pins it by.
+func bare(image string) string {
+	name, _, _ := strings.Cut(image, "@")
+	return name
+}
