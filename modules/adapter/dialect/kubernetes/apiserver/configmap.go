@@ -167,7 +167,7 @@ func (k configMapKind) remove(ctx context.Context, d deed) error {
 func visible(labels map[string]string) map[string]string {
 	shown := map[string]string{}
 	for key, value := range labels {
-		if key != labelRecord && key != labelClaim && key != labelWaiting {
+		if key != labelRecord && key != labelClaim && key != labelWaiting && key != labelAdopted {
 			shown[key] = value
 		}
 	}

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -70,10 +72,11 @@ func TestNamespace(t *testing.T) {
 
 // foreignService is one that docker stack deploy made.
 func foreignService() neutral.Workload {
-	return neutral.Workload{ID: "s0000000000000000000000001", Name: "api", Namespace: "stack", Mode: neutral.ModeReplicated, Replicas: 2, Version: "7",
+	return neutral.Workload{ID: "s0000000000000000000000001", Name: "api", Namespace: "stack", Mode: neutral.ModeReplicated, Replicas: 2, Version: "7", Placement: []string{"node.role==worker"},
 		Labels: map[string]string{"com.docker.stack.image": "nginx:1"},
 		Template: neutral.Container{Image: "nginx:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-			Labels: map[string]string{"team": "red"}, Env: []string{"A=1"},
+			Networks: []neutral.NetworkAttachment{{Name: "front"}},
+			Labels:   map[string]string{"team": "red"}, Env: []string{"A=1"},
 			Ports: []neutral.Port{{Container: 80, Published: 8080, Publish: true, Protocol: "tcp"}}}}
 }
 
@@ -124,7 +127,19 @@ func TestForeign(t *testing.T) {
 	if _, err := s.CoreV1().Pods("default").Get(ctx, "Tool_1", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
-	// Written through the API it keeps what docker gave it.
+	// Written through the API it keeps what docker gave it, and its tasks run on.
+	first := s.fake.tasks[0].ID
+	for range 2 {
+		code, body := s.ask(t, "PATCH", "/apis/apps/v1/namespaces/stack/deployments/api/scale", "application/merge-patch+json", `{"spec":{"replicas":4}}`)
+		if code != http.StatusOK {
+			t.Error(code, body)
+		}
+		code, body = s.ask(t, "PATCH", "/apis/apps/v1/namespaces/stack/deployments/api/scale", "application/merge-patch+json", `{"spec":{"replicas":2}}`)
+		if code != http.StatusOK {
+			t.Error(code, body)
+		}
+	}
+	d = must(s.AppsV1().Deployments("stack").Get(ctx, "api", metav1.GetOptions{}))(t)
 	seven := int32(3)
 	d.Spec.Replicas = &seven
 	d.Annotations["note"] = "x"
@@ -133,8 +148,24 @@ func TestForeign(t *testing.T) {
 		t.Errorf("changed %+v", next)
 	}
 	s.fake.mu.Lock()
-	if w := s.fake.workloads[0]; w.Replicas != 3 || len(w.Template.Env) != 1 || w.Template.Labels["team"] != "red" || w.Labels["com.docker.stack.image"] == "" {
+	if w := s.fake.workloads[0]; w.Replicas != 3 || w.Template.Ports[0].Published != 8080 || w.Template.Networks[0].Name != "front" ||
+		w.Placement[0] != "node.role==worker" || s.fake.tasks[0].ID != first || w.Template.Image != foreignService().Template.Image || len(w.Template.Env) != 1 || w.Template.Labels["team"] != "red" || w.Labels["com.docker.stack.image"] == "" {
 		t.Errorf("the service is now %+v", w)
+	}
+	s.fake.mu.Unlock()
+	again := must(s.AppsV1().ReplicaSets("stack").List(ctx, metav1.ListOptions{}))(t)
+	if len(again.Items) != 1 || again.Items[0].Status.Replicas != 3 || again.Items[0].Name != sets.Items[0].Name {
+		t.Errorf("its ReplicaSets are %v", again.Items)
+	}
+	if _, err := s.CoreV1().Services("stack").Get(ctx, "api", metav1.GetOptions{}); err != nil {
+		t.Error(err)
+	}
+	other := must(s.AppsV1().Deployments("stack").Patch(ctx, "api", types.StrategicMergePatchType,
+		[]byte(`{"spec":{"template":{"spec":{"containers":[{"name":"api","image":"nginx:2"}]}}}}`), metav1.PatchOptions{}))(t)
+	s.fake.mu.Lock()
+	if w := s.fake.workloads[0]; w.Template.Image != "nginx:2" || w.Template.Ports[0].Published != 8080 || w.Template.Networks[0].Name != "front" ||
+		w.Placement[0] != "node.role==worker" || other.Annotations[annotationRevision] != "2" || other.Status.UpdatedReplicas != 3 {
+		t.Errorf("with another image it is %+v, %+v", w, other)
 	}
 	s.fake.mu.Unlock()
 	for what, err := range map[string]error{

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -108,12 +109,15 @@ func (k workloadKind) revisions(d deed) []revision {
 	for _, r := range before {
 		newest = max(newest, r.Number)
 	}
-	if n := len(before); n > 0 && before[n-1].Hash == hash {
+	same := func(r revision) bool {
+		return r.Hash == hash || apiequality.Semantic.DeepEqual(r.Template, next.Spec.Template)
+	}
+	if n := len(before); n > 0 && same(before[n-1]) {
 		before[n-1].Cause = next.Annotations[annotationCause]
 		return before
 	}
 	now := revision{Number: newest + 1, Hash: hash, Template: *next.Spec.Template.DeepCopy(), Created: k.now().Truncate(time.Second), Cause: next.Annotations[annotationCause]}
-	if i := slices.IndexFunc(before, func(r revision) bool { return r.Hash == hash }); i >= 0 {
+	if i := slices.IndexFunc(before, same); i >= 0 {
 		now.Created = before[i].Created
 		before = slices.Delete(before, i, i+1)
 	}

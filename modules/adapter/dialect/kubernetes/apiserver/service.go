@@ -24,13 +24,13 @@ func (k serviceKind) project(w *world) []entry {
 	var all []entry
 	for _, f := range w.records(recordService) {
 		if e, ok := recorded(w, f, serviceResource.Resource, &corev1.Service{}); ok {
+			headless(&e.object.(*corev1.Service).Spec)
 			all = append(all, e)
 		}
 	}
 	for i := range w.workloads {
 		workload := &w.workloads[i]
-		own := workload.Origin == nil || workload.Origin.Dialect != neutral.Kubernetes
-		if own && len(workload.Template.Ports) > 0 {
+		if foreignMade(workload) && len(workload.Template.Ports) > 0 {
 			all = append(all, k.foreign(w, workload))
 		}
 	}
@@ -50,7 +50,14 @@ func (k serviceKind) foreign(w *world, workload *neutral.Workload) entry {
 	o.Labels = visible(workload.Labels)
 	placed(o, w, serviceResource.Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
 	k.complete(o, nil)
+	headless(&o.Spec)
 	return entry{object: o, native: native{id: workload.ID, own: true}}
+}
+
+// headless says that a Service has no address that is told: its name alone leads to it. Clients that wait for an address
+// wait no longer.
+func headless(spec *corev1.ServiceSpec) {
+	spec.ClusterIP, spec.ClusterIPs = corev1.ClusterIPNone, []string{corev1.ClusterIPNone}
 }
 
 func protocolOf(protocol string) corev1.Protocol {
@@ -63,8 +70,11 @@ func protocolOf(protocol string) corev1.Protocol {
 	return corev1.ProtocolTCP
 }
 
-func (serviceKind) complete(next, _ object) {
+func (serviceKind) complete(next, old object) {
 	spec := &next.(*corev1.Service).Spec
+	if old, ok := old.(*corev1.Service); ok && old != nil && spec.ClusterIP == "" { // as the API does
+		spec.ClusterIP, spec.ClusterIPs = old.Spec.ClusterIP, old.Spec.ClusterIPs
+	}
 	if spec.Type == "" {
 		spec.Type = corev1.ServiceTypeClusterIP
 	}

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -55,7 +56,7 @@ func (k workloadKind) project(w *world) []entry {
 		placed(o, w, k.form.resource().Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
 		k.form.live(o, workload, runs[workload.ID])
 		revise(o, revisions)
-		all = append(all, entry{object: o, native: native{id: workload.ID, version: workload.Version, own: own, waiting: workload.Labels[labelWaiting] != ""}})
+		all = append(all, entry{object: o, native: native{id: workload.ID, version: workload.Version, own: own || foreignMade(workload), waiting: workload.Labels[labelWaiting] != ""}})
 	}
 	return all
 }
@@ -251,9 +252,18 @@ func paused(o object) bool {
 	return ok && d.Spec.Paused
 }
 
-// hold keeps the template that a paused workload's tasks have.
+// labelAdopted is of a workload that docker made and a client of the API has changed since: its template is docker's.
+const labelAdopted = "isthmus.io/adopted"
+
+// foreignMade tells whether docker made a workload.
+func foreignMade(w *neutral.Workload) bool {
+	return w.Origin == nil || w.Origin.Dialect != neutral.Kubernetes || w.Labels[labelAdopted] != ""
+}
+
+// hold keeps what a change does not mean: the template that a paused workload's tasks have, and of a workload that docker
+// made all that the API has no words for, its networks, published ports and constraints.
 func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) error {
-	if d.old == nil || !paused(d.next) {
+	if d.old == nil || !d.old.native.own && !paused(d.next) {
 		return nil
 	}
 	result, err := k.under.Do(ctx, neutral.Operation{Action: neutral.WorkloadInspect, Verb: neutral.Get, Peer: d.peer, Ref: d.old.native.id,
@@ -261,8 +271,25 @@ func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) err
 	if err != nil {
 		return err
 	}
-	w.Template = result.Workload.Template
+	was := result.Workload
+	if d.old.native.own {
+		w.Labels = withLabel(w.Labels, labelAdopted, "true")
+		w.Placement, w.Mode, w.Force = was.Placement, was.Mode, was.Force
+		w.Template.Networks, w.Template.Ports = was.Template.Networks, was.Template.Ports
+		if sameStrategy(d.old.object, d.next) {
+			w.Update = was.Update
+		}
+	}
+	if paused(d.next) || apiequality.Semantic.DeepEqual(k.form.template(d.old.object), k.form.template(d.next)) {
+		w.Template = was.Template
+	}
 	return nil
+}
+
+// sameStrategy tells whether a Deployment is rolled out as it was before.
+func sameStrategy(old, next object) bool {
+	before, ok := old.(*appsv1.Deployment)
+	return !ok || apiequality.Semantic.DeepEqual(before.Spec.Strategy, next.(*appsv1.Deployment).Spec.Strategy)
 }
 
 func withLabel(labels map[string]string, key, value string) map[string]string {
