@@ -106,7 +106,7 @@ func TestConsistency(t *testing.T) {
 	for i := range writers {
 		writing.Go(func() {
 			for round := range rounds {
-				err := retry.OnError(retry.DefaultBackoff, func(err error) bool { return apierrors.IsConflict(err) }, func() error {
+				err := retry.OnError(retry.DefaultBackoff, apierrors.IsConflict, func() error {
 					return retry.RetryOnConflict(retry.DefaultRetry, func() error {
 						m, err := maps.Get(ctx, name(i+round), metav1.GetOptions{})
 						if err != nil {
