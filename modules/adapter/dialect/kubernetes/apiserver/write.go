@@ -106,8 +106,8 @@ func (s *Server) writerOf(c *call) (writer, error) {
 }
 
 func (s *Server) create(w http.ResponseWriter, c *call) error {
-	if c.resource.Group == reviewGroup {
-		return s.review(w, c)
+	if _, ok := s.kinds[c.resource.GroupResource()]; !ok { // a review: what a caller may do is not this API's to say
+		return unknownPath(c.Request)
 	}
 	options, err := writingOf(c)
 	if err != nil {
