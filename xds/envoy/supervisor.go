@@ -111,13 +111,18 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		began := time.Now()
 		if err == nil {
 			s.set(func(st *Status) { st.State, st.PID, st.Adopted, st.Since = Running, p.pid, p.adopted, p.started })
+			gathered := s.gatherHeap(ctx, p)
 			select {
 			case <-p.done:
 				err = fmt.Errorf("envoy ended: %s", p.exit)
 			case <-ctx.Done():
-				if s.config.Leave {
-					return nil
-				}
+			}
+			gathered()
+			switch {
+			case err != nil:
+			case s.config.Leave:
+				return nil
+			default:
 				return s.stop(p)
 			}
 		}

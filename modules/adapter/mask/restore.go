@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"strconv"
 	"strings"
 )
@@ -198,11 +197,11 @@ func (r *restorer) value(at place, written, shown, live any) (any, error) {
 		if len(s) != len(l) {
 			s, l = nil, nil
 		}
-		out := make([]any, len(w))
+		out, counterparts := make([]any, len(w)), counterparts{shown: s, length: len(w)}
 		for i, element := range w {
 			var err error
 			inner := at.element(i)
-			if j := counterpart(element, i, len(w), s); j >= 0 {
+			if j := counterparts.of(element, i); j >= 0 {
 				out[i], err = r.value(inner, element, s[j], l[j])
 			} else {
 				out[i], err = r.value(inner, element, nil, nil)
@@ -240,36 +239,6 @@ func (r *restorer) object(at place, written, shown, live map[string]any) (any, e
 		out[was] = restored
 	}
 	return out, nil
-}
-
-// counterpart is the place in a list that an element stands for: the same, the one of that name, or the one in its place.
-func counterpart(element any, i, length int, shown []any) int {
-	if i < len(shown) && reflect.DeepEqual(element, shown[i]) {
-		return i
-	}
-	for j, other := range shown {
-		if reflect.DeepEqual(element, other) {
-			return j
-		}
-	}
-	for j, other := range shown {
-		switch e := element.(type) {
-		case map[string]any:
-			o, ok := other.(map[string]any)
-			if name, named := e["name"].(string); ok && named && o["name"] == name {
-				return j
-			}
-		case string:
-			name, _, ok := strings.Cut(e, "=")
-			if o, isText := other.(string); ok && isText && strings.HasPrefix(o, name+"=") {
-				return j
-			}
-		}
-	}
-	if e, ok := element.(map[string]any); ok && e["name"] != nil || length != len(shown) {
-		return -1
-	}
-	return i
 }
 
 func (r *restorer) text(at place, written string, shown, live any) (any, error) {

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRestore(t *testing.T) {
@@ -111,6 +114,36 @@ func TestRestoreWhereNothingIsHidden(t *testing.T) {
 		}
 		if shown := m.Value(rules, restored); bytes.Contains(shown, []byte("10.0.0.1")) {
 			t.Errorf("%s is written as %s and shown as %s", written, restored, shown)
+		}
+	}
+}
+
+// TestRestoreOfLongLists restores lists as long as a request may bring, against one as long as an object may hold: who writes
+// chooses both.
+func TestRestoreOfLongLists(t *testing.T) {
+	t.Parallel()
+	m := New(make([]byte, KeySize))
+	list := func(n int, element func(i int) string) string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = element(i)
+		}
+		return `{"list":[` + strings.Join(all, ",") + `],"at":"` + m.String("10.0.0.1") + `"}`
+	}
+	for name, element := range map[string]func(i int) string{
+		"numbers":   strconv.Itoa,
+		"names":     func(i int) string { return fmt.Sprintf(`{"name":"%d"}`, i) },
+		"variables": func(i int) string { return fmt.Sprintf(`"V%d=x"`, i) },
+	} {
+		const shown, written = 100_000, 400_000
+		object := strings.Replace(list(shown, element), m.String("10.0.0.1"), "10.0.0.1", 1)
+		began := time.Now()
+		restored, err := m.Restore(&Rules{}, []byte(list(written, func(i int) string { return element(written - i) })), []byte(object))
+		if err != nil || !bytes.Contains(restored, []byte(`"at":"10.0.0.1"`)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(began); took > 30*time.Second { // every one with every other one takes hours
+			t.Errorf("%s took %v", name, took)
 		}
 	}
 }

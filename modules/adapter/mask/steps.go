@@ -13,11 +13,17 @@ import (
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 )
 
+// longest bounds the steps of a patch: the API server takes no more.
+const longest = 10_000
+
 // states bounds how often a patch may look at what it has made so far.
 const states = 64
 
 // largest bounds what a patch may make of an object, and all that it may copy, in bytes: the API server takes no more.
 const largest = 3 << 20
+
+// mostRead bounds how much of an object a patch may copy, move and compare in all, in bytes.
+const mostRead = 8 * largest
 
 func init() { jsonpatch.AccumulatedCopySizeLimit = largest }
 
@@ -34,12 +40,15 @@ func (m *Mask) Steps(rules *Rules, steps, object []byte) error {
 	if err != nil {
 		return fmt.Errorf("the patch could not be read: %w", err)
 	}
+	if len(patch) > longest {
+		return fmt.Errorf("the patch has %d steps, more than %d", len(patch), longest)
+	}
 	// A mark that the peer cannot know stands for what is hidden of this object, so whatever the peer has written itself, what
 	// shows the mark in the end would show what is hidden.
 	mark := Hidden + rand.Text()
 	document := (&walk{mask: m, rules: rules, source: object, hidden: mark}).all("")
 	var at any
-	pending, read := jsonpatch.Patch{}, 0
+	pending, read, seen := jsonpatch.Patch{}, 0, 0
 	for _, step := range patch {
 		path, look := "", false
 		switch step.Kind() {
@@ -66,8 +75,12 @@ func (m *Mask) Steps(rules *Rules, steps, object []byte) error {
 			}
 		}
 		if look {
-			if err := m.look(step, path, mark, at); err != nil {
+			n, err := m.look(step, path, mark, at)
+			if err != nil {
 				return err
+			}
+			if seen += n; seen > mostRead {
+				return &RevealError{path, "the patch copies, moves or compares too much of the object"}
 			}
 		}
 		if step.Kind() != "test" {
@@ -96,22 +109,28 @@ func apply(patch jsonpatch.Patch, document []byte) (after []byte, err error) {
 	return after, err
 }
 
-// look refuses a step that reads what is hidden. In the document that is marked.
-func (m *Mask) look(step jsonpatch.Operation, path, mark string, document any) error {
+// look refuses a step that reads what is hidden, and tells how much it reads. In the document that is marked.
+func (m *Mask) look(step jsonpatch.Operation, path, mark string, document any) (read int, err error) {
 	value, ok := pointed(document, path)
 	if !ok {
-		return nil // nothing is there
+		return 0, nil // nothing is there
 	}
 	raw, err := json.Marshal(value)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !m.Suspect(raw) {
-		return nil
+		return len(raw), nil
 	}
+	return len(raw), m.compares(step, path, mark, raw)
+}
+
+// compares refuses a step that reads what is hidden but to compare it with what was shown.
+func (m *Mask) compares(step jsonpatch.Operation, path, mark string, raw []byte) error {
 	if step.Kind() != "test" {
 		return &RevealError{path, "it is hidden, or has hidden parts, and cannot be copied or moved"}
 	}
+	var value any
 	if err := decodeExact(bytes.ReplaceAll(raw, []byte(mark), []byte(Hidden)), &value); err != nil {
 		return err
 	}

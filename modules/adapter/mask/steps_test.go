@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 )
@@ -107,4 +108,29 @@ func FuzzSteps(f *testing.F) {
 			t.Errorf("%s shows %s", steps, m.Value(rules, after))
 		}
 	})
+}
+
+// TestStepsAreBounded refuses patches that would keep the gateway busy.
+func TestStepsAreBounded(t *testing.T) {
+	t.Parallel()
+	m := New(make([]byte, KeySize))
+	object := `{"list":[` + strings.Repeat(`0,`, 200_000) + `0]}`
+	for says, step := range map[string]string{
+		"more than 10000":  `{"op":"add","path":"/list/0","value":0}`,
+		"too much":         `{"op":"test","path":"","value":0}`,
+		"too much of the ": `{"op":"test","path":"/list","value":0}`,
+	} {
+		n := longest
+		if strings.HasPrefix(says, "more") {
+			n++
+		}
+		began := time.Now()
+		err := m.Steps(&Rules{}, []byte("["+strings.Repeat(step+",", n-1)+step+"]"), []byte(object))
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", step, err)
+		}
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("%s took %v", step, took)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package podspec
 
 import (
 	"math"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -123,6 +124,9 @@ func (d *decoding) ports(c *corev1.Container, at *field.Path) {
 		}
 		if port.Publish && (!d.target.Swarm || p.HostIP == "0.0.0.0") {
 			port.HostIP = take(&p.HostIP)
+			if _, err := netip.ParseAddr(port.HostIP); port.HostIP != "" && err != nil {
+				d.errs = append(d.errs, field.Invalid(path.Child("hostIP"), port.HostIP, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
+			}
 		}
 		d.out.Container.Ports = append(d.out.Container.Ports, port)
 	}
