@@ -128,6 +128,7 @@ func workloadFromSpec(spec swarm.ServiceSpec) (*neutral.Workload, error) {
 			}
 		}
 	}
+	w.Headless = spec.EndpointSpec != nil && spec.EndpointSpec.Mode == swarm.ResolutionModeDNSRR
 	return w, nil
 }
 

@@ -83,6 +83,12 @@ func (b *specBuilder) serviceSpec(w *neutral.Workload) swarm.ServiceSpec {
 			spec.EndpointSpec.Mode = swarm.ResolutionModeDNSRR
 		}
 	}
+	if w.Headless {
+		if spec.EndpointSpec == nil {
+			spec.EndpointSpec = &swarm.EndpointSpec{}
+		}
+		spec.EndpointSpec.Mode = swarm.ResolutionModeDNSRR
+	}
 	labels, losses := callersLabels("template.labels", c.Labels)
 	b.losses = append(b.losses, losses...)
 	spec.TaskTemplate.ContainerSpec.Labels = labelsIn(b.namespace, labels) // as docker stack deploy does

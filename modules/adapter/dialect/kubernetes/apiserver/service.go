@@ -224,7 +224,7 @@ func (k serviceKind) attach(ctx context.Context, d deed, namespace string, selec
 					Reason: "it was made by docker, and does not answer to names that it was not made for"})
 				continue
 			}
-			_, err := workloadKind{k.Server, form}.write(ctx, deed{peer: d.peer, old: e, next: e.object.DeepCopyObject().(object)})
+			_, err := workloadKind{k.Server, form}.write(ctx, deed{peer: d.peer, anew: true, old: e, next: e.object.DeepCopyObject().(object)})
 			if err != nil {
 				return losses, err
 			}
@@ -249,6 +249,19 @@ func (s *Server) aliases(o object, labels map[string]string) []string {
 		}
 	}
 	return names
+}
+
+// headless tells whether a Service without an address of its own selects a workload. Its Services share one kind of name:
+// a name with an address answers for all tasks as well.
+func (s *Server) headless(namespace string, labels map[string]string) bool {
+	services, _ := s.store.list(serviceResource, namespace)
+	for _, e := range services {
+		service := e.object.(*corev1.Service)
+		if !e.native.own && service.Spec.ClusterIP == corev1.ClusterIPNone && selects(service.Spec.Selector, labels) {
+			return true
+		}
+	}
+	return false
 }
 
 // published are the ports that Services of the type NodePort publish of a workload.

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -182,6 +183,7 @@ func (k workloadKind) workload(d deed) (*neutral.Workload, podspec.Result, []neu
 		losses = append(losses, neutral.Loss{Field: "spec.replicas", Change: "0 until " + waits + " is there", Reason: "Swarm starts no task without it"})
 	}
 	w.Template.Ports = append(w.Template.Ports, k.published(o.GetNamespace(), template)...)
+	w.Headless = k.headless(o.GetNamespace(), template.Labels)
 	origin, err := originOf(o, revisions)
 	if err != nil {
 		return nil, decoded, nil, err
@@ -221,7 +223,7 @@ func (s *Server) awaken(ctx context.Context, d deed) error {
 		if !e.native.waiting {
 			continue
 		}
-		_, err := workloadKind{s, deploymentForm{}}.write(ctx, deed{peer: d.peer, old: e, next: e.object.DeepCopyObject().(object)})
+		_, err := workloadKind{s, deploymentForm{}}.write(ctx, deed{peer: d.peer, anew: true, old: e, next: e.object.DeepCopyObject().(object)})
 		if err != nil {
 			return err
 		}
@@ -235,9 +237,10 @@ func paused(o object) bool {
 	return ok && d.Spec.Paused
 }
 
-// hold keeps the template that a paused workload's tasks have.
+// hold keeps the template that a workload's tasks have where it is not to change: a rollout is paused, or something else
+// is changed. What is written down need not be all that there is, of a workload that docker made.
 func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) error {
-	if d.old == nil || !paused(d.next) {
+	if d.old == nil || d.anew || !paused(d.next) && !k.sameTemplate(d) {
 		return nil
 	}
 	result, err := k.under.Do(ctx, neutral.Operation{Action: neutral.WorkloadInspect, Verb: neutral.Get, Peer: d.peer, Ref: d.old.native.id,
@@ -246,7 +249,15 @@ func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) err
 		return err
 	}
 	w.Template = result.Workload.Template
+	if d.old.native.own {
+		w.Headless, w.Placement = result.Workload.Headless, result.Workload.Placement
+	}
 	return nil
+}
+
+// sameTemplate tells whether a write leaves the tasks as they are.
+func (k workloadKind) sameTemplate(d deed) bool {
+	return d.old != nil && apiequality.Semantic.DeepEqual(k.form.template(d.old.object), k.form.template(d.next))
 }
 
 func withLabel(labels map[string]string, key, value string) map[string]string {
