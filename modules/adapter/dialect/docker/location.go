@@ -109,7 +109,7 @@ func (c *Cluster) networkDrivers(ctx context.Context, asked map[string]*network.
 	}
 	drivers := make(map[string]string, len(list.Items))
 	for _, n := range list.Items {
-		drivers[n.ID] = n.Driver
+		drivers[n.ID] = driverOf(n.Network)
 	}
 	c.networks.set(drivers)
 	return drivers, nil

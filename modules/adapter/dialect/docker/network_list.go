@@ -25,12 +25,17 @@ type foundNetwork struct {
 // networkFromNative reads a network. Its subnets are not told.
 func networkFromNative(n network.Network) foundNetwork {
 	f := foundNetwork{named: nameOf(n.ID, n.Name, n.Labels)}
-	f.Network = neutral.Network{ID: n.ID, Name: f.name, Namespace: f.namespace, Driver: n.Driver, Scope: n.Scope, Internal: n.Internal,
+	f.Network = neutral.Network{ID: n.ID, Name: f.name, Namespace: f.namespace, Driver: driverOf(n), Scope: n.Scope, Internal: n.Internal,
 		Labels: readBeside(n.Labels).labels, Created: n.Created}
-	if f.Driver == "" && n.Scope == "swarm" { // its managers are still to agree on the rest
-		f.Driver = driverOverlay
-	}
 	return f
+}
+
+// driverOf is a network's driver. A swarm's that was just made has none yet, and will be an overlay.
+func driverOf(n network.Network) string {
+	if n.Driver == "" && n.Scope == "swarm" {
+		return driverOverlay
+	}
+	return n.Driver
 }
 
 func (f *foundNetwork) object() neutral.Object { return f.named.object(neutral.KindNetwork, f.Labels) }
