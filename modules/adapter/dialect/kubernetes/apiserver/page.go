@@ -112,13 +112,6 @@ func parseVersion(text string) (uint64, error) {
 
 func formatVersion(version uint64) string { return strconv.FormatUint(version, 10) }
 
-// unread tells that the orchestrator was never read.
-func (s *Server) unread() bool {
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	return s.read.IsZero()
-}
-
 // ticket is what a caller holds of a list that goes on: what the API has as well, so that clients which look see a version.
 type ticket struct {
 	Version string `json:"rv"`

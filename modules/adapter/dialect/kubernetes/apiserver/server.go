@@ -9,12 +9,13 @@ package apiserver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -55,8 +56,10 @@ type Server struct {
 	store   *store
 	kinds   map[schema.GroupResource]kind
 
-	turn sync.Mutex // of reading the orchestrator
-	read time.Time  // when the last reading that went well was begun
+	turn   chan struct{} // of reading the orchestrator
+	read   time.Time     // when the last reading that went well was begun
+	tried  time.Time     // when the last one was
+	failed error         // what became of it
 
 	happened happenings
 	follower follower
@@ -73,6 +76,7 @@ func New(config Config) *Server {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.store = newStore(s.now())
+	s.turn = make(chan struct{}, 1)
 	s.kinds = kindsOf(s, config)
 	s.follower.server = s
 	return s
@@ -89,11 +93,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c, err := parse(r)
 	if err == nil {
-		err = s.serve(w, c)
+		err = s.guarded(w, c)
 	}
 	if err != nil {
 		s.refuse(w, r, c, err)
 	}
+}
+
+// guarded serves a request, also where that panics: the caller hears of a bug, and the process survives it.
+func (s *Server) guarded(w http.ResponseWriter, c *call) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler: // on purpose: a stream must end with an error
+			panic(p)
+		default:
+			s.log.Error("a request panicked", "method", c.Method, "path", c.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			err = fault.New(fault.Internal, "internal error of the gateway")
+		}
+	}()
+	return s.serve(w, c)
 }
 
 // serve answers a request for a resource. An error is told to the caller; nothing was written then.
@@ -127,16 +146,22 @@ func (s *Server) serve(w http.ResponseWriter, c *call) error {
 	return apierrors.NewMethodNotSupported(c.resource.GroupResource(), c.verb)
 }
 
-// refresh reads the orchestrator, unless somebody began to since this was asked for.
+// refresh reads the orchestrator, unless somebody began to since this was asked for: then what came of that is good
+// enough.
 func (s *Server) refresh(ctx context.Context) error {
 	asked := s.now()
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if s.read.After(asked) {
-		return nil
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.tried.After(asked) && !errors.Is(s.failed, context.Canceled) {
+		return s.failed
 	}
 	begun := s.now()
 	w, err := s.readWorld(ctx)
+	s.tried, s.failed = begun, err
 	if err != nil {
 		return err
 	}
@@ -145,6 +170,13 @@ func (s *Server) refresh(ctx context.Context) error {
 	}
 	s.read = begun
 	return nil
+}
+
+// unread tells that the orchestrator was never read.
+func (s *Server) unread() bool {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return s.read.IsZero()
 }
 
 // answer writes an object, or a list, in the form that the caller wants.
