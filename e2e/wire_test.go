@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/isthmus-mesh/isthmus/e2e/demo"
+	"github.com/isthmus-mesh/isthmus/e2e/mesh"
 	"github.com/isthmus-mesh/isthmus/e2e/tap"
 	"github.com/isthmus-mesh/isthmus/e2e/testbed"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
@@ -121,10 +122,16 @@ func addresses(bed *testbed.Bed, name string) tap.Forbidden {
 	return tap.Network("an address of "+name, netip.PrefixFrom(netip.MustParseAddr(within), 16))
 }
 
-// forbid adds what is secret in the clusters of a demo: what callers show to their own gateway.
+// forbid adds what is secret in the clusters of a demo: what callers show to their own gateway, what that shows to the
+// cluster's API, and the key of its authority.
 func (w *tapped) forbid(d *demo.Demo) error {
 	for name, present := range w.forbidden {
 		all := *present.Load()
+		own, err := secretsOf(d.Mesh.Gateway(name))
+		if err != nil {
+			return err
+		}
+		all = append(all, own...)
 		for _, file := range []string{"ci.token", "account.token"} {
 			token, err := os.ReadFile(filepath.Join(d.Mesh.Gateway(name).Callers(), file))
 			if os.IsNotExist(err) {
@@ -137,6 +144,31 @@ func (w *tapped) forbid(d *demo.Demo) error {
 		present.Store(&all)
 	}
 	return nil
+}
+
+// secretsOf are those of a gateway, in the form in which they would cross.
+func secretsOf(g *mesh.Gateway) ([]tap.Forbidden, error) {
+	key, err := os.ReadFile(filepath.Join(g.Dir, "state", "trust", "ca.key"))
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimSpace(string(key)), "\n")
+	if len(lines) < 3 {
+		return nil, fmt.Errorf("the key of %s is no PEM", g.Name)
+	}
+	all := []tap.Forbidden{tap.Secret("the key of "+g.Name+"'s authority", lines[1])}
+	kubeconfig, err := os.ReadFile(filepath.Join(g.Dir, "kubeconfig"))
+	if os.IsNotExist(err) {
+		return all, nil // of no Kubernetes cluster
+	} else if err != nil {
+		return nil, err
+	}
+	_, token, _ := strings.Cut(string(kubeconfig), `"token": "`)
+	token, _, ok := strings.Cut(token, `"`)
+	if !ok || len(token) < 20 {
+		return nil, fmt.Errorf("the kubeconfig of %s has no token", g.Name)
+	}
+	return append(all, tap.Secret("the credential of "+g.Name+"'s gateway", token)), nil
 }
 
 // expose lets everything of a cluster cross until it is undone.
