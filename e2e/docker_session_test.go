@@ -197,7 +197,7 @@ func TestDockerPlansContainers(t *testing.T) {
 	if h, code := exec(neutral.ExecSpec{Command: []string{"/nothing"}, Stdout: true}, ""); code != 126 && code != 127 || !strings.Contains(h.text(), "nothing") {
 		t.Errorf("a command that is not there: %d, %q", code, h.text())
 	}
-	if h, code := exec(neutral.ExecSpec{Command: []string{"sh", "-c", "sleep 0.5; stty size"}, TTY: true, Stdout: true, Size: &neutral.Size{Rows: 33, Columns: 77}}, ""); code != 0 ||
+	if h, code := exec(neutral.ExecSpec{Command: []string{"sh", "-c", `until stty size | grep "33 77"; do sleep 0.1; done`}, TTY: true, Stdout: true, Size: &neutral.Size{Rows: 33, Columns: 77}}, ""); code != 0 ||
 		!strings.Contains(h.text(), "33 77") {
 		t.Errorf("a terminal: %d, %q", code, h.text())
 	}
@@ -276,6 +276,10 @@ func TestDockerPlansContainers(t *testing.T) {
 	if words := events.words(neutral.KindContainer, "renamed"); !strings.HasSuffix(words, "destroy") || !strings.HasPrefix(words, "rename") {
 		t.Errorf("events of the renamed container: %s", words)
 	}
+	watched()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the events ended with %v", err)
+	}
 	for _, e := range events.events {
 		if e.Namespace != p.namespace && e.Kind != neutral.KindNode {
 			t.Errorf("an event of another namespace: %+v", e)
@@ -285,10 +289,6 @@ func TestDockerPlansContainers(t *testing.T) {
 				t.Errorf("an event tells %s", key)
 			}
 		}
-	}
-	watched()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("the events ended with %v", err)
 	}
 }
 

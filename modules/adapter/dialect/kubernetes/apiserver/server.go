@@ -14,7 +14,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -55,8 +55,8 @@ type Server struct {
 	store   *store
 	kinds   map[schema.GroupResource]kind
 
-	turn sync.Mutex // of reading the orchestrator
-	read time.Time  // when the last reading that went well was begun
+	turn chan struct{}             // of reading the orchestrator: who has put one in reads
+	read atomic.Pointer[time.Time] // when the last reading that went well was begun
 
 	happened happenings
 	follower follower
@@ -65,7 +65,8 @@ type Server struct {
 
 // New makes a Server.
 func New(config Config) *Server {
-	s := &Server{cluster: config.Cluster, under: config.Orchestrator, log: config.Log, now: config.Now}
+	s := &Server{cluster: config.Cluster, under: config.Orchestrator, log: config.Log, now: config.Now,
+		turn: make(chan struct{}, 1)}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -130,9 +131,13 @@ func (s *Server) serve(w http.ResponseWriter, c *call) error {
 // refresh reads the orchestrator, unless somebody began to since this was asked for.
 func (s *Server) refresh(ctx context.Context) error {
 	asked := s.now()
-	s.turn.Lock()
-	defer s.turn.Unlock()
-	if s.read.After(asked) {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if last := s.read.Load(); last != nil && last.After(asked) {
 		return nil
 	}
 	begun := s.now()
@@ -143,7 +148,7 @@ func (s *Server) refresh(ctx context.Context) error {
 	for _, of := range projections {
 		s.store.replace(of, s.kinds[of].project(w))
 	}
-	s.read = begun
+	s.read.Store(&begun)
 	return nil
 }
 
