@@ -93,7 +93,8 @@ func (k claimKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	if err != nil {
 		return losses, err
 	}
-	return losses, k.awaken(ctx, d)
+	more, err := k.awaken(ctx, d)
+	return append(losses, more...), err
 }
 
 func (claimKind) update(context.Context, deed) ([]neutral.Loss, error) { return nil, errImmutableClaim }

@@ -61,12 +61,23 @@ func (configMapKind) validate(next, old object) field.ErrorList {
 	if total > corev1.MaxSecretSize {
 		problems = append(problems, field.TooLong(field.NewPath(""), "", corev1.MaxSecretSize))
 	}
-	if old, ok := old.(*corev1.ConfigMap); ok && old != nil && old.Immutable != nil && *old.Immutable {
+	if old, ok := old.(*corev1.ConfigMap); ok && old != nil && fixed(old.Immutable) {
+		problems = append(problems, staysFixed(o.Immutable)...)
 		if !apiequality.Semantic.DeepEqual(old.Data, o.Data) || !apiequality.Semantic.DeepEqual(old.BinaryData, o.BinaryData) {
 			problems = append(problems, field.Forbidden(field.NewPath("data"), "field is immutable when `immutable` is set"))
 		}
 	}
 	return problems
+}
+
+func fixed(immutable *bool) bool { return immutable != nil && *immutable }
+
+// staysFixed refuses to make an object mutable again.
+func staysFixed(immutable *bool) field.ErrorList {
+	if fixed(immutable) {
+		return nil
+	}
+	return field.ErrorList{field.Forbidden(field.NewPath("immutable"), "field is immutable when `immutable` is set")}
 }
 
 func validKey(path *field.Path, key string) field.ErrorList {
@@ -92,7 +103,8 @@ func (k configMapKind) update(ctx context.Context, d deed) ([]neutral.Loss, erro
 	if err := k.keep(ctx, d, recordConfigMap, d.next.GetNamespace(), d.next.GetName(), origin); err != nil {
 		return nil, err
 	}
-	return k.stale(d), k.awaken(ctx, d)
+	losses, err := k.awaken(ctx, d)
+	return append(k.stale(d), losses...), err
 }
 
 // stale tells that containers which run keep the content that they were started with.

@@ -48,7 +48,7 @@ func (daemonSetForm) complete(o object) {
 func (f daemonSetForm) validate(next, old object) field.ErrorList {
 	spec, path := &next.(*appsv1.DaemonSet).Spec, field.NewPath("spec")
 	problems := validSelector(f, next, old)
-	if policy := spec.Template.Spec.RestartPolicy; policy != corev1.RestartPolicyAlways {
+	if policy := spec.Template.Spec.RestartPolicy; policy != corev1.RestartPolicyAlways && !keepsRestart(f, old, policy) {
 		problems = append(problems, field.NotSupported(path.Child("template", "spec", "restartPolicy"), policy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
 	if spec.UpdateStrategy.Type != appsv1.RollingUpdateDaemonSetStrategyType {

@@ -77,7 +77,7 @@ func (f deploymentForm) validate(next, old object) field.ErrorList {
 	if *spec.ProgressDeadlineSeconds <= spec.MinReadySeconds {
 		problems = append(problems, field.Invalid(path.Child("progressDeadlineSeconds"), *spec.ProgressDeadlineSeconds, "must be greater than minReadySeconds"))
 	}
-	if policy := spec.Template.Spec.RestartPolicy; policy != corev1.RestartPolicyAlways {
+	if policy := spec.Template.Spec.RestartPolicy; policy != corev1.RestartPolicyAlways && !keepsRestart(f, old, policy) {
 		problems = append(problems, field.NotSupported(path.Child("template", "spec", "restartPolicy"), policy, []corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
 	switch spec.Strategy.Type {

@@ -63,6 +63,13 @@ func (f *fakeOrchestrator) Do(_ context.Context, op neutral.Operation) (neutral.
 			Availability: "active", OS: "linux", Architecture: "x86_64", Engine: "29.0", MilliCPU: 2000, Memory: 1 << 30}}}, nil
 	case neutral.WorkloadList:
 		return neutral.Result{Workloads: slices.Clone(f.workloads)}, nil
+	case neutral.WorkloadInspect:
+		i := slices.IndexFunc(f.workloads, func(w neutral.Workload) bool { return w.ID == op.Ref })
+		if i < 0 {
+			return neutral.Result{}, notFound(op.Ref)
+		}
+		w := f.workloads[i]
+		return neutral.Result{Workload: &w}, nil
 	case neutral.TaskList:
 		return neutral.Result{Tasks: slices.Clone(f.tasks)}, nil
 	case neutral.ContainerList:

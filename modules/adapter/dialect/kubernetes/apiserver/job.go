@@ -29,7 +29,7 @@ func (jobForm) of(w *neutral.Workload, template corev1.PodTemplateSpec, selector
 	if template.Spec.RestartPolicy == corev1.RestartPolicyAlways {
 		template.Spec.RestartPolicy = corev1.RestartPolicyNever
 	}
-	return &batchv1.Job{Spec: batchv1.JobSpec{Completions: &completions, Selector: selector, Template: template}}
+	return &batchv1.Job{Spec: batchv1.JobSpec{Completions: &completions, Parallelism: &completions, Selector: selector, Template: template}}
 }
 
 // labelJob selects a job's Pods, as the API's own jobs set it.
@@ -38,7 +38,7 @@ const labelJob = batchv1.JobNameLabel
 func (jobForm) complete(o object) {
 	job := o.(*batchv1.Job)
 	set(&job.Spec.Completions, 1)
-	set(&job.Spec.Parallelism, *job.Spec.Completions)
+	set(&job.Spec.Parallelism, 1)
 	set(&job.Spec.BackoffLimit, 6)
 	set(&job.Spec.CompletionMode, batchv1.NonIndexedCompletion)
 	set(&job.Spec.Suspend, false)

@@ -14,7 +14,7 @@ import (
 
 // find gives the object of a path as it is now.
 func (s *Server) find(c *call) (*entry, error) {
-	if c.URL.Query().Get("resourceVersion") != "0" {
+	if c.URL.Query().Get("resourceVersion") != "0" || s.behind() {
 		if err := s.refresh(c.Context()); err != nil {
 			return nil, err
 		}

@@ -84,7 +84,7 @@ func decode(header http.Header, body []byte, into runtime.Object, kind schema.Gr
 	}
 	media, _, err = mime.ParseMediaType(media)
 	if err != nil {
-		return nil, err
+		return nil, errMedia
 	}
 	info, ok := runtime.SerializerInfoForMediaType(codecs.SupportedMediaTypes(), media)
 	if !ok {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -104,10 +105,40 @@ func (k namespaceKind) remove(ctx context.Context, d deed) error {
 			if resource == podResource && len(e.object.GetOwnerReferences()) > 0 {
 				continue // it goes with its workload
 			}
+			if resource == serviceResource && e.native.own {
+				continue // it is a workload's ports
+			}
 			if err := of.remove(ctx, deed{peer: d.peer, old: e}); err != nil && !gone(err) {
 				return err
 			}
 		}
 	}
+	if err := k.removeFiles(ctx, d, name); err != nil {
+		return err
+	}
 	return k.forget(ctx, d, name)
+}
+
+// removeFiles removes the values that containers of a namespace had mounted.
+func (k namespaceKind) removeFiles(ctx context.Context, d deed, namespace string) error {
+	for list, remove := range map[neutral.Action]neutral.Action{neutral.ConfigList: neutral.ConfigRemove, neutral.SecretList: neutral.SecretRemove} {
+		result, err := k.under.Do(ctx, neutral.Operation{Action: list, Verb: neutral.List, Peer: d.peer, Object: neutral.Object{Kind: list.Kind()}})
+		if fault.Is(err, fault.Unsupported) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, f := range result.Stored {
+			if f.Namespace != namespace || f.Labels[labelRecord] != recordFile {
+				continue
+			}
+			_, err := k.under.Do(ctx, neutral.Operation{Action: remove, Verb: neutral.Destroy, Peer: d.peer, Ref: f.ID,
+				Object: neutral.Object{Kind: remove.Kind(), Namespace: namespace, Name: f.Name}})
+			if err != nil && !gone(err) {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -27,9 +27,11 @@ type pages struct {
 }
 
 type remainder struct {
-	entries []*entry
-	version uint64
-	until   time.Time
+	of        schema.GroupResource
+	namespace string
+	entries   []*entry
+	version   uint64
+	until     time.Time
 }
 
 // optionsVersion is the version that the scheme has the options of requests in.
@@ -53,13 +55,16 @@ func (s *Server) page(c *call, options metav1.ListOptions) (part []*entry, remai
 		if !ok {
 			return nil, nil, 0, "", apierrors.NewResourceExpired("the list of which this is the continuation is not kept any more; begin it anew")
 		}
+		if left.of != c.resource.GroupResource() || left.namespace != c.namespace {
+			return nil, nil, 0, "", apierrors.NewBadRequest("continue: the list of which this is the continuation is another one")
+		}
 		part, version = left.entries, left.version
 	} else {
 		chosen, err := selectionOf(c)
 		if err != nil {
 			return nil, nil, 0, "", err
 		}
-		if options.ResourceVersion != "0" || s.unread() {
+		if options.ResourceVersion != "0" || s.behind() {
 			if err := s.refresh(c.Context()); err != nil {
 				return nil, nil, 0, "", err
 			}
@@ -80,7 +85,7 @@ func (s *Server) page(c *call, options metav1.ListOptions) (part []*entry, remai
 		return part, nil, version, "", nil
 	}
 	left := int64(len(part)) - options.Limit
-	next, err = s.pages.keep(remainder{entries: part[options.Limit:], version: version, until: s.now().Add(pageAge)})
+	next, err = s.pages.keep(remainder{of: c.resource.GroupResource(), namespace: c.namespace, entries: part[options.Limit:], version: version, until: s.now().Add(pageAge)})
 	return part[:options.Limit], &left, version, next, err
 }
 
@@ -111,6 +116,12 @@ func parseVersion(text string) (uint64, error) {
 }
 
 func formatVersion(version uint64) string { return strconv.FormatUint(version, 10) }
+
+// behind tells that the store is no cache of the orchestrator now: nobody watches, and so nobody keeps it abreast.
+func (s *Server) behind() bool { return s.follower.idle() || s.unread() }
+
+// unread tells that the orchestrator was never read.
+func (s *Server) unread() bool { return s.read.Load() == nil }
 
 // ticket is what a caller holds of a list that goes on: what the API has as well, so that clients which look see a version.
 type ticket struct {

@@ -43,7 +43,11 @@ func (s *Server) patch(w http.ResponseWriter, c *call) error {
 	for try := 1; ; try++ {
 		old, err := s.find(c)
 		if apierrors.IsNotFound(err) && patchType == types.ApplyYAMLPatchType {
-			return s.applyNew(w, c, options, raw)
+			err := s.applyNew(w, c, options, raw)
+			if apierrors.IsAlreadyExists(err) && try < conflicts { // made meanwhile
+				continue
+			}
+			return err
 		}
 		if err != nil {
 			return err

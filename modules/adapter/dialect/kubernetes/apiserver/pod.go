@@ -19,7 +19,10 @@ import (
 type podKind struct{ *Server }
 
 func (k podKind) project(w *world) []entry {
-	var all []entry
+	if w.pods != nil {
+		return w.pods
+	}
+	all := []entry{}
 	runs := w.runsOf()
 	for i := range w.workloads {
 		workload := &w.workloads[i]
@@ -34,6 +37,7 @@ func (k podKind) project(w *world) []entry {
 			all = append(all, k.ofContainer(w, c))
 		}
 	}
+	w.pods = all
 	return all
 }
 

@@ -54,11 +54,6 @@ func (s *Server) remove(w http.ResponseWriter, c *call) error {
 	if err != nil {
 		return err
 	}
-	if p := options.Preconditions; p != nil {
-		if p.UID != nil && *p.UID != e.object.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != e.object.GetResourceVersion() {
-			return apierrors.NewConflict(c.resource.GroupResource(), c.name, errPrecondition)
-		}
-	}
 	if err := s.destroy(c, options, e); err != nil {
 		return err
 	}
@@ -73,6 +68,11 @@ func (s *Server) destroy(c *call, options metav1.DeleteOptions, e *entry) error 
 	of, err := s.writerOf(c)
 	if err != nil {
 		return err
+	}
+	if p := options.Preconditions; p != nil {
+		if p.UID != nil && *p.UID != e.object.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != e.object.GetResourceVersion() {
+			return apierrors.NewConflict(c.resource.GroupResource(), e.object.GetName(), errPrecondition)
+		}
 	}
 	if options.PropagationPolicy != nil && *options.PropagationPolicy == metav1.DeletePropagationOrphan && owning(e.object) {
 		return apierrors.NewBadRequest("propagationPolicy Orphan is refused: the orchestrator of " + s.cluster +
@@ -102,7 +102,7 @@ func (s *Server) removeAll(w http.ResponseWriter, c *call) error {
 		if !chosen.matches(e.object) {
 			continue
 		}
-		if err := s.destroy(c, options, e); err != nil && !apierrors.IsNotFound(err) {
+		if err := s.destroy(c, options, e); err != nil && !gone(err) {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,7 +24,14 @@ type call struct {
 
 // parse reads a path as the API does: /api/v1/namespaces/shop/pods/web/log.
 func parse(r *http.Request) (*call, error) {
-	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	parts := strings.Split(strings.TrimSuffix(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/"), "/")
+	for i, part := range parts {
+		decoded, err := url.PathUnescape(part)
+		if err != nil || decoded == "" || decoded == "." || decoded == ".." || strings.Contains(decoded, "/") { // another path, to others
+			return nil, unknownPath(r)
+		}
+		parts[i] = decoded
+	}
 	c := &call{Request: r, peer: peerOf(r.Header)}
 	var group schema.GroupVersion
 	switch {
@@ -102,6 +110,9 @@ func (c *call) served() error {
 		if verb == c.verb {
 			if c.namespace == "" && c.resource.Namespaced && (c.name != "" || verb == "create" || verb == "deletecollection") {
 				return apierrors.NewBadRequest("the namespace of the object is missing in the path")
+			}
+			if c.name == "" && (verb == "update" || verb == "patch") {
+				break
 			}
 			return nil
 		}

@@ -96,8 +96,11 @@ func (secretKind) validate(next, old object) field.ErrorList {
 		if old.Type != o.Type {
 			problems = append(problems, field.Invalid(field.NewPath("type"), o.Type, "field is immutable"))
 		}
-		if old.Immutable != nil && *old.Immutable && !apiequality.Semantic.DeepEqual(old.Data, o.Data) {
-			problems = append(problems, field.Forbidden(field.NewPath("data"), "field is immutable when `immutable` is set"))
+		if fixed(old.Immutable) {
+			problems = append(problems, staysFixed(o.Immutable)...)
+			if !apiequality.Semantic.DeepEqual(old.Data, o.Data) {
+				problems = append(problems, field.Forbidden(field.NewPath("data"), "field is immutable when `immutable` is set"))
+			}
 		}
 	}
 	for _, key := range requiredKeys[o.Type] {
@@ -140,7 +143,8 @@ func (k secretKind) update(ctx context.Context, d deed) ([]neutral.Loss, error) 
 	if err := k.keep(ctx, d, recordSecret, d.next.GetNamespace(), d.next.GetName(), origin); err != nil {
 		return nil, err
 	}
-	return k.stale(d), k.awaken(ctx, d)
+	losses, err := k.awaken(ctx, d)
+	return append(k.stale(d), losses...), err
 }
 
 func (k secretKind) remove(ctx context.Context, d deed) error {

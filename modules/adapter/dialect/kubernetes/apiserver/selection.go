@@ -3,6 +3,8 @@ package apiserver
 import (
 	"strconv"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -65,6 +67,10 @@ func fieldsOf(o object) fields.Set {
 	case *corev1.Namespace:
 		set["status.phase"] = string(o.Status.Phase)
 		delete(set, "metadata.namespace")
+	case *appsv1.ReplicaSet:
+		set["status.replicas"] = strconv.Itoa(int(o.Status.Replicas))
+	case *batchv1.Job:
+		set["status.successful"] = strconv.Itoa(int(o.Status.Succeeded))
 	case *corev1.Service:
 		set["spec.clusterIP"], set["spec.type"] = o.Spec.ClusterIP, string(o.Spec.Type)
 	}

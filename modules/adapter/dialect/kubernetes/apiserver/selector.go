@@ -1,11 +1,17 @@
 package apiserver
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
+
+// keepsRestart tells whether a workload that docker made restarts its containers as it did before.
+func keepsRestart(form workloadForm, old object, policy corev1.RestartPolicy) bool {
+	return old != nil && form.template(old).Spec.RestartPolicy == policy
+}
 
 // validSelector says what is wrong with the selector of a workload, which must select its own Pods and stays as it is.
 func validSelector(form workloadForm, next, old object) field.ErrorList {

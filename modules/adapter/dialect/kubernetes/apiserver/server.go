@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -56,10 +57,10 @@ type Server struct {
 	store   *store
 	kinds   map[schema.GroupResource]kind
 
-	turn   chan struct{} // of reading the orchestrator
-	read   time.Time     // when the last reading that went well was begun
-	tried  time.Time     // when the last one was
-	failed error         // what became of it
+	turn   chan struct{}             // of reading the orchestrator: who has put one in reads
+	read   atomic.Pointer[time.Time] // when the last reading that went well was begun
+	tried  time.Time                 // when the last one was
+	failed error                     // what became of it
 
 	happened happenings
 	follower follower
@@ -68,7 +69,8 @@ type Server struct {
 
 // New makes a Server.
 func New(config Config) *Server {
-	s := &Server{cluster: config.Cluster, under: config.Orchestrator, log: config.Log, now: config.Now}
+	s := &Server{cluster: config.Cluster, under: config.Orchestrator, log: config.Log, now: config.Now,
+		turn: make(chan struct{}, 1)}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -168,15 +170,8 @@ func (s *Server) refresh(ctx context.Context) error {
 	for _, of := range projections {
 		s.store.replace(of, s.kinds[of].project(w))
 	}
-	s.read = begun
+	s.read.Store(&begun)
 	return nil
-}
-
-// unread tells that the orchestrator was never read.
-func (s *Server) unread() bool {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	return s.read.IsZero()
 }
 
 // answer writes an object, or a list, in the form that the caller wants.

@@ -1,18 +1,10 @@
 package apiserver
 
 import (
-	"reflect"
-
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
-
-// blank makes an object an empty one of its type.
-func blank(o object) {
-	value := reflect.ValueOf(o).Elem()
-	value.SetZero()
-}
 
 // invalid says what is wrong with an object, as the API says it.
 func invalid(c *call, of writer, next, old object) error {

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"time"
 
@@ -64,7 +65,7 @@ func (s *Server) watch(w http.ResponseWriter, c *call) error {
 	w.WriteHeader(http.StatusOK)
 	longest := watchLongest
 	if options.TimeoutSeconds != nil && *options.TimeoutSeconds > 0 {
-		longest = time.Duration(*options.TimeoutSeconds) * time.Second
+		longest = time.Duration(min(*options.TimeoutSeconds, int64(math.MaxInt64/time.Second))) * time.Second
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), longest)
 	defer cancel()
@@ -83,7 +84,7 @@ func (w *watching) begin(options metav1.ListOptions) ([]*entry, error) {
 		}
 		all = *options.SendInitialEvents
 	}
-	if options.ResourceVersion != "0" || all {
+	if options.ResourceVersion != "0" || all || w.server.unread() {
 		if err := w.server.refresh(w.call.Context()); err != nil {
 			return nil, err
 		}
@@ -96,6 +97,10 @@ func (w *watching) begin(options metav1.ListOptions) ([]*entry, error) {
 		}
 		w.version = version
 		return entries, nil
+	}
+	if options.ResourceVersion == "" || options.ResourceVersion == "0" { // from now on
+		_, w.version = w.server.store.list(kind, w.call.namespace)
+		return nil, nil
 	}
 	version, err := parseVersion(options.ResourceVersion)
 	if err != nil {

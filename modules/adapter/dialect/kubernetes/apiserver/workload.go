@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/podspec"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -210,25 +211,40 @@ func waiting(form workloadForm, err error) (names string, other error) {
 	return names, nil
 }
 
-// awaken starts what waited for something that is there now.
-func (s *Server) awaken(ctx context.Context, d deed) error {
+// awaken starts what waited for something that is there now. One that cannot be started goes on waiting: a loss says so,
+// for what it waited for was written nevertheless.
+func (s *Server) awaken(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	if d.dry {
-		return nil
+		return nil, nil
 	}
 	if err := s.refresh(ctx); err != nil {
-		return err
+		return nil, err
 	}
+	var losses []neutral.Loss
 	all, _ := s.store.list(deploymentResource, d.next.GetNamespace())
 	for _, e := range all {
-		if !e.native.waiting {
-			continue
+		if err := s.start(ctx, d, keyOf(e.object)); err != nil {
+			losses = append(losses, neutral.Loss{Field: "metadata.name", Change: "deployment " + e.object.GetName() + " goes on waiting", Reason: err.Error()})
+		}
+	}
+	return losses, nil
+}
+
+// start writes a Deployment that waits anew, also when somebody else writes it at the same time.
+func (s *Server) start(ctx context.Context, d deed, k key) error {
+	for try := 1; ; try++ {
+		e := s.store.get(deploymentResource, k)
+		if e == nil || !e.native.waiting {
+			return nil
 		}
 		_, err := workloadKind{s, deploymentForm{}}.write(ctx, deed{peer: d.peer, anew: true, old: e, next: e.object.DeepCopyObject().(object)})
-		if err != nil {
+		if !fault.Is(err, fault.Conflict) || try == conflicts {
+			return err
+		}
+		if err := s.refresh(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // paused tells whether a rollout is held: the template is written down, and the tasks stay as they are.

@@ -28,6 +28,7 @@ type world struct {
 	events     []neutral.Event
 
 	runs map[string][]run // by workload, once they are asked for
+	pods []entry          // once they are asked for
 }
 
 // readWorld asks for all at once. What the orchestrator does not have is empty: an engine that is no swarm has no workloads.

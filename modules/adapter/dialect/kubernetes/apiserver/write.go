@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"regexp"
 	"strings"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -152,7 +152,7 @@ func (s *Server) make(c *call, options writing, o object) (object, []string, err
 	}
 	o.SetNamespace(c.namespace)
 	if o.GetName() == "" && o.GetGenerateName() != "" {
-		o.SetName(o.GetGenerateName() + rand.String(5))
+		o.SetName(generated(o.GetGenerateName()))
 	}
 	o.SetUID("")
 	o.SetCreationTimestamp(metav1.Time{})
@@ -198,6 +198,12 @@ func (s *Server) make(c *call, options writing, o object) (object, []string, err
 	return made, texts(losses), err
 }
 
+// generated is a name that nobody else has, as short as the API makes it.
+func generated(base string) string {
+	const longest, random = 63, 5
+	return base[:min(len(base), longest-random)] + rand.String(random)
+}
+
 // written is an object after it was written.
 func (s *Server) written(ctx context.Context, c *call, k key) (object, error) {
 	if err := s.refresh(ctx); err != nil {
@@ -231,6 +237,11 @@ func (s *Server) update(w http.ResponseWriter, c *call) error {
 	if err != nil {
 		return err
 	}
+	of, err := s.writerOf(c)
+	if err != nil {
+		return err
+	}
+	of.complete(o, old.object) // a field with its default value is whose it was
 	if err := updateManagers(c, options, "", old.object, o); err != nil {
 		return err
 	}
@@ -305,43 +316,26 @@ func sameButTimes(old, next object) bool {
 	return apiequality.Semantic.DeepEqual(a, b)
 }
 
-// unstructuredOf is an object as JSON has it.
-func unstructuredOf(o runtime.Object) map[string]any {
-	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
-	if err != nil {
-		return nil // types of the API always convert
-	}
-	return fields
-}
+// part is a field of an object that not every kind has.
+func part(o object, name string) reflect.Value { return reflect.ValueOf(o).Elem().FieldByName(name) }
 
 func sameSpec(a, b object) bool {
-	return apiequality.Semantic.DeepEqual(unstructuredOf(a)["spec"], unstructuredOf(b)["spec"])
+	return apiequality.Semantic.DeepEqual(part(a, "Spec").Interface(), part(b, "Spec").Interface())
 }
 
 // generational tells whether the API counts the changes of an object's spec.
-func generational(o object) bool {
-	_, ok := unstructuredOf(o)["spec"]
-	return ok
-}
+func generational(o object) bool { return part(o, "Spec").IsValid() }
 
 // dropStatus takes the status away, which callers do not write; copyStatus keeps the one that was.
-func dropStatus(o object) { setStatus(o, nil) }
-
-func copyStatus(to, from object) { setStatus(to, unstructuredOf(from)["status"]) }
-
-func setStatus(o object, status any) {
-	fields := unstructuredOf(o)
-	if _, ok := fields["status"]; !ok && status == nil {
-		return
+func dropStatus(o object) {
+	if status := part(o, "Status"); status.IsValid() {
+		status.SetZero()
 	}
-	delete(fields, "status")
-	if status != nil {
-		fields["status"] = status
-	}
-	blank(o)
-	// What came of ToUnstructured goes back: an error would be a bug of the converter.
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(fields, o); err != nil {
-		panic(err)
+}
+
+func copyStatus(to, from object) {
+	if status := part(to, "Status"); status.IsValid() {
+		status.Set(part(from.DeepCopyObject().(object), "Status"))
 	}
 }
 

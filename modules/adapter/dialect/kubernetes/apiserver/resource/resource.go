@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -124,10 +125,11 @@ var All = []Resource{
 		New: func() runtime.Object { return &discoveryv1.EndpointSlice{} }, NewList: func() runtime.Object { return &discoveryv1.EndpointSliceList{} }},
 }
 
-// Reviews are the kinds that are asked and not kept: SelfSubjectAccessReview and SelfSubjectRulesReview. They are created.
+// Reviews are the kinds that are asked and not kept. They are created.
 var Reviews = []Resource{
 	{GroupVersionKind: schema.GroupVersionKind{Group: "authorization.k8s.io", Version: "v1", Kind: "SelfSubjectAccessReview"},
-		Name: "selfsubjectaccessreviews", Singular: "selfsubjectaccessreview", Verbs: []string{"create"}},
+		Name: "selfsubjectaccessreviews", Singular: "selfsubjectaccessreview", Verbs: []string{"create"},
+		New: func() runtime.Object { return &authorizationv1.SelfSubjectAccessReview{} }},
 }
 
 // Find gives the resource of a path.
