@@ -78,13 +78,6 @@ func (f *fakeOrchestrator) Do(_ context.Context, op neutral.Operation) (neutral.
 		return neutral.Result{Stored: slices.Clone(f.files[op.Action.Kind()])}, nil
 	case neutral.VolumeList:
 		return neutral.Result{Volumes: slices.Clone(f.volumes)}, nil
-	case neutral.WorkloadInspect:
-		i := slices.IndexFunc(f.workloads, func(w neutral.Workload) bool { return w.ID == op.Ref })
-		if i < 0 {
-			return neutral.Result{}, notFound(op.Ref)
-		}
-		w := f.workloads[i]
-		return neutral.Result{Workload: &w}, nil
 	case neutral.WorkloadCreate, neutral.WorkloadUpdate:
 		return f.writeWorkload(op)
 	case neutral.WorkloadRemove:
