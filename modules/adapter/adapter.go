@@ -142,6 +142,9 @@ func (m *Module) admitHead(ctx context.Context, req *modules.Request) (admission
 		// Kubernetes API is no such thing: it names the parts of the control plane.
 		return a, nil
 	}
+	if m.reviewer(req, op) != nil {
+		return a, nil // what it is told is of itself, and policy's own
+	}
 	if a.same {
 		if a.reading, err = m.reading(req, a); err != nil {
 			return a, err
@@ -393,6 +396,9 @@ func contentLength(header http.Header) int64 {
 // on its way back, and a hijacked docker connection, which reaches this gateway as a streaming POST, to become one again.
 // The others Envoy carries alone, and tells of their end.
 func (m *Module) handOn(req *modules.Request, a admission, record modules.Record) (modules.Verdict, error) {
+	if m.reviewer(req, a.op) != nil {
+		return toBridge(record), nil
+	}
 	if req.Header.Get(names.HeaderSession) != "" || a.read() {
 		return toBridge(record), nil
 	}

@@ -155,6 +155,9 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, err)
 	}
 	defer leave()
+	if reviewer := b.module.reviewer(req, a.op); reviewer != nil {
+		return b.review(w, r, req, reviewer, a)
+	}
 	if a.same && !session && a.reading != nil {
 		return b.relay(ctx, w, r, req, a, record)
 	}

@@ -25,7 +25,8 @@ type Workload struct {
 	Template  Container
 	Placement []string // constraints as Swarm writes them
 	Update    *UpdatePolicy
-	Force     int // a change restarts every container (Swarm's ForceUpdate)
+	Headless  bool `json:",omitempty"` // its name is that of its containers' addresses; it has none of its own
+	Force     int  // a change restarts every container (Swarm's ForceUpdate)
 
 	Version   string // optimistic lock
 	CreatedAt time.Time

@@ -32,6 +32,13 @@ type Emulated interface {
 	http.Handler
 }
 
+// Reviewer is an emulated API whose callers may ask what they may do. Policy has the answer.
+type Reviewer interface {
+	Reviews(op neutral.Operation) bool
+	// Review answers a whole request. may judges what the caller would ask for, and says why not.
+	Review(req Request, may func(neutral.Operation) (bool, string)) (Response, error)
+}
+
 // Executor carries out neutral operations on a cluster. Policy was asked before.
 type Executor interface {
 	Do(ctx context.Context, op neutral.Operation) (neutral.Result, error)

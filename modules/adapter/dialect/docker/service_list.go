@@ -111,6 +111,7 @@ func workloadFromSpec(spec swarm.ServiceSpec) (*neutral.Workload, error) {
 		return nil, fault.Wrap(fault.Internal, err, "the orchestrator gave an answer that cannot be read")
 	}
 	w := workloadFromTree(tree, true)
+	w.Template.Env, w.Template.Hostname = each(untemplated, w.Template.Env), untemplated(w.Template.Hostname)
 	if c := spec.TaskTemplate.ContainerSpec; c != nil {
 		w.Template.Security.Sysctls = c.Sysctls
 		if p := c.Privileges; p != nil {
@@ -128,6 +129,7 @@ func workloadFromSpec(spec swarm.ServiceSpec) (*neutral.Workload, error) {
 			}
 		}
 	}
+	w.Headless = spec.EndpointSpec != nil && spec.EndpointSpec.Mode == swarm.ResolutionModeDNSRR
 	return w, nil
 }
 

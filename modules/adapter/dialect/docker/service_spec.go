@@ -56,7 +56,7 @@ func (b *specBuilder) serviceSpec(w *neutral.Workload) swarm.ServiceSpec {
 		Annotations: swarm.Annotations{Name: dockerName(b.namespace, w.Name)},
 		TaskTemplate: swarm.TaskSpec{
 			ContainerSpec: &swarm.ContainerSpec{
-				Image: c.Image, Command: entrypoint(c.Entrypoint), Args: c.Command, Hostname: c.Hostname, Env: c.Env, Dir: c.WorkingDir,
+				Image: c.Image, Command: entrypoint(c.Entrypoint), Args: c.Command, Hostname: templated(c.Hostname), Env: each(templated, c.Env), Dir: c.WorkingDir,
 				User: c.User, Groups: c.Groups, StopSignal: c.StopSignal, TTY: c.TTY, OpenStdin: c.Stdin,
 				ReadOnly: c.Security.ReadOnlyRoot, Mounts: b.mounts(c.Mounts), StopGracePeriod: nanos(c.StopTimeout),
 				Healthcheck: healthToDocker(c.Health), CapabilityAdd: c.Security.CapAdd, CapabilityDrop: c.Security.CapDrop,
@@ -82,6 +82,12 @@ func (b *specBuilder) serviceSpec(w *neutral.Workload) swarm.ServiceSpec {
 		if c.Network == neutral.NetworkHost { // there is no address of the service's own on the host's network
 			spec.EndpointSpec.Mode = swarm.ResolutionModeDNSRR
 		}
+	}
+	if w.Headless {
+		if spec.EndpointSpec == nil {
+			spec.EndpointSpec = &swarm.EndpointSpec{}
+		}
+		spec.EndpointSpec.Mode = swarm.ResolutionModeDNSRR
 	}
 	labels, losses := callersLabels("template.labels", c.Labels)
 	b.losses = append(b.losses, losses...)
@@ -171,6 +177,11 @@ func (b *specBuilder) privileges(s neutral.Security) *swarm.Privileges {
 
 // mounts writes mounts with the engine's names of volumes.
 func (b *specBuilder) mounts(mounts []neutral.Mount) []mount.Mount {
+	for _, m := range mounts {
+		if strings.Contains(m.Source+m.Target, templateMark) {
+			b.refuse("mounts", "a swarm reads "+templateMark+" in them as the beginning of a template")
+		}
+	}
 	return mountsIn(b.namespace, mounts)
 }
 
@@ -187,6 +198,30 @@ func mountsIn(namespace string, mounts []neutral.Mount) []mount.Mount {
 		}
 	}
 	return list
+}
+
+// Swarm reads variables, hostnames and mounts as templates of Go, and another orchestrator's callers write none: what
+// would begin a template is written as one that gives it.
+const (
+	templateMark = "{{"
+	templateText = `{{"{{"}}`
+)
+
+// templated writes a text so that a swarm gives containers just that.
+func templated(text string) string { return strings.ReplaceAll(text, templateMark, templateText) }
+
+// untemplated reads it again.
+func untemplated(text string) string { return strings.ReplaceAll(text, templateText, templateMark) }
+
+func each(of func(string) string, list []string) []string {
+	if list == nil {
+		return nil
+	}
+	changed := make([]string, len(list))
+	for i, text := range list {
+		changed[i] = of(text)
+	}
+	return changed
 }
 
 // volumeName is what an engine calls a volume. One that nobody named keeps the name that the engine gave it.

@@ -224,6 +224,16 @@ func (c *specChange) apply(live *swarm.ServiceSpec, built swarm.ServiceSpec) err
 		}
 		live.UpdateConfig = &policy
 	}
+	if was.Headless != is.Headless {
+		endpoint := swarm.EndpointSpec{}
+		if live.EndpointSpec != nil {
+			endpoint.Ports = live.EndpointSpec.Ports
+		}
+		if endpoint.Mode = swarm.ResolutionModeVIP; is.Headless {
+			endpoint.Mode = swarm.ResolutionModeDNSRR
+		}
+		live.EndpointSpec = &endpoint
+	}
 	if !c.samePorts() {
 		endpoint := swarm.EndpointSpec{}
 		if built.EndpointSpec != nil {

@@ -39,7 +39,11 @@ func (Dialect) Emulate(config dialect.Emulation) (dialect.Emulated, error) {
 	if err != nil {
 		return nil, err
 	}
-	api := apiserver.New(apiserver.Config{Cluster: config.Cluster, Orchestrator: config.Over, Log: log, Seal: seal, Unseal: unseal})
+	names, err := hkdf.Key(sha256.New, config.Seal, nil, "isthmus emulated names", 32)
+	if err != nil {
+		return nil, err
+	}
+	api := apiserver.New(apiserver.Config{Cluster: config.Cluster, Orchestrator: config.Over, Log: log, Seal: seal, Unseal: unseal, Key: names})
 	// The host is never resolved: connections go to the socket.
 	restConfig := &rest.Config{Host: "http://localhost", QPS: clientQPS, Burst: clientBurst, UserAgent: "isthmus", WarningHandler: rest.NoWarnings{},
 		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -9,28 +9,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apistatus"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 )
 
 // retryAfter is what a caller that goes over a limit is told to wait, in seconds.
 const retryAfter = 1
-
-// reasons are the words of the API for each kind of fault. kubectl prints "Error from server (<reason>): <message>".
-var reasons = map[fault.Kind]metav1.StatusReason{
-	fault.Internal:      metav1.StatusReasonInternalError,
-	fault.Invalid:       metav1.StatusReasonBadRequest,
-	fault.Denied:        metav1.StatusReasonForbidden,
-	fault.NotFound:      metav1.StatusReasonNotFound,
-	fault.Conflict:      metav1.StatusReasonConflict,
-	fault.Unsupported:   "NotImplemented", // the API has no constant for 501
-	fault.Unavailable:   metav1.StatusReasonServiceUnavailable,
-	fault.Timeout:       metav1.StatusReasonTimeout,
-	fault.TooLarge:      metav1.StatusReasonRequestEntityTooLarge,
-	fault.Unprocessable: metav1.StatusReasonInvalid,
-	fault.Exhausted:     metav1.StatusReasonTooManyRequests,
-
-	fault.Unauthenticated: metav1.StatusReasonUnauthorized,
-}
 
 // Refuse renders err as the API's Status, for plain requests and for upgrades alike: clients read it from the answer
 // to a failed upgrade too.
@@ -38,13 +22,7 @@ var reasons = map[fault.Kind]metav1.StatusReason{
 func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 	f := fault.Of(err)
 	code := f.Kind.Status()
-	status := metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
-		Status:   metav1.StatusFailure,
-		Message:  f.Message,
-		Reason:   reasons[f.Kind],
-		Code:     int32(code),
-	}
+	status := apistatus.Of(f)
 	if f.Kind == fault.NotModified { // the API has no such answer: what is already so is a success
 		status.Status, code = metav1.StatusSuccess, http.StatusOK
 		status.Code = http.StatusOK
@@ -55,22 +33,14 @@ func (Dialect) Refuse(head dialect.Request, err error) dialect.Response {
 		"X-Content-Type-Options": {"nosniff"},
 	}
 	if t, perr := parseTarget(head.Method, head.Path); perr == nil && t.resource != "" {
-		status.Details = &metav1.StatusDetails{Name: t.name, Group: t.group, Kind: t.resource}
+		status.Details.Name, status.Details.Group, status.Details.Kind = t.name, t.group, t.resource
 		if f.Kind == fault.Denied {
 			status.Message = t.subject() + " is forbidden: " + f.Message
 		}
 	}
-	if status.Details == nil {
-		status.Details = &metav1.StatusDetails{}
-	}
-	switch f.Kind {
-	case fault.Unprocessable: // kubectl prints the causes of this reason, not the message
-		cause := metav1.StatusCause{Type: metav1.CauseTypeFieldValueInvalid, Message: f.Message, Field: f.Field}
-		status.Details.Causes = []metav1.StatusCause{cause}
-	case fault.Exhausted:
+	if f.Kind == fault.Exhausted {
 		status.Details.RetryAfterSeconds = retryAfter
 		header.Set("Retry-After", strconv.Itoa(retryAfter))
-	default: // the reason says it all
 	}
 	if isDiscovery(head.Path) && code >= http.StatusBadRequest {
 		// kubectl reads no Status where it discovers the API: it shows what is plain text, and "unknown" for all else. Of

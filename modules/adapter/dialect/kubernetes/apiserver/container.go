@@ -2,6 +2,9 @@ package apiserver
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -94,7 +97,16 @@ func (f stored) Stored(kind neutral.Kind, name, key string) string {
 	if f.server.ownFile(f.namespace, name, kind) {
 		return name
 	}
-	return recordName(recordFile, f.namespace, strings.ToLower(name)+"."+digest(append([]byte(key+"\x00"), value...)))
+	return recordName(recordFile, f.namespace, strings.ToLower(name)+"."+f.server.mark(key, value))
+}
+
+// mark names a value by its content. Docker shows the names of secrets to those who may not read them.
+func (s *Server) mark(key string, value []byte) string {
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write([]byte(key))
+	mac.Write([]byte{0})
+	mac.Write(value)
+	return hex.EncodeToString(mac.Sum(nil)[:8])
 }
 
 // ownFile tells whether a ConfigMap or Secret is a stored file of the orchestrator itself.

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apistatus"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 )
 
@@ -33,21 +34,6 @@ var (
 	errDefaultNamespace = errors.New("this namespace may not be deleted")
 )
 
-// reasons are the API's words for faults.
-var reasons = map[fault.Kind]metav1.StatusReason{
-	fault.Internal:      metav1.StatusReasonInternalError,
-	fault.Invalid:       metav1.StatusReasonBadRequest,
-	fault.Denied:        metav1.StatusReasonForbidden,
-	fault.NotFound:      metav1.StatusReasonNotFound,
-	fault.Conflict:      metav1.StatusReasonConflict,
-	fault.Unsupported:   "NotImplemented",
-	fault.Unavailable:   metav1.StatusReasonServiceUnavailable,
-	fault.Timeout:       metav1.StatusReasonTimeout,
-	fault.TooLarge:      metav1.StatusReasonRequestEntityTooLarge,
-	fault.Unprocessable: metav1.StatusReasonInvalid,
-	fault.Exhausted:     metav1.StatusReasonTooManyRequests,
-}
-
 // statusOf is an error as the API tells it.
 func statusOf(err error, c *call) *metav1.Status {
 	var known apierrors.APIStatus
@@ -55,16 +41,11 @@ func statusOf(err error, c *call) *metav1.Status {
 		status := known.Status()
 		return &status
 	}
-	f := fault.Of(err)
-	status := &metav1.Status{Status: metav1.StatusFailure, Message: f.Message, Reason: reasons[f.Kind],
-		Code: int32(f.Kind.Status()), Details: &metav1.StatusDetails{}}
+	status := apistatus.Of(fault.Of(err))
 	if c != nil {
 		status.Details.Name, status.Details.Group, status.Details.Kind = c.name, c.resource.Group, c.resource.Name
 	}
-	if f.Kind == fault.Unprocessable { // kubectl prints the causes of this reason, not the message
-		status.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeFieldValueInvalid, Message: f.Message, Field: f.Field}}
-	}
-	return status
+	return &status
 }
 
 // refuse answers with an error.

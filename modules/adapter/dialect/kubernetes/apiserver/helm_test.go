@@ -33,7 +33,7 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {name: "{{ .Release.Name }}"}
-spec: {selector: {app.kubernetes.io/instance: "{{ .Release.Name }}"}, ports: [{port: 80}]}
+spec: {clusterIP: None, selector: {app.kubernetes.io/instance: "{{ .Release.Name }}"}, ports: [{port: 80}]}
 ---
 apiVersion: batch/v1
 kind: Job

@@ -32,6 +32,7 @@ type writer interface {
 type deed struct {
 	peer  string
 	dry   bool // all but the doing
+	anew  bool // nothing of the object is changed, and what it comes to may be another thing now
 	old   *entry
 	next  object
 	grace *int64 // of a removal, seconds

@@ -33,6 +33,9 @@ func (s *Server) patch(w http.ResponseWriter, c *call) error {
 	if err != nil {
 		return err
 	}
+	if slowQuantity.Match(raw) {
+		return errSlowQuantity
+	}
 	patchType := types.PatchType(mediaOf(c.Header))
 	if patchType == types.ApplyYAMLPatchType && c.URL.Query().Get("fieldManager") == "" {
 		return apierrors.NewBadRequest("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")

@@ -104,6 +104,12 @@ func (k workloadKind) revisions(d deed) []revision {
 	if next.Spec.Paused && d.old != nil {
 		return before // the template is no revision before it is rolled out
 	}
+	if k.sameTemplate(d) {
+		if n := len(before); n > 0 {
+			before[n-1].Cause = next.Annotations[annotationCause]
+		}
+		return before
+	}
 	hash := hashOfTemplate(&next.Spec.Template)
 	newest := int64(0)
 	for _, r := range before {

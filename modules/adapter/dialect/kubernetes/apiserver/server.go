@@ -9,9 +9,11 @@ package apiserver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -44,6 +46,8 @@ type Config struct {
 	// Seal and Unseal hide what must not lie open in the orchestrator: the values of secrets.
 	Seal   func(plain []byte) ([]byte, error)
 	Unseal func(sealed []byte) ([]byte, error)
+	// Key is of the names of values that containers mount: they are by content, and tell nothing of it without the key.
+	Key []byte
 }
 
 // Server is the API. Its zero value is not usable; New makes one.
@@ -52,11 +56,14 @@ type Server struct {
 	under   Orchestrator
 	log     *slog.Logger
 	now     func() time.Time
+	key     []byte
 	store   *store
 	kinds   map[schema.GroupResource]kind
 
-	turn chan struct{}             // of reading the orchestrator: who has put one in reads
-	read atomic.Pointer[time.Time] // when the last reading that went well was begun
+	turn   chan struct{}             // of reading the orchestrator: who has put one in reads
+	read   atomic.Pointer[time.Time] // when the last reading that went well was begun
+	tried  time.Time                 // when the last one was
+	failed error                     // what became of it
 
 	happened happenings
 	follower follower
@@ -65,7 +72,7 @@ type Server struct {
 
 // New makes a Server.
 func New(config Config) *Server {
-	s := &Server{cluster: config.Cluster, under: config.Orchestrator, log: config.Log, now: config.Now,
+	s := &Server{cluster: config.Cluster, under: config.Orchestrator, log: config.Log, now: config.Now, key: config.Key,
 		turn: make(chan struct{}, 1)}
 	if s.now == nil {
 		s.now = time.Now
@@ -74,6 +81,7 @@ func New(config Config) *Server {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.store = newStore(s.now())
+	s.turn = make(chan struct{}, 1)
 	s.kinds = kindsOf(s, config)
 	s.follower.server = s
 	return s
@@ -90,11 +98,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c, err := parse(r)
 	if err == nil {
-		err = s.serve(w, c)
+		err = s.guarded(w, c)
 	}
 	if err != nil {
 		s.refuse(w, r, c, err)
 	}
+}
+
+// guarded serves a request, also where that panics: the caller hears of a bug, and the process survives it.
+func (s *Server) guarded(w http.ResponseWriter, c *call) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler: // on purpose: a stream must end with an error
+			panic(p)
+		default:
+			s.log.Error("a request panicked", "method", c.Method, "path", c.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			err = fault.New(fault.Internal, "internal error of the gateway")
+		}
+	}()
+	return s.serve(w, c)
 }
 
 // serve answers a request for a resource. An error is told to the caller; nothing was written then.
@@ -128,7 +151,8 @@ func (s *Server) serve(w http.ResponseWriter, c *call) error {
 	return apierrors.NewMethodNotSupported(c.resource.GroupResource(), c.verb)
 }
 
-// refresh reads the orchestrator, unless somebody began to since this was asked for.
+// refresh reads the orchestrator, unless somebody began to since this was asked for: then what came of that is good
+// enough.
 func (s *Server) refresh(ctx context.Context) error {
 	asked := s.now()
 	select {
@@ -137,11 +161,12 @@ func (s *Server) refresh(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if last := s.read.Load(); last != nil && last.After(asked) {
-		return nil
+	if s.tried.After(asked) && !errors.Is(s.failed, context.Canceled) {
+		return s.failed
 	}
 	begun := s.now()
 	w, err := s.readWorld(ctx)
+	s.tried, s.failed = begun, err
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,6 @@ func (k serviceKind) project(w *world) []entry {
 	var all []entry
 	for _, f := range w.records(recordService) {
 		if e, ok := recorded(w, f, serviceResource.Resource, &corev1.Service{}); ok {
-			headless(&e.object.(*corev1.Service).Spec)
 			all = append(all, e)
 		}
 	}
@@ -50,14 +49,7 @@ func (k serviceKind) foreign(w *world, workload *neutral.Workload) entry {
 	o.Labels = visible(workload.Labels)
 	placed(o, w, serviceResource.Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
 	k.complete(o, nil)
-	headless(&o.Spec)
 	return entry{object: o, native: native{id: workload.ID, own: true}}
-}
-
-// headless says that a Service has no address that is told: its name alone leads to it. Clients that wait for an address
-// wait no longer.
-func headless(spec *corev1.ServiceSpec) {
-	spec.ClusterIP, spec.ClusterIPs = corev1.ClusterIPNone, []string{corev1.ClusterIPNone}
 }
 
 func protocolOf(protocol string) corev1.Protocol {
@@ -70,11 +62,8 @@ func protocolOf(protocol string) corev1.Protocol {
 	return corev1.ProtocolTCP
 }
 
-func (serviceKind) complete(next, old object) {
+func (serviceKind) complete(next, _ object) {
 	spec := &next.(*corev1.Service).Spec
-	if old, ok := old.(*corev1.Service); ok && old != nil && spec.ClusterIP == "" { // as the API does
-		spec.ClusterIP, spec.ClusterIPs = old.Spec.ClusterIP, old.Spec.ClusterIPs
-	}
 	if spec.Type == "" {
 		spec.Type = corev1.ServiceTypeClusterIP
 	}
@@ -234,7 +223,7 @@ func (k serviceKind) attach(ctx context.Context, d deed, namespace string, selec
 					Reason: "it was made by docker, and does not answer to names that it was not made for"})
 				continue
 			}
-			_, err := workloadKind{k.Server, form}.write(ctx, deed{peer: d.peer, old: e, next: e.object.DeepCopyObject().(object)})
+			_, err := workloadKind{k.Server, form}.write(ctx, deed{peer: d.peer, anew: true, old: e, next: e.object.DeepCopyObject().(object)})
 			if err != nil {
 				return losses, err
 			}
@@ -259,6 +248,19 @@ func (s *Server) aliases(o object, labels map[string]string) []string {
 		}
 	}
 	return names
+}
+
+// headless tells whether a Service without an address of its own selects a workload. Its Services share one kind of name:
+// a name with an address answers for all tasks as well.
+func (s *Server) headless(namespace string, labels map[string]string) bool {
+	services, _ := s.store.list(serviceResource, namespace)
+	for _, e := range services {
+		service := e.object.(*corev1.Service)
+		if !e.native.own && service.Spec.ClusterIP == corev1.ClusterIPNone && selects(service.Spec.Selector, labels) {
+			return true
+		}
+	}
+	return false
 }
 
 // published are the ports that Services of the type NodePort publish of a workload.

@@ -184,6 +184,7 @@ func (k workloadKind) workload(d deed) (*neutral.Workload, podspec.Result, []neu
 		losses = append(losses, neutral.Loss{Field: "spec.replicas", Change: "0 until " + waits + " is there", Reason: "Swarm starts no task without it"})
 	}
 	w.Template.Ports = append(w.Template.Ports, k.published(o.GetNamespace(), template)...)
+	w.Headless = k.headless(o.GetNamespace(), template.Labels)
 	origin, err := originOf(o, revisions)
 	if err != nil {
 		return nil, decoded, nil, err
@@ -236,7 +237,7 @@ func (s *Server) start(ctx context.Context, d deed, k key) error {
 		if e == nil || !e.native.waiting {
 			return nil
 		}
-		_, err := workloadKind{s, deploymentForm{}}.write(ctx, deed{peer: d.peer, old: e, next: e.object.DeepCopyObject().(object)})
+		_, err := workloadKind{s, deploymentForm{}}.write(ctx, deed{peer: d.peer, anew: true, old: e, next: e.object.DeepCopyObject().(object)})
 		if !fault.Is(err, fault.Conflict) || try == conflicts {
 			return err
 		}
@@ -260,10 +261,11 @@ func foreignMade(w *neutral.Workload) bool {
 	return w.Origin == nil || w.Origin.Dialect != neutral.Kubernetes || w.Labels[labelAdopted] != ""
 }
 
-// hold keeps what a change does not mean: the template that a paused workload's tasks have, and of a workload that docker
-// made all that the API has no words for, its networks, published ports and constraints.
+// hold keeps the template that a workload's tasks have where it is not to change: a rollout is paused, or something else is
+// changed. Of a workload that docker made it keeps all that the API has no words for: its networks, published ports and
+// constraints.
 func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) error {
-	if d.old == nil || !d.old.native.own && !paused(d.next) {
+	if d.old == nil || d.anew || !d.old.native.own && !paused(d.next) && !k.sameTemplate(d) {
 		return nil
 	}
 	result, err := k.under.Do(ctx, neutral.Operation{Action: neutral.WorkloadInspect, Verb: neutral.Get, Peer: d.peer, Ref: d.old.native.id,
@@ -274,13 +276,13 @@ func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) err
 	was := result.Workload
 	if d.old.native.own {
 		w.Labels = withLabel(w.Labels, labelAdopted, "true")
-		w.Placement, w.Mode, w.Force = was.Placement, was.Mode, was.Force
+		w.Placement, w.Mode, w.Force, w.Headless = was.Placement, was.Mode, was.Force, was.Headless
 		w.Template.Networks, w.Template.Ports = was.Template.Networks, was.Template.Ports
 		if sameStrategy(d.old.object, d.next) {
 			w.Update = was.Update
 		}
 	}
-	if paused(d.next) || apiequality.Semantic.DeepEqual(k.form.template(d.old.object), k.form.template(d.next)) {
+	if paused(d.next) || k.sameTemplate(d) {
 		w.Template = was.Template
 	}
 	return nil
@@ -290,6 +292,14 @@ func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) err
 func sameStrategy(old, next object) bool {
 	before, ok := old.(*appsv1.Deployment)
 	return !ok || apiequality.Semantic.DeepEqual(before.Spec.Strategy, next.(*appsv1.Deployment).Spec.Strategy)
+}
+
+// sameTemplate tells whether a write leaves the tasks as they are.
+func (k workloadKind) sameTemplate(d deed) bool {
+	if d.old == nil || paused(d.old.object) || d.old.native.waiting { // what was written then is still to come
+		return false
+	}
+	return apiequality.Semantic.DeepEqual(k.form.template(d.old.object), k.form.template(d.next))
 }
 
 func withLabel(labels map[string]string, key, value string) map[string]string {

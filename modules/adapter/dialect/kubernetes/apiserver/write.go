@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"regexp"
 	"strings"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -73,6 +74,9 @@ func readObject(c *call, w writing) (object, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if slowQuantity.Match(raw) {
+		return nil, nil, errSlowQuantity
+	}
 	into := c.resource.New().(object)
 	problems, err := decode(c.Header, raw, into, c.resource.GroupVersionKind, w.validation != metav1.FieldValidationIgnore)
 	if err != nil {
@@ -80,6 +84,11 @@ func readObject(c *call, w writing) (object, []string, error) {
 	}
 	return into, problems, w.strict(problems)
 }
+
+// slowQuantity is a number whose exponent has five digits or more: the library that reads quantities takes seconds for one.
+var slowQuantity = regexp.MustCompile(`(?m)(^|[\s"':,\[{])[+-]?[0-9]*\.?[0-9]+[eE][+-]?[0-9]{5,}($|[\s"',\]}])`)
+
+var errSlowQuantity = apierrors.NewBadRequest("a number in the body has an exponent of more than four digits")
 
 func badBody(err error) error {
 	var known apierrors.APIStatus
@@ -106,8 +115,8 @@ func (s *Server) writerOf(c *call) (writer, error) {
 }
 
 func (s *Server) create(w http.ResponseWriter, c *call) error {
-	if c.resource.Group == reviewGroup {
-		return s.review(w, c)
+	if _, ok := s.kinds[c.resource.GroupResource()]; !ok { // a review: what a caller may do is not this API's to say
+		return unknownPath(c.Request)
 	}
 	options, err := writingOf(c)
 	if err != nil {

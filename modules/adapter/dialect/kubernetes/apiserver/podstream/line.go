@@ -115,12 +115,23 @@ func (l *line) hungUp() bool {
 }
 
 // linger waits until the client has closed, which ends reads: closing before it has read all could lose what is on its
-// way. Then it closes.
+// way. Then it closes. One that has been told the end and waits for the connection's is given that after a while, and not
+// at once: Envoy takes the end of one direction for that of both, and drops what it has not passed on yet.
 func (l *line) linger(ctx context.Context, read <-chan struct{}) {
+	timer := time.NewTimer(patience)
+	select {
+	case <-read:
+		timer.Stop()
+		l.Close()
+		return
+	case <-timer.C:
+	case <-ctx.Done():
+		timer.Stop()
+	}
 	if half, ok := l.Conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // where it fails, the client is gone
 	}
-	timer := time.NewTimer(lingerLimit)
+	timer = time.NewTimer(lingerLimit)
 	defer timer.Stop()
 	select {
 	case <-read:

@@ -37,6 +37,8 @@ const (
 	// lingerLimit is how long a client may take to close the connection after it was told the end. Closing first could lose
 	// what it has not read yet.
 	lingerLimit = time.Minute
+	// patience is how long it may take until it is told so by the connection's end as well.
+	patience = 5 * time.Second
 	// graceLimit is how long telling the end may take when the request was cancelled.
 	graceLimit = 2 * time.Second
 )
