@@ -141,7 +141,7 @@ func setup(env *testscript.Env) error {
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
 	for name, value := range map[string]string{
-		"PATH": filepath.Dir(tools.Kubectl) + ":" + os.Getenv("PATH"),
+		"PATH": filepath.Dir(tools.Kubectl) + ":" + filepath.Dir(tools.Helm) + ":" + os.Getenv("PATH"),
 		// West's docker client reaches east; the real engines are beside it.
 		"DOCKER_HOST":       "unix://" + gateway("west").Socket("east"),
 		"DOCKER_WEST":       running.Bed.Docker("west").Host(),

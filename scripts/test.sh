@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 started=$SECONDS
 sum=.tools/bin/gotestsum report=.tools/report
 # Tests of clients run those that the testbed has, and fail where one is missing.
-for dir in "${XDG_CACHE_HOME:-$HOME/.cache}"/isthmus/testbed/kubernetes-*/; do PATH="$dir:$PATH"; done
+for dir in "${XDG_CACHE_HOME:-$HOME/.cache}"/isthmus/testbed/{kubernetes,helm}-*/; do PATH="$dir:$PATH"; done
 export PATH CI=1
 rm -rf "$report" && mkdir -p "$report"
 mapfile -t units < <(go list ./... | grep -v /e2e)

@@ -33,7 +33,10 @@ var nameServer = goTool{pkg: "github.com/coredns/coredns", version: "v1.15.0"}
 // compose is a plugin of docker's client.
 var compose = goTool{pkg: "github.com/docker/compose/v5/cmd", version: "v5.0.0", module: "github.com/docker/compose/v5", as: "docker-compose"}
 
-var goTools = []goTool{provisioner, nameServer, compose}
+// helm is a client of the Kubernetes API.
+var helm = goTool{pkg: "helm.sh/helm/v3/cmd/helm", version: "v3.22.0"}
+
+var goTools = []goTool{provisioner, nameServer, compose, helm}
 
 func (t goTool) name() string { return cmp.Or(t.as, path.Base(t.pkg)) }
 

@@ -28,6 +28,8 @@ type Tools struct {
 	CoreDNS string
 	// Compose is docker's plugin of that name.
 	Compose string
+	// Helm installs charts into Kubernetes.
+	Helm string
 	// Forward joins a listener of the machine to an address in a namespace.
 	Forward string
 	// BusyboxImage and PauseImage are archives that docker and containerd load.
@@ -111,11 +113,12 @@ func installed() (*Tools, error) {
 		Provisioner:  provisioner.path(cache),
 		CoreDNS:      nameServer.path(cache),
 		Compose:      compose.path(cache),
+		Helm:         helm.path(cache),
 		Forward:      filepath.Join(programsDir(cache), "forward"),
 		BusyboxImage: filepath.Join(programsDir(cache), "busybox.tar"),
 		PauseImage:   filepath.Join(programsDir(cache), "pause.tar"),
 	}
-	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Compose, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
+	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Compose, tools.Helm, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("not installed: %w", err)
 		}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -90,12 +91,38 @@ func (s *Server) Kill() {
 	}
 }
 
-// Signal sends it a signal.
+// Signal sends it a signal. After SIGSTOP it stands still: its threads stop one by one, and those that run on can answer
+// a last request.
 func (s *Server) Signal(t *testing.T, signal syscall.Signal) {
 	t.Helper()
 	if err := s.cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
+	for deadline := time.Now().Add(10 * time.Second); signal == syscall.SIGSTOP && !s.stands(t); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the process does not stop")
+		}
+	}
+}
+
+// stands tells whether all threads of the process are stopped.
+func (s *Server) stands(t *testing.T) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name of the program stands in parentheses before the state.
+		if _, after, ok := strings.Cut(string(stat), ") "); !ok || !strings.HasPrefix(after, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // Etcd starts an etcd; flags are added to its command line. scheme is http or https.
