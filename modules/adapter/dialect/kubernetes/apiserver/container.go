@@ -24,7 +24,7 @@ import (
 // container is what the spec of a Pod comes to, what it refers to included.
 func (s *Server) container(spec *corev1.PodSpec, path *field.Path, kind schema.GroupVersionKind, of object, meta metav1.ObjectMeta,
 	swarm bool) (podspec.Result, error) {
-	result, problems := podspec.Decode(spec, path, podspec.Target{Swarm: swarm, SecretValues: true, Object: meta})
+	result, problems := podspec.Decode(spec, path, podspec.Target{Swarm: swarm, Object: meta})
 	var missing field.ErrorList
 	if len(problems) == 0 {
 		missing = result.Resolve(stored{s, of.GetNamespace()})

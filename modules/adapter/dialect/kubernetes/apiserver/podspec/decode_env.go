@@ -22,10 +22,6 @@ func (d *decoding) environment(c *corev1.Container, at *field.Path) {
 			ref := take(&from.ConfigMapRef)
 			d.variable(take(&from.Prefix), Reference{Kind: neutral.KindConfig, Name: ref.Name, Optional: said(ref.Optional),
 				Path: path.Child("configMapRef")})
-		case from.SecretRef != nil && from.ConfigMapRef == nil && d.target.SecretValues:
-			ref := take(&from.SecretRef)
-			d.variable(take(&from.Prefix), Reference{Kind: neutral.KindSecret, Name: ref.Name, Optional: said(ref.Optional),
-				Path: path.Child("secretRef")})
 		case from.SecretRef != nil && from.ConfigMapRef == nil:
 			d.refuse(path.Child("secretRef"), reasonSecret)
 			*from = corev1.EnvFromSource{}
@@ -57,9 +53,6 @@ func (d *decoding) valueFrom(c *corev1.Container, v *corev1.EnvVar, at *field.Pa
 	case from.ConfigMapKeyRef != nil:
 		ref := from.ConfigMapKeyRef
 		d.variable(name, Reference{Kind: neutral.KindConfig, Name: ref.Name, Key: ref.Key, Optional: said(ref.Optional), Path: at.Child("configMapKeyRef")})
-	case from.SecretKeyRef != nil && d.target.SecretValues:
-		ref := from.SecretKeyRef
-		d.variable(name, Reference{Kind: neutral.KindSecret, Name: ref.Name, Key: ref.Key, Optional: said(ref.Optional), Path: at.Child("secretKeyRef")})
 	case from.SecretKeyRef != nil:
 		d.refuse(at.Child("secretKeyRef"), reasonSecret)
 	case from.FieldRef != nil:
@@ -93,9 +86,6 @@ func sources(from *corev1.EnvVarSource) int {
 }
 
 func (d *decoding) variable(name string, from Reference) {
-	if from.Kind == neutral.KindSecret {
-		d.lose(from.Path, "a variable like others", "an engine shows the variables of a container to whoever may inspect it")
-	}
 	d.out.Variables = append(d.out.Variables, Variable{Name: name, From: &from})
 }
 

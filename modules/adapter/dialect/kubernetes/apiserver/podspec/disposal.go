@@ -13,7 +13,7 @@ const (
 	reasonUnmet      = "it is a condition that Swarm's constraints cannot express"
 	reasonExclusive  = "an engine gives no container away from, or next to, others"
 	reasonDownward   = "it is not known before there is a Pod, or is an address"
-	reasonSecret     = "a secret's value is told to nobody, so no variable can be made of it; mount it as a file"
+	reasonSecret     = "an engine shows the variables of a container to whoever may inspect it; mount the secret as a file"
 	reasonToken      = "there are no accounts, and no tokens of them"
 )
 

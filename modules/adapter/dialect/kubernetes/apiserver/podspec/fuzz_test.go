@@ -42,7 +42,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		before := spec.DeepCopy()
-		target := Target{Swarm: swarm, SecretValues: !swarm}
+		target := Target{Swarm: swarm}
 		result, errs := Decode(&spec, field.NewPath("spec"), target)
 		again, errsAgain := Decode(&spec, field.NewPath("spec"), target)
 		if !reflect.DeepEqual(before, &spec) {

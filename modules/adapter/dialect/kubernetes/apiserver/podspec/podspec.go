@@ -16,8 +16,6 @@ import (
 // Target says what the orchestrator is that runs the container.
 type Target struct {
 	Swarm bool // it becomes the tasks of a service; else a container of one engine
-	// SecretValues tells that the values of secrets can be had, so that variables can be made of them.
-	SecretValues bool
 	// Object is what the fields of the Pod itself are read from: a bare Pod's metadata, or a template's with the
 	// namespace that its Pods will be in and without a name.
 	Object metav1.ObjectMeta

@@ -168,7 +168,7 @@ func withoutMount(spec *corev1.PodSpec, p place) bool {
 // targets are orchestrators of each sort.
 func targets() []Target {
 	object := metav1.ObjectMeta{Name: "web", Namespace: "shop", Labels: map[string]string{"a": "1"}}
-	return []Target{{Object: object}, {Swarm: true, Object: metav1.ObjectMeta{Namespace: "shop"}}, {SecretValues: true, Object: object}}
+	return []Target{{Object: object}, {Swarm: true, Object: metav1.ObjectMeta{Namespace: "shop"}}}
 }
 
 // TestNothingIsDroppedInSilence holds of each leaf of generated specs that a loss or an error names it, or that what comes
