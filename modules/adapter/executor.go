@@ -50,6 +50,9 @@ func (e executor) Dial(ctx context.Context, container string, port uint16) (net.
 	if err != nil {
 		return nil, err
 	}
+	if target.Network == neutral.NetworkHost {
+		return nil, fault.New(fault.Denied, "no permission: the container is on its host's network, and its ports are the host's")
+	}
 	if !target.Address.IsValid() {
 		return nil, fault.New(fault.Unsupported, "no network of the container can be reached from its cluster's gateway")
 	}

@@ -170,8 +170,8 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 		if err == nil && made != nil && answer.StatusCode == http.StatusCreated {
 			return m.confirmed(ctx, req, a, answer, made, record)
 		}
-		if err != nil || answer.StatusCode != http.StatusConflict || !again {
-			return answer, err
+		if err != nil || !again || answer.StatusCode != http.StatusConflict && answer.StatusCode != http.StatusUnprocessableEntity {
+			return answer, err // a JSON patch that is bound to a version is told by 422 that there is another one
 		}
 		if err := answer.Body.Close(); err != nil {
 			return nil, err

@@ -328,9 +328,10 @@ func imageID(native string) string {
 // literalEnv is what variables in a command can refer to. Credentials are not put into commands, which are told.
 func literalEnv(c *corev1.Container) map[string]string {
 	values := make(map[string]string, len(c.Env))
+	left := expansion.Budget
 	for _, e := range c.Env {
 		if e.ValueFrom == nil && !mask.IsCredential(e.Name) {
-			values[e.Name] = expansion.Expand(e.Value, values)
+			values[e.Name] = expanded(e.Value, values, &left)
 		}
 	}
 	return values
@@ -339,12 +340,22 @@ func literalEnv(c *corev1.Container) map[string]string {
 func envFromContainer(c *corev1.Container) []string {
 	env := make([]string, 0, len(c.Env))
 	values := map[string]string{}
+	left := expansion.Budget
 	for _, e := range c.Env {
 		if e.ValueFrom != nil {
 			continue // what it becomes is known inside the container only
 		}
-		values[e.Name] = expansion.Expand(e.Value, values)
+		values[e.Name] = expanded(e.Value, values, &left)
 		env = append(env, fmt.Sprintf("%s=%s", e.Name, values[e.Name]))
 	}
 	return env
+}
+
+// expanded is a variable's value as long as there is room for it; it stays as it was written then.
+func expanded(value string, values map[string]string, left *int) string {
+	if *left > 0 {
+		value = expansion.Expand(value, values)
+	}
+	*left -= len(value)
+	return value
 }

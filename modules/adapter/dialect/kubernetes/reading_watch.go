@@ -39,8 +39,10 @@ func (w *watched) see(element []byte, see func(neutral.Object) bool) ([]byte, er
 	}
 	switch event.Type {
 	case "ADDED", "MODIFIED", "DELETED":
+	case "BOOKMARK", "ERROR": // no object
+		return element, nil
 	default:
-		return element, nil // a bookmark, or an error, and no object
+		return nil, fault.New(fault.Unavailable, "the orchestrator's answer to a watch holds what is no event")
 	}
 	var table struct {
 		Kind    string            `json:"kind"`

@@ -14,6 +14,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
+// replicasLimit bounds the tasks of one service: a Swarm that is asked for millions has no time for anything else.
+const replicasLimit = 100_000
+
 type deploymentForm struct{}
 
 func (deploymentForm) resource() schema.GroupResource { return deploymentResource }
@@ -72,6 +75,9 @@ func (f deploymentForm) validate(next, old object) field.ErrorList {
 	spec, path := &next.(*appsv1.Deployment).Spec, field.NewPath("spec")
 	problems := validSelector(f, next, old)
 	problems = append(problems, notNegative(path.Child("replicas"), int64(*spec.Replicas))...)
+	if *spec.Replicas > replicasLimit {
+		problems = append(problems, field.Invalid(path.Child("replicas"), *spec.Replicas, fmt.Sprintf("must be less than or equal to %d", replicasLimit)))
+	}
 	problems = append(problems, notNegative(path.Child("minReadySeconds"), int64(spec.MinReadySeconds))...)
 	problems = append(problems, notNegative(path.Child("revisionHistoryLimit"), int64(*spec.RevisionHistoryLimit))...)
 	if *spec.ProgressDeadlineSeconds <= spec.MinReadySeconds {

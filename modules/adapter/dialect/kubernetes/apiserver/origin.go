@@ -1,6 +1,8 @@
 package apiserver
 
 import (
+	"bytes"
+	"compress/flate"
 	"crypto/sha256"
 	"encoding/json"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -46,7 +49,29 @@ func originOf(o object, revisions []revision) (*neutral.Origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &neutral.Origin{Dialect: neutral.Kubernetes, Spec: spec}, nil
+	return &neutral.Origin{Dialect: neutral.Kubernetes, Spec: spec}, fits(spec)
+}
+
+// documentLimit is what a document may be, packed, to have room in a label, in bytes.
+const documentLimit = 90 << 10
+
+// fits refuses a document that could not be kept: without it the object would be another one.
+func fits(spec []byte) error {
+	var packed bytes.Buffer
+	w, err := flate.NewWriter(&packed, flate.BestSpeed)
+	if err == nil {
+		_, err = w.Write(spec)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return err
+	}
+	if packed.Len() > documentLimit {
+		return fault.New(fault.TooLarge, "the object is too large: packed it has %d bytes, and a label of Docker takes %d", packed.Len(), documentLimit)
+	}
+	return nil
 }
 
 // readOrigin reads what was written down into an object; ok false when there is none that can be read.

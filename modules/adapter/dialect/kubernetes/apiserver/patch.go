@@ -33,7 +33,7 @@ func (s *Server) patch(w http.ResponseWriter, c *call) error {
 	if err != nil {
 		return err
 	}
-	if slowQuantity.Match(raw) {
+	if slow(c, raw) {
 		return errSlowQuantity
 	}
 	patchType := types.PatchType(mediaOf(c.Header))

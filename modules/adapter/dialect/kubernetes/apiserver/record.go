@@ -95,6 +95,14 @@ func recorded(w *world, f neutral.StoredFile, resource string, into object) (ent
 		return entry{}, false
 	}
 	name, namespace := into.GetName(), f.Namespace
+	// A document belongs to the place that it names: one that was copied elsewhere is none.
+	if resource == namespaceResource.Resource {
+		if name != namespace {
+			return entry{}, false
+		}
+	} else if into.GetNamespace() != namespace {
+		return entry{}, false
+	}
 	if resource == namespaceResource.Resource {
 		namespace = ""
 	}

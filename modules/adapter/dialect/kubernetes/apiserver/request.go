@@ -74,8 +74,8 @@ func parse(r *http.Request) (*call, error) {
 func (c *call) verbOf(watching bool) string {
 	switch c.Method {
 	case http.MethodGet, http.MethodHead:
-		switch query := c.URL.Query(); {
-		case watching || query.Get("watch") == "true" || query.Get("watch") == "1":
+		switch {
+		case watching, c.name == "" && asksToWatch(c.URL.Query()):
 			return "watch"
 		case c.name == "":
 			return "list"
@@ -94,6 +94,13 @@ func (c *call) verbOf(watching bool) string {
 		return "delete"
 	}
 	return ""
+}
+
+// asksToWatch reads the query as the API does: the first value of a repeated key, and any but false and 0 for true. Policy
+// was asked by the same rule.
+func asksToWatch(query url.Values) bool {
+	values, ok := query["watch"]
+	return ok && !strings.EqualFold(values[0], "false") && values[0] != "0"
 }
 
 // served tells what is not: a verb that the resource does not have, a subresource that is none.

@@ -140,6 +140,9 @@ func (k secretKind) update(ctx context.Context, d deed) ([]neutral.Loss, error) 
 	if origin.Spec, err = json.Marshal(sealedDocument{Sealed: sealed}); err != nil {
 		return nil, err
 	}
+	if err := fits(origin.Spec); err != nil {
+		return nil, err
+	}
 	if err := k.keep(ctx, d, recordSecret, d.next.GetNamespace(), d.next.GetName(), origin); err != nil {
 		return nil, err
 	}

@@ -105,6 +105,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// takeIn makes objects of what was read. What is read was written by others, and a bug that it meets must not end the
+// process: nobody else would catch it while watches are served.
+func (s *Server) takeIn(w *world) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("what the orchestrator has could not be read", "panic", p, "stack", string(debug.Stack()))
+			err = fault.New(fault.Internal, "internal error of the gateway")
+		}
+	}()
+	for _, of := range projections {
+		s.store.replace(of, s.kinds[of].project(w))
+	}
+	return nil
+}
+
 // guarded serves a request, also where that panics: the caller hears of a bug, and the process survives it.
 func (s *Server) guarded(w http.ResponseWriter, c *call) (err error) {
 	defer func() {
@@ -170,8 +185,9 @@ func (s *Server) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, of := range projections {
-		s.store.replace(of, s.kinds[of].project(w))
+	if err := s.takeIn(w); err != nil {
+		s.failed = err
+		return err
 	}
 	s.read.Store(&begun)
 	return nil

@@ -111,6 +111,12 @@ func (serviceKind) validate(next, _ object) field.ErrorList {
 			problems = append(problems, field.Duplicate(at.Child("name"), port.Name))
 		}
 		names[port.Name] = true
+		if port.NodePort != 0 && (port.NodePort < 30000 || port.NodePort > 32767) {
+			problems = append(problems, field.Invalid(at.Child("nodePort"), port.NodePort, "provided port is not in the valid range. The range of valid ports is 30000-32767"))
+		}
+		if port.TargetPort.Type == intstr.Int && (port.TargetPort.IntVal < 1 || port.TargetPort.IntVal > 65535) {
+			problems = append(problems, field.Invalid(at.Child("targetPort"), port.TargetPort.IntVal, "must be between 1 and 65535, inclusive"))
+		}
 		if port.NodePort != 0 && spec.Type == corev1.ServiceTypeClusterIP {
 			problems = append(problems, field.Forbidden(at.Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
 		}

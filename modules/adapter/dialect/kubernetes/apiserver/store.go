@@ -49,8 +49,11 @@ type change struct {
 	old, new *entry
 }
 
-// historyLimit is how many changes a watch may lag behind.
-const historyLimit = 10000
+// How far a watch may lag behind: so many changes, of so many bytes.
+const (
+	historyLimit = 10000
+	historyBytes = 64 << 20
+)
 
 // store is the objects as they were read last, and the changes that led to them. Versions are those of the whole store, as
 // the API's are. They begin at the time of the start, in microseconds, so that those of a process before are all older.
@@ -110,7 +113,15 @@ func (s *store) replace(kind schema.GroupResource, now []entry) {
 	if len(s.history) == length {
 		return
 	}
-	if over := len(s.history) - historyLimit; over > 0 {
+	over := max(len(s.history)-historyLimit, 0)
+	bytes := 0
+	for i := len(s.history) - 1; i >= over; i-- {
+		if bytes += s.history[i].size(); bytes > historyBytes {
+			over = i + 1
+			break
+		}
+	}
+	if over > 0 {
 		s.oldest = s.history[over-1].version
 		s.history = slices.Clone(s.history[over:])
 	}
@@ -122,6 +133,18 @@ func (s *store) replace(kind schema.GroupResource, now []entry) {
 type sum struct {
 	of   [sha256.Size]byte
 	made bool
+	size int // of the encoding
+}
+
+// size is about what a change keeps in memory.
+func (c change) size() int {
+	total := 0
+	for _, e := range []*entry{c.old, c.new} {
+		if e != nil {
+			total += e.sum.size
+		}
+	}
+	return total
 }
 
 // sumOf is by the encoding of an object without a version, which is made in a tenth of the time that comparing takes.
@@ -134,7 +157,7 @@ func sumOf(o object) sum {
 	if err != nil {
 		return sum{}
 	}
-	return sum{sha256.Sum256(encoded), true}
+	return sum{of: sha256.Sum256(encoded), made: true, size: len(encoded)}
 }
 
 // same tells whether nothing has changed. The fresh one has no version yet.

@@ -65,7 +65,7 @@ func (s *Server) watch(w http.ResponseWriter, c *call) error {
 	w.WriteHeader(http.StatusOK)
 	longest := watchLongest
 	if options.TimeoutSeconds != nil && *options.TimeoutSeconds > 0 {
-		longest = time.Duration(min(*options.TimeoutSeconds, int64(math.MaxInt64/time.Second))) * time.Second
+		longest = min(longest, time.Duration(min(*options.TimeoutSeconds, int64(math.MaxInt64/time.Second)))*time.Second)
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), longest)
 	defer cancel()

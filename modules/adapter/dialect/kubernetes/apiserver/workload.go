@@ -73,7 +73,8 @@ func hasMode(form workloadForm, mode neutral.Mode) bool {
 // read is a workload as its client wrote it, or as it would have been written.
 func (k workloadKind) read(w *neutral.Workload) (o object, revisions []revision, own bool) {
 	o = k.form.blank()
-	if revisions, ok := readOrigin(w.Origin, o); ok && k.form.template(o) != nil && len(k.form.template(o).Spec.Containers) > 0 {
+	if revisions, ok := readOrigin(w.Origin, o); ok && len(k.form.template(o).Spec.Containers) > 0 && k.form.selector(o) != nil {
+		k.complete(o, nil) // what somebody else has written into the label may be anything
 		c := &k.form.template(o).Spec.Containers[0]
 		if bare(w.Template.Image) != bare(c.Image) && !paused(o) { // somebody has updated the service itself
 			c.Image = bare(w.Template.Image)
@@ -265,7 +266,7 @@ func foreignMade(w *neutral.Workload) bool {
 // changed. Of a workload that docker made it keeps all that the API has no words for: its networks, published ports and
 // constraints.
 func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) error {
-	if d.old == nil || d.anew || !d.old.native.own && !paused(d.next) && !k.sameTemplate(d) {
+	if d.old == nil || !paused(d.next) && (d.anew || !d.old.native.own && !k.sameTemplate(d)) {
 		return nil
 	}
 	result, err := k.under.Do(ctx, neutral.Operation{Action: neutral.WorkloadInspect, Verb: neutral.Get, Peer: d.peer, Ref: d.old.native.id,
@@ -283,7 +284,11 @@ func (k workloadKind) hold(ctx context.Context, d deed, w *neutral.Workload) err
 		}
 	}
 	if paused(d.next) || k.sameTemplate(d) {
+		made := w.Template
 		w.Template = was.Template
+		if d.anew { // a Service has come or gone
+			w.Template.Networks, w.Template.Ports = made.Networks, made.Ports
+		}
 	}
 	return nil
 }
@@ -303,10 +308,11 @@ func (k workloadKind) sameTemplate(d deed) bool {
 }
 
 func withLabel(labels map[string]string, key, value string) map[string]string {
-	all := map[string]string{key: value}
+	all := map[string]string{}
 	for k, v := range labels {
 		all[k] = v
 	}
+	all[key] = value
 	return all
 }
 

@@ -26,6 +26,14 @@ func EscapeAll(texts []string) []string {
 	return escaped
 }
 
+// limit is what one text becomes at most, in bytes: Linux starts no program with a longer one. References that would make it
+// longer stay as they are.
+const limit = 128 << 10
+
+// Budget is what the texts of one container become at most, all together: a few variables that refer to each other can
+// stand for any length.
+const Budget = 4 << 20
+
 // Expand reads text as Kubernetes does. A reference to a variable that is not among values stays as it is.
 func Expand(text string, values map[string]string) string {
 	if !strings.Contains(text, "$") {
@@ -46,7 +54,7 @@ func Expand(text string, values map[string]string) string {
 			text = rest[1:]
 		case rest[0] == '(' && strings.IndexByte(rest, ')') > 0:
 			end := strings.IndexByte(rest, ')')
-			if value, ok := values[rest[1:end]]; ok {
+			if value, ok := values[rest[1:end]]; ok && b.Len()+len(value) <= limit {
 				b.WriteString(value)
 			} else {
 				b.WriteString("$" + rest[:end+1])

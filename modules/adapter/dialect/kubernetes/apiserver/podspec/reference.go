@@ -106,13 +106,20 @@ func (r *Reference) keys(source Source) ([]string, field.ErrorList) {
 func (r *Result) expand(source Source) field.ErrorList {
 	var errs field.ErrorList
 	names, values := []string{}, map[string]string{}
+	left := expansion.Budget
 	set := func(name, value string) {
+		if left -= len(value); left < 0 {
+			return
+		}
 		if _, ok := values[name]; !ok {
 			names = append(names, name)
 		}
 		values[name] = value
 	}
 	for _, v := range r.Variables {
+		if left < 0 {
+			break
+		}
 		if v.From == nil {
 			set(v.Name, expansion.Expand(v.Value, values))
 			continue
@@ -139,6 +146,9 @@ func (r *Result) expand(source Source) field.ErrorList {
 		}
 	}
 	c := &r.Container
+	if left < 0 {
+		return append(errs, field.Forbidden(field.NewPath("spec", "containers").Index(0).Child("env"), "the variables become too long when they are expanded"))
+	}
 	c.Env = nil
 	for _, name := range names {
 		c.Env = append(c.Env, name+"="+values[name])
