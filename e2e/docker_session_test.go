@@ -274,7 +274,9 @@ func TestDockerPlansContainers(t *testing.T) {
 		}
 	}
 	if words := events.words(neutral.KindContainer, "renamed"); !strings.HasSuffix(words, "destroy") || !strings.HasPrefix(words, "rename") {
-		t.Errorf("events of the renamed container: %s", words)
+		events.mu.Lock()
+		t.Errorf("events of the renamed container: %s; of all: %+v", words, events.events)
+		events.mu.Unlock()
 	}
 	watched()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
