@@ -196,6 +196,11 @@ func (w *watching) about(ctx context.Context, kind neutral.Kind, event events.Me
 			w.log.Debug("the object of an event could not be read", "kind", kind, "err", err)
 		}
 		known, ok = w.known[key]
+		if ok && kind == neutral.KindContainer && event.Action == events.ActionRename { // it may be gone already
+			known.named = nameOf(id, event.Actor.Attributes["name"], event.Actor.Attributes)
+			known.object.Name = known.name
+			w.known[key] = known
+		}
 	}
 	if !ok && kind == neutral.KindContainer { // it is gone; the event tells its labels, and policy sees no more of it
 		labels := readBeside(event.Actor.Attributes).labels
