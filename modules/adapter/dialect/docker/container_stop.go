@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -66,6 +67,11 @@ func (a *action) restartContainer(ctx context.Context) (neutral.Result, error) {
 	}
 	losses := a.signalled(&options.Signal)
 	_, err = a.api.ContainerRestart(ctx, found.id, options)
+	if err != nil && strings.Contains(err.Error(), "attaching to network failed") {
+		// A swarm takes its time to let go of the place that the container had on an overlay, and the engine gives up on the
+		// next one meanwhile. The container has stopped; it is started once more.
+		_, err = a.api.ContainerStart(ctx, found.id, client.ContainerStartOptions{})
+	}
 	return neutral.Result{ID: found.id, Losses: losses}, faultOf(err)
 }
 
