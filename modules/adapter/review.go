@@ -5,6 +5,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -36,7 +37,7 @@ func (b *Bridge) review(w http.ResponseWriter, r *http.Request, req *modules.Req
 		case judgement.Open:
 			return true, "for some objects, or under conditions"
 		}
-		return false, judgement.Err().Error()
+		return false, fault.Of(judgement.Err()).Message // its cause names policies
 	})
 	if err != nil {
 		return b.refuse(w, req, err)
