@@ -41,6 +41,7 @@ type Reviewer interface {
 
 // Executor carries out neutral operations on a cluster. Policy was asked before.
 type Executor interface {
+	// Do carries out an operation that has one answer, Stream one that has a session.
 	Do(ctx context.Context, op neutral.Operation) (neutral.Result, error)
 	Stream(ctx context.Context, op neutral.Operation, session neutral.Session) (neutral.Result, error)
 	// Dial connects to a port of a container, by its id.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -175,7 +176,7 @@ func (s *Server) pull(ctx context.Context, d deed, c corev1.Container) error {
 }
 
 // undoDeadline bounds how long something is taken back.
-const undoDeadline = 30e9
+const undoDeadline = 30 * time.Second
 
 // undo removes a container that did not start.
 func (s *Server) undo(ctx context.Context, d deed, id string) {

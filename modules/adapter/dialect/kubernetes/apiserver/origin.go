@@ -36,7 +36,6 @@ type revision struct {
 // originOf writes an object down.
 func originOf(o object, revisions []revision) (*neutral.Origin, error) {
 	kept := o.DeepCopyObject().(object)
-	kept.GetObjectKind().SetGroupVersionKind(o.GetObjectKind().GroupVersionKind())
 	kept.SetResourceVersion("")
 	kept.SetUID("")
 	kept.SetCreationTimestamp(metav1.Time{})

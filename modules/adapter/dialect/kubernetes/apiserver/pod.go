@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -43,8 +44,8 @@ func (k podKind) project(w *world) []entry {
 
 // template is what a workload's Pods say of themselves, and who keeps them.
 func (k podKind) template(w *world, workload *neutral.Workload) (func(run) corev1.PodTemplateSpec, func(run) *metav1.OwnerReference) {
-	for _, of := range []workloadForm{deploymentForm{}, daemonSetForm{}, jobForm{}} {
-		if !hasMode(of, workload.Mode) {
+	for _, of := range workloadForms {
+		if !slices.Contains(of.modes(), workload.Mode) {
 			continue
 		}
 		form := workloadKind{k.Server, of}

@@ -96,15 +96,12 @@ func recorded(w *world, f neutral.StoredFile, resource string, into object) (ent
 	}
 	name, namespace := into.GetName(), f.Namespace
 	// A document belongs to the place that it names: one that was copied elsewhere is none.
-	if resource == namespaceResource.Resource {
-		if name != namespace {
-			return entry{}, false
-		}
-	} else if into.GetNamespace() != namespace {
-		return entry{}, false
+	place := into.GetNamespace()
+	if resource == namespaceResource.Resource { // it is in none, and its document in itself
+		place, namespace = name, ""
 	}
-	if resource == namespaceResource.Resource {
-		namespace = ""
+	if place != f.Namespace {
+		return entry{}, false
 	}
 	placed(into, w, resource, f.ID, namespace, name, f.Created)
 	return entry{object: into, native: native{id: f.ID, version: f.Version}}, true

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -23,24 +22,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
-	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
-
-// Orchestrator is what the API stands before.
-type Orchestrator interface {
-	// Do carries out an operation that has one answer.
-	Do(ctx context.Context, op neutral.Operation) (neutral.Result, error)
-	// Stream carries out one that has a session.
-	Stream(ctx context.Context, op neutral.Operation, session neutral.Session) (neutral.Result, error)
-	// Dial connects to a port of a container, by its id.
-	Dial(ctx context.Context, container string, port uint16) (net.Conn, error)
-}
 
 // Config is what a Server needs.
 type Config struct {
-	Cluster      string // its name
-	Orchestrator Orchestrator
+	Cluster      string           // its name
+	Orchestrator dialect.Executor // what it stands before
 	Log          *slog.Logger
 	Now          func() time.Time // nil is time.Now
 	// Seal and Unseal hide what must not lie open in the orchestrator: the values of secrets.
@@ -53,7 +42,7 @@ type Config struct {
 // Server is the API. Its zero value is not usable; New makes one.
 type Server struct {
 	cluster string
-	under   Orchestrator
+	under   dialect.Executor
 	log     *slog.Logger
 	now     func() time.Time
 	key     []byte
@@ -81,7 +70,6 @@ func New(config Config) *Server {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.store = newStore(s.now())
-	s.turn = make(chan struct{}, 1)
 	s.kinds = kindsOf(s, config)
 	s.follower.server = s
 	return s

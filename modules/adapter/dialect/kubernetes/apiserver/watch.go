@@ -56,9 +56,7 @@ func (s *Server) watch(w http.ResponseWriter, c *call) error {
 	watching.flush = controller.Flush
 	watching.encoder = streaming.NewEncoder(f.StreamSerializer.Framer.NewFrameWriter(w), f.StreamSerializer.Serializer)
 	media := f.MediaType
-	if f.EncodesAsText {
-		media = f.MediaType
-	} else {
+	if !f.EncodesAsText {
 		media += ";stream=watch"
 	}
 	w.Header().Set("Content-Type", media)

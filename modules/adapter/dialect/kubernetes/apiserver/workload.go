@@ -3,6 +3,8 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,7 +20,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-// form is what tells one kind of workload from another.
+// workloadForm is what tells one kind of workload from another.
 type workloadForm interface {
 	resource() schema.GroupResource
 	kind() schema.GroupVersionKind
@@ -49,7 +51,7 @@ func (k workloadKind) project(w *world) []entry {
 	runs := w.runsOf()
 	for i := range w.workloads {
 		workload := &w.workloads[i]
-		if !hasMode(k.form, workload.Mode) {
+		if !slices.Contains(k.form.modes(), workload.Mode) {
 			continue
 		}
 		o, revisions, own := k.read(workload)
@@ -59,15 +61,6 @@ func (k workloadKind) project(w *world) []entry {
 		all = append(all, entry{object: o, native: native{id: workload.ID, version: workload.Version, own: own || foreignMade(workload), waiting: workload.Labels[labelWaiting] != ""}})
 	}
 	return all
-}
-
-func hasMode(form workloadForm, mode neutral.Mode) bool {
-	for _, m := range form.modes() {
-		if m == mode {
-			return true
-		}
-	}
-	return false
 }
 
 // read is a workload as its client wrote it, or as it would have been written.
@@ -111,17 +104,13 @@ func podLabels(w *neutral.Workload, c neutral.Container) map[string]string {
 }
 
 func (k workloadKind) complete(next, _ object) {
-	template := k.form.template(next)
-	podspec.Default(&template.Spec)
+	podspec.Default(&k.form.template(next).Spec)
 	k.form.complete(next)
 }
 
 func (k workloadKind) validate(next, old object) field.ErrorList {
-	path := field.NewPath("spec")
-	template := k.form.template(next)
-	problems := podspec.Validate(&template.Spec, path.Child("template", "spec"))
-	problems = append(problems, k.form.validate(next, old)...)
-	return problems
+	problems := podspec.Validate(&k.form.template(next).Spec, field.NewPath("spec", "template", "spec"))
+	return append(problems, k.form.validate(next, old)...)
 }
 
 func (k workloadKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
@@ -309,9 +298,7 @@ func (k workloadKind) sameTemplate(d deed) bool {
 
 func withLabel(labels map[string]string, key, value string) map[string]string {
 	all := map[string]string{}
-	for k, v := range labels {
-		all[k] = v
-	}
+	maps.Copy(all, labels)
 	all[key] = value
 	return all
 }

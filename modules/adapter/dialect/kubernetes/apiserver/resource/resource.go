@@ -125,7 +125,7 @@ var All = []Resource{
 		New: func() runtime.Object { return &discoveryv1.EndpointSlice{} }, NewList: func() runtime.Object { return &discoveryv1.EndpointSliceList{} }},
 }
 
-// Reviews are the kinds that are asked and not kept. They are created.
+// Reviews are the kinds that are asked and not kept. Policy answers them.
 var Reviews = []Resource{
 	{GroupVersionKind: schema.GroupVersionKind{Group: "authorization.k8s.io", Version: "v1", Kind: "SelfSubjectAccessReview"},
 		Name: "selfsubjectaccessreviews", Singular: "selfsubjectaccessreview", Verbs: []string{"create"},
