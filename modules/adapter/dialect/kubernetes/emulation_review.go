@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/resource"
@@ -26,12 +27,13 @@ func (e *emulated) Reviews(op neutral.Operation) bool {
 
 // Review answers one. may judges a request that the caller would make.
 func (e *emulated) Review(req dialect.Request, may func(neutral.Operation) (bool, string)) (dialect.Response, error) {
-	body, _, ok := bodyOf(req)
 	var review authorizationv1.SelfSubjectAccessReview
-	if !ok || json.Unmarshal(body, &review) != nil {
-		return dialect.Response{}, fault.New(fault.Invalid, "the review could not be read; send it as JSON")
+	kind := authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview")
+	// kubectl sends it as protobuf.
+	if _, _, err := scheme.Codecs.UniversalDeserializer().Decode(req.Body, &kind, &review); err != nil {
+		return dialect.Response{}, fault.Wrap(fault.Invalid, err, "the review could not be read")
 	}
-	review.Kind, review.APIVersion = "SelfSubjectAccessReview", authorizationv1.SchemeGroupVersion.String()
+	review.SetGroupVersionKind(kind)
 	review.Status = authorizationv1.SubjectAccessReviewStatus{}
 	if head, ok := reviewed(review.Spec); !ok {
 		review.Status.Reason = "that is not served"
