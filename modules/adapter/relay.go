@@ -147,36 +147,44 @@ func (m *Module) handOver(ctx context.Context, req *modules.Request, a *admissio
 			if err != nil || refused != nil {
 				return refused, err
 			}
-			again = bound != nil && try < conflicts
 			if bound != nil {
-				wanted = *bound
+				wanted, again = *bound, true
 			}
 		}
-		var made func(context.Context, []byte) (neutral.Object, func(context.Context) error, error)
-		if a.judge {
-			forecast, err := m.upstream(req).(dialect.Forecaster).Forecast(ctx, a.op, wanted)
-			switch {
-			case err != nil:
-				return nil, err
-			case forecast.Refused != nil:
-				return native(*forecast.Refused), nil
-			}
-			if err := m.judge(req, a, forecast.Objects, record); err != nil {
-				return nil, err
-			}
-			wanted, again, made = forecast.Request, (again || forecast.Pinned) && try < conflicts, forecast.Made
-		}
-		answer, err := m.send(ctx, req, wanted)
-		if err == nil && made != nil && answer.StatusCode == http.StatusCreated {
-			return m.confirmed(ctx, req, a, answer, made, record)
-		}
-		if err != nil || !again || answer.StatusCode != http.StatusConflict && answer.StatusCode != http.StatusUnprocessableEntity {
-			return answer, err // a JSON patch that is bound to a version is told by 422 that there is another one
+		answer, pinned, err := m.judged(ctx, req, a, wanted, record)
+		// A JSON patch that is bound to a version is told by 422 that there is another one.
+		if again = (again || pinned) && try < conflicts; err != nil || !again ||
+			answer.StatusCode != http.StatusConflict && answer.StatusCode != http.StatusUnprocessableEntity {
+			return answer, err
 		}
 		if err := answer.Body.Close(); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// judged is the orchestrator's answer to a request of which policy allows what comes of it. Pinned says that a conflict means
+// that the object was changed after it was judged.
+func (m *Module) judged(ctx context.Context, req *modules.Request, a *admission, request dialect.Request, record *modules.Record) (answer *http.Response, pinned bool, err error) {
+	if !a.judge {
+		answer, err := m.send(ctx, req, request)
+		return answer, false, err
+	}
+	forecast, err := m.upstream(req).(dialect.Forecaster).Forecast(ctx, a.op, request)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case forecast.Refused != nil:
+		return native(*forecast.Refused), false, nil
+	}
+	if err := m.judge(req, a, forecast.Objects, record); err != nil {
+		return nil, false, err
+	}
+	answer, err = m.send(ctx, req, forecast.Request)
+	if err == nil && forecast.Made != nil && answer.StatusCode == http.StatusCreated {
+		answer, err = m.confirmed(ctx, req, a, answer, forecast.Made, record)
+	}
+	return answer, forecast.Pinned, err
 }
 
 // stepwise is a JSON patch, bound to the object on which it shows nothing that is hidden; nil for a request that is none. The

@@ -18,9 +18,10 @@ type fakeObjects struct {
 	mu sync.Mutex
 	// object is what is there; "" for nothing. tried is what a dry run gives.
 	object, tried string
-	conflicts     int
-	wrote         []string
-	kinds         []string
+	// conflicts is how often a write is told that somebody was faster, and stale how often a dry run is.
+	conflicts, stale int
+	wrote            []string
+	kinds            []string
 }
 
 func (f *fakeObjects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,6 +38,10 @@ func (f *fakeObjects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404,"message":"not there"}`)
 	case r.Method == http.MethodGet:
 		_, _ = io.WriteString(w, f.object)
+	case r.URL.Query().Get("dryRun") == "All" && f.stale > 0:
+		f.stale--
+		w.WriteHeader(http.StatusConflict)
+		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict","code":409,"message":"changed"}`)
 	case r.URL.Query().Get("dryRun") == "All" && f.tried == "":
 		w.WriteHeader(http.StatusUnprocessableEntity)
 		_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Invalid","code":422,"message":"10.0.0.9 is bad"}`)
@@ -166,6 +171,12 @@ func TestStepsRevealNothing(t *testing.T) {
 	s := newSameType(t, neutral.Kubernetes, fakePolicy{}, api.ServeHTTP)
 	if status, text := s.ask("PATCH", path, `[{"op":"remove","path":"/metadata/labels"}]`, http.Header{"Content-Type": {"application/json-patch+json"}}); status != 200 || len(api.wrote) != 3 {
 		t.Errorf("changed meanwhile: %d %s", status, text)
+	}
+	api = &fakeObjects{t: t, object: deployment, tried: deployment, stale: 2}
+	s = newSameType(t, neutral.Kubernetes, modest, api.ServeHTTP)
+	if status, text := s.ask("PATCH", "/apis/apps/v1/namespaces/x/deployments/web", `[{"op":"remove","path":"/metadata/labels"}]`,
+		http.Header{"Content-Type": {"application/json-patch+json"}}); status != 200 || len(api.wrote) != 1 || api.stale != 0 {
+		t.Errorf("changed before it was tried: %d %s", status, text)
 	}
 	api = &fakeObjects{t: t}
 	s = newSameType(t, neutral.Kubernetes, fakePolicy{}, api.ServeHTTP)
