@@ -107,20 +107,39 @@ func (k *kubernetesGraveyard) open(t *testing.T, namespace string) (*dockerCalle
 	return &dockerCaller{cluster: cluster, namespace: namespace}, line
 }
 
+// journaled are Secrets of a container that is being made anew.
+var journaled = metav1.ListOptions{LabelSelector: "isthmus.io/journal"}
+
 func (k *kubernetesGraveyard) settle(ctx context.Context, g *dockerCaller) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // its first round, before it waits for the next
-	defer cancel()
-	err := g.cluster.(interface {
-		Reap(ctx context.Context, peers func() []string) error
-	}).Reap(ctx, func() []string { return nil })
-	if ctx.Err() != nil {
-		return nil
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- g.cluster.(interface {
+			Reap(ctx context.Context, peers func() []string) error
+		}).Reap(ctx, func() []string { return nil })
+	}()
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	for {
+		list, err := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}).Namespace(g.namespace).List(ctx, journaled)
+		if err != nil || len(list.Items) == 0 {
+			return err
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			return err
+		case <-time.After(200 * time.Millisecond):
+		}
 	}
-	return err
 }
 
 func (k *kubernetesGraveyard) done(err error) bool {
-	return fault.Is(err, fault.Conflict) && strings.Contains(err.Error(), "already exists") || fault.Is(err, fault.NotModified)
+	message := fault.Of(err).Message
+	return fault.Is(err, fault.NotModified) || strings.Contains(message, "is not connected to network") ||
+		fault.Is(err, fault.Conflict) && strings.Contains(message, "already") && !strings.Contains(message, "being started")
 }
 
 // kept are the kinds that an operation makes things of; what their controllers make follows from them.
@@ -131,7 +150,7 @@ var kept = []schema.GroupVersionResource{
 }
 
 // passing is what is of one object alone: times, and names that are made up.
-var passing = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|[A-Z2-7]{20,}|kube-api-access-\w+`)
+var passing = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|\b[0-9a-z]{25}\b|[A-Z2-7]{20,}|kube-api-access-\w+`)
 
 func (k *kubernetesGraveyard) state(t *testing.T, namespace string) string {
 	t.Helper()
@@ -159,20 +178,23 @@ func (k *kubernetesGraveyard) lines(ctx context.Context, namespace string) (text
 		}
 		for i := range list.Items {
 			o := &list.Items[i]
-			if o.GetName() == "kube-root-ca.crt" || metav1.GetControllerOf(o) != nil {
-				continue
+			if o.GetName() == "kube-root-ca.crt" || metav1.GetControllerOf(o) != nil || strings.HasPrefix(o.GetName(), "published-") {
+				continue // the policy of a port is for all that publish it, and stays
 			}
+			name := o.GetName()
 			phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
 			moving = moving || o.GetDeletionTimestamp() != nil || o.GetKind() == "Pod" && phase == string(corev1.PodPending) && !gated(o)
 			for _, field := range [][]string{{"status"}, {"spec", "nodeName"}, {"spec", "clusterIP"}, {"spec", "clusterIPs"}, {"spec", "volumeName"}} {
 				unstructured.RemoveNestedField(o.Object, field...)
 			}
-			o.Object["metadata"] = map[string]any{"labels": o.GetLabels(), "annotations": o.GetAnnotations()}
+			annotations := o.GetAnnotations()
+			delete(annotations, "isthmus.io/created") // of one that was made anew
+			o.Object["metadata"] = map[string]any{"labels": o.GetLabels(), "annotations": annotations}
 			raw, err := json.Marshal(o.Object)
 			if err != nil {
 				return "", false, err
 			}
-			lines = append(lines, passing.ReplaceAllString(fmt.Sprintf("%s %s %s %s", o.GetKind(), o.GetName(), phase, raw), "~"))
+			lines = append(lines, passing.ReplaceAllString(fmt.Sprintf("%s %s %s %s", o.GetKind(), name, phase, raw), "~"))
 		}
 	}
 	slices.Sort(lines)

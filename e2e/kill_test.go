@@ -64,8 +64,9 @@ func (o *obituaries) String() string {
 }
 
 const (
-	deedDeadline  = 30 * time.Second
-	retryDeadline = 60 * time.Second
+	deedDeadline   = 30 * time.Second
+	settleDeadline = 60 * time.Second // a gateway leaves another one's work alone until it is certain that that one died
+	retryDeadline  = 60 * time.Second
 )
 
 // kill kills a gateway at each of a deed's calls.
@@ -123,7 +124,7 @@ func kill[G any](t *testing.T, in graveyard[G], d deed[G], namespace string, tab
 			t.Fatalf("it was not killed at call %d: %v", i+1, line.Changes())
 		}
 		row := obituary{deed: d.name, call: fmt.Sprintf("%d of %d: %s", i+1, len(calls), call), found: told(in.state(t, namespace))}
-		ctx, cancel = context.WithTimeout(t.Context(), deedDeadline)
+		ctx, cancel = context.WithTimeout(t.Context(), settleDeadline)
 		if err := in.settle(ctx, whole); err != nil {
 			t.Errorf("killed after %s: the next start: %v", call, err)
 		}

@@ -116,7 +116,48 @@ func (k namespaceKind) remove(ctx context.Context, d deed) error {
 	if err := k.removeFiles(ctx, d, name); err != nil {
 		return err
 	}
+	if err := k.removeNetworks(ctx, d, name); err != nil {
+		return err
+	}
 	return k.forget(ctx, d, name)
+}
+
+// networkRelease bounds how long tasks that were stopped may hold a network, and networkPause is how often it is tried.
+const (
+	networkRelease = 15 * time.Second
+	networkPause   = 250 * time.Millisecond
+)
+
+// removeNetworks removes the networks that a namespace's containers were on, as docker does with those of a stack. A Swarm
+// gives a network back some time after it has stopped the last task on it.
+func (k namespaceKind) removeNetworks(ctx context.Context, d deed, namespace string) error {
+	about := neutral.Object{Kind: neutral.KindNetwork, Namespace: namespace}
+	result, err := k.under.Do(ctx, neutral.Operation{Action: neutral.NetworkList, Verb: neutral.List, Peer: d.peer, Object: about})
+	if fault.Is(err, fault.Unsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	deadline := k.now().Add(networkRelease)
+	for _, n := range result.Networks {
+		about.Name = n.Name
+		for {
+			_, err := k.under.Do(ctx, neutral.Operation{Action: neutral.NetworkRemove, Verb: neutral.Destroy, Peer: d.peer, Ref: n.ID, Object: about})
+			if err == nil || gone(err) {
+				break
+			}
+			if !fault.Is(err, fault.Conflict) || k.now().After(deadline) {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(networkPause):
+			}
+		}
+	}
+	return nil
 }
 
 // removeFiles removes the values that containers of a namespace had mounted.
