@@ -138,6 +138,10 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	takesTurns(env)
+	examples, err := filepath.Abs(filepath.Join("..", "docs", "examples", "kubernetes"))
+	if err != nil {
+		return err
+	}
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
 	for name, value := range map[string]string{
@@ -197,6 +201,10 @@ func setup(env *testscript.Env) error {
 		"LINK_EAST":       running.Bed.Link("west", "east").Address("east"),
 		"HOME":            env.WorkDir,
 		"COMPOSE":         tools.Compose,
+		// What a node's agent is given.
+		"CONTAINERD_EAST": running.Bed.Kubernetes("east").ContainerdSocket(),
+		"CTR":             tools.Ctr,
+		"EXAMPLES":        examples,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {
