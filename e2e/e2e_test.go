@@ -149,6 +149,7 @@ func setup(env *testscript.Env) error {
 		// West's docker client reaches east; the real engines are beside it.
 		"DOCKER_HOST":       "unix://" + gateway("west").Socket("east"),
 		"DOCKER_WEST":       running.Bed.Docker("west").Host(),
+		"DOCKER_SOUTH":      running.Bed.Docker("south").Host(),
 		"DOCKER_SOUTH_WEST": "unix://" + gateway("south").Socket("west"),
 		"DOCKER_WEST_SOUTH": "unix://" + gateway("west").Socket("south"),
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
@@ -393,3 +394,4 @@ func TestSameType(t *testing.T)   { scripts(t, "sametype") }
 func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }
 func TestCallers(t *testing.T)    { scripts(t, "callers") }
+func TestCopying(t *testing.T)    { scripts(t, "copying") }
