@@ -69,6 +69,20 @@ type kubernetesGraveyard struct {
 	client dynamic.Interface
 }
 
+func (k *kubernetesGraveyard) space(t *testing.T, namespace string) {
+	t.Helper()
+	spaces := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"})
+	space := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": namespace}}}
+	if _, err := spaces.Create(t.Context(), space, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := spaces.Delete(context.WithoutCancel(t.Context()), namespace, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func (k *kubernetesGraveyard) open(t *testing.T, namespace string) (*dockerCaller, *relay.Lifeline) {
 	t.Helper()
 	transport, err := rest.TransportFor(k.config)
@@ -146,11 +160,11 @@ func (k *kubernetesGraveyard) done(err error) bool {
 var kept = []schema.GroupVersionResource{
 	{Version: "v1", Resource: "pods"}, {Version: "v1", Resource: "services"}, {Version: "v1", Resource: "configmaps"}, {Version: "v1", Resource: "secrets"},
 	{Version: "v1", Resource: "persistentvolumeclaims"}, {Group: "apps", Version: "v1", Resource: "deployments"},
-	{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
+	{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"}, {Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"},
 }
 
 // passing is what is of one object alone: times, and names that are made up.
-var passing = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|\b[0-9a-z]{25}\b|[A-Z2-7]{20,}|kube-api-access-\w+`)
+var passing = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|\b[0-9a-z]{25}\b|[A-Z2-7]{20,}|\b\d+\.\d+\.\d+\.\d+\b|kube-api-access-\w+`)
 
 func (k *kubernetesGraveyard) state(t *testing.T, namespace string) string {
 	t.Helper()
@@ -178,8 +192,11 @@ func (k *kubernetesGraveyard) lines(ctx context.Context, namespace string) (text
 		}
 		for i := range list.Items {
 			o := &list.Items[i]
-			if o.GetName() == "kube-root-ca.crt" || metav1.GetControllerOf(o) != nil || strings.HasPrefix(o.GetName(), "published-") {
+			if o.GetName() == "kube-root-ca.crt" || o.GetKind() == "Pod" && metav1.GetControllerOf(o) != nil || strings.HasPrefix(o.GetName(), "published-") {
 				continue // the policy of a port is for all that publish it, and stays
+			}
+			if o.GetLabels()["endpointslice.kubernetes.io/managed-by"] == "endpointslice-controller.k8s.io" {
+				continue
 			}
 			name := o.GetName()
 			phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
@@ -282,18 +299,7 @@ func TestKilledBeforeKubernetes(t *testing.T) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
 			defer turn("killed")()
-			namespace := "killed-" + strings.ReplaceAll(d.name, " ", "-")
-			spaces := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"})
-			space := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": namespace}}}
-			if _, err := spaces.Create(t.Context(), space, metav1.CreateOptions{}); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := spaces.Delete(context.WithoutCancel(t.Context()), namespace, metav1.DeleteOptions{}); err != nil {
-					t.Error(err)
-				}
-			})
-			kill(t, in, d, namespace, table)
+			kill(t, in, d, "killed-"+strings.ReplaceAll(d.name, " ", "-"), table)
 		})
 	}
 }

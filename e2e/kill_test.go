@@ -25,6 +25,8 @@ type deed[G any] struct {
 
 // graveyard is an orchestrator whose gateways are killed.
 type graveyard[G any] interface {
+	// space makes an empty namespace, which goes with the test.
+	space(t *testing.T, namespace string)
 	// open starts a gateway whose calls go by a line of its own.
 	open(t *testing.T, namespace string) (G, *relay.Lifeline)
 	// state is all that there is in a namespace, in a form that is the same for the same things.
@@ -69,31 +71,55 @@ const (
 	retryDeadline  = 60 * time.Second
 )
 
+// murder is a deed that is done in a namespace of its own.
+type murder[G any] struct {
+	deed[G]
+	in        graveyard[G]
+	namespace string
+	whole     G // a gateway that lives on
+}
+
+func (m *murder[G]) attempt(t *testing.T, what string, steps ...func(context.Context, G) error) {
+	t.Helper()
+	for i, step := range steps {
+		ctx, cancel := context.WithTimeout(t.Context(), deedDeadline)
+		err := step(ctx, m.whole)
+		cancel()
+		if err != nil && !m.in.done(err) {
+			t.Fatalf("%s %d: %v", what, i, err)
+		}
+	}
+}
+
+func (m *murder[G]) state(t *testing.T) string {
+	t.Helper()
+	return strings.ReplaceAll(m.in.state(t, m.namespace), m.namespace, "~")
+}
+
+// end removes all that there is, and nothing may be left.
+func (m *murder[G]) end(t *testing.T, nothing string) {
+	t.Helper()
+	m.attempt(t, "undo", m.undo...)
+	if left := m.state(t); left != nothing {
+		t.Errorf("left behind:\n%s", difference(nothing, left))
+	}
+}
+
 // kill kills a gateway at each of a deed's calls.
 func kill[G any](t *testing.T, in graveyard[G], d deed[G], namespace string, table *obituaries) {
 	t.Helper()
+	in.space(t, namespace)
 	whole, line := in.open(t, namespace)
-	attempt := func(what string, steps ...func(context.Context, G) error) {
-		t.Helper()
-		for i, step := range steps {
-			ctx, cancel := context.WithTimeout(t.Context(), deedDeadline)
-			err := step(ctx, whole)
-			cancel()
-			if err != nil && !in.done(err) {
-				t.Fatalf("%s %d: %v", what, i, err)
-			}
-		}
-	}
-	nothing := in.state(t, namespace)
-	attempt("before", d.before...)
-	start := in.state(t, namespace)
-	already := len(line.Changes())
-	attempt("undisturbed", d.do)
-	want := in.state(t, namespace)
-	calls := line.Changes()[already:]
+	m := &murder[G]{deed: d, in: in, namespace: namespace, whole: whole}
+	nothing := m.state(t)
+	m.attempt(t, "before", d.before...)
+	start, already := m.state(t), len(line.Changes())
+	m.attempt(t, "undisturbed", d.do)
+	want, calls := m.state(t), line.Changes()[already:]
 	if len(calls) == 0 {
 		t.Fatal("it changes nothing")
 	}
+	m.end(t, nothing)
 	told := func(state string) string {
 		switch state {
 		case want:
@@ -103,53 +129,63 @@ func kill[G any](t *testing.T, in graveyard[G], d deed[G], namespace string, tab
 		}
 		return "in part"
 	}
-	remove := func() {
-		t.Helper()
-		attempt("undo", d.undo...)
-		if left := in.state(t, namespace); left != nothing {
-			t.Errorf("left behind:\n%s", difference(nothing, left))
-		}
-	}
-	remove()
 	for i, call := range calls {
-		attempt("before", d.before...)
-		mortal, line := in.open(t, namespace)
-		line.CutAt(i+1, true)
-		ctx, cancel := context.WithTimeout(t.Context(), deedDeadline)
-		stop := context.AfterFunc(line.Cut(), cancel)
-		_ = d.do(ctx, mortal) // nobody hears
-		stop()
-		cancel()
-		if line.Cut().Err() == nil {
-			t.Fatalf("it was not killed at call %d: %v", i+1, line.Changes())
-		}
-		row := obituary{deed: d.name, call: fmt.Sprintf("%d of %d: %s", i+1, len(calls), call), found: told(in.state(t, namespace))}
-		ctx, cancel = context.WithTimeout(t.Context(), settleDeadline)
-		if err := in.settle(ctx, whole); err != nil {
-			t.Errorf("killed after %s: the next start: %v", call, err)
-		}
-		cancel()
-		row.settled = told(in.state(t, namespace))
-		var err error
-		for deadline := time.Now().Add(retryDeadline); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-			ctx, cancel := context.WithTimeout(t.Context(), deedDeadline)
-			err = d.do(ctx, whole)
-			cancel()
-			if err == nil || in.done(err) {
-				err = nil
-				break
+		call = strings.ReplaceAll(passing.ReplaceAllString(call, "~"), namespace, "~")
+		t.Run(fmt.Sprint(i+1), func(t *testing.T) {
+			t.Parallel()
+			defer turn("killed")()
+			m := *m
+			m.namespace = fmt.Sprintf("%s-%d", namespace, i+1)
+			in.space(t, m.namespace)
+			m.whole, _ = in.open(t, m.namespace)
+			m.attempt(t, "before", d.before...)
+			row := obituary{deed: d.name, call: fmt.Sprintf("%d of %d: %s", i+1, len(calls), call)}
+			m.die(t, i+1)
+			row.found = told(m.state(t))
+			ctx, cancel := context.WithTimeout(t.Context(), settleDeadline)
+			defer cancel()
+			if err := in.settle(ctx, m.whole); err != nil {
+				t.Errorf("the next start: %v", err)
 			}
-		}
-		if err != nil {
-			t.Errorf("killed after %s: the next try: %v", call, err)
-		}
-		now := in.state(t, namespace)
-		if row.end = told(now); now != want {
-			t.Errorf("killed after %s: the end is another one:\n%s", call, difference(want, now))
-		}
-		table.add(row)
-		remove()
+			row.settled = told(m.state(t))
+			m.retry(t)
+			now := m.state(t)
+			if row.end = told(now); now != want {
+				t.Errorf("killed after %s: the end is another one:\n%s", call, difference(want, now))
+			}
+			table.add(row)
+			m.end(t, nothing)
+		})
 	}
+}
+
+// die does the deed by a gateway that is killed at its n-th call.
+func (m *murder[G]) die(t *testing.T, n int) {
+	t.Helper()
+	mortal, line := m.in.open(t, m.namespace)
+	line.CutAt(n, true)
+	ctx, cancel := context.WithTimeout(t.Context(), deedDeadline)
+	defer cancel()
+	defer context.AfterFunc(line.Cut(), cancel)()
+	_ = m.do(ctx, mortal) // nobody hears
+	if line.Cut().Err() == nil {
+		t.Fatalf("it was not killed at call %d: %v", n, line.Changes())
+	}
+}
+
+// retry does the deed as a caller does who tries again.
+func (m *murder[G]) retry(t *testing.T) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(retryDeadline); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(t.Context(), deedDeadline)
+		err = m.do(ctx, m.whole)
+		cancel()
+		if err == nil || m.in.done(err) {
+			return
+		}
+	}
+	t.Errorf("the next try: %v", err)
 }
 
 // difference is the lines that only one of two states has.
