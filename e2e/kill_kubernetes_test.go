@@ -136,9 +136,10 @@ func (k *kubernetesGraveyard) settle(ctx context.Context, g *dockerCaller) error
 		cancel()
 		<-ended
 	}()
+	time.Sleep(time.Second) // it has gone its first round
 	for {
-		list, err := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}).Namespace(g.namespace).List(ctx, journaled)
-		if err != nil || len(list.Items) == 0 {
+		left, err := k.left(ctx, g.namespace)
+		if err != nil || !left {
 			return err
 		}
 		select {
@@ -148,6 +149,29 @@ func (k *kubernetesGraveyard) settle(ctx context.Context, g *dockerCaller) error
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// left tells whether there is something that a gateway was killed in the middle of.
+func (k *kubernetesGraveyard) left(ctx context.Context, namespace string) (bool, error) {
+	journals, err := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}).Namespace(namespace).List(ctx, journaled)
+	if err != nil || len(journals.Items) > 0 {
+		return true, err
+	}
+	services, err := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "services"}).Namespace(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return true, err
+	}
+	workloads, err := k.client.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return true, err
+	}
+	for i := range workloads.Items {
+		w := &workloads.Items[i]
+		if w.GetAnnotations()["isthmus.io/published-ports"] != "" && !slices.ContainsFunc(services.Items, func(s unstructured.Unstructured) bool { return s.GetName() == w.GetName() }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (k *kubernetesGraveyard) done(err error) bool {

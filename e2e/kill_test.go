@@ -67,7 +67,7 @@ func (o *obituaries) String() string {
 
 const (
 	deedDeadline   = 30 * time.Second
-	settleDeadline = 60 * time.Second // a gateway leaves another one's work alone until it is certain that that one died
+	settleDeadline = 100 * time.Second // a gateway leaves another one's work alone until it is certain that that one died
 	retryDeadline  = 60 * time.Second
 )
 
@@ -96,11 +96,21 @@ func (m *murder[G]) state(t *testing.T) string {
 	return strings.ReplaceAll(m.in.state(t, m.namespace), m.namespace, "~")
 }
 
+// rest is the state that things come to: orchestrators take their time to forget.
+func (m *murder[G]) rest(t *testing.T, want string) string {
+	t.Helper()
+	for deadline := time.Now().Add(deedDeadline); ; time.Sleep(200 * time.Millisecond) {
+		if state := m.state(t); state == want || time.Now().After(deadline) {
+			return state
+		}
+	}
+}
+
 // end removes all that there is, and nothing may be left.
 func (m *murder[G]) end(t *testing.T, nothing string) {
 	t.Helper()
 	m.attempt(t, "undo", m.undo...)
-	if left := m.state(t); left != nothing {
+	if left := m.rest(t, nothing); left != nothing {
 		t.Errorf("left behind:\n%s", difference(nothing, left))
 	}
 }
@@ -149,7 +159,7 @@ func kill[G any](t *testing.T, in graveyard[G], d deed[G], namespace string, tab
 			}
 			row.settled = told(m.state(t))
 			m.retry(t)
-			now := m.state(t)
+			now := m.rest(t, want)
 			if row.end = told(now); now != want {
 				t.Errorf("killed after %s: the end is another one:\n%s", call, difference(want, now))
 			}

@@ -70,6 +70,7 @@ func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (made *n
 		if volumes, err = a.admitWorkload(ctx, workloadFromDeployment(d)); err != nil {
 			return nil, nil, volumes, err
 		}
+		leftBy(ctx, &d.ObjectMeta)
 		made, err := a.client.AppsV1().Deployments(a.namespace).Create(ctx, d, options)
 		if err != nil {
 			return nil, nil, volumes, err
@@ -83,6 +84,7 @@ func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (made *n
 		if volumes, err = a.admitWorkload(ctx, workloadFromDaemonSet(d)); err != nil {
 			return nil, nil, volumes, err
 		}
+		leftBy(ctx, &d.ObjectMeta)
 		made, err := a.client.AppsV1().DaemonSets(a.namespace).Create(ctx, d, options)
 		if err != nil {
 			return nil, nil, volumes, err
@@ -96,6 +98,7 @@ func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (made *n
 		if volumes, err = a.admitWorkload(ctx, workloadFromJob(j)); err != nil {
 			return nil, nil, volumes, err
 		}
+		leftBy(ctx, &j.ObjectMeta)
 		made, err := a.client.BatchV1().Jobs(a.namespace).Create(ctx, j, options)
 		if err != nil {
 			return nil, nil, volumes, err
