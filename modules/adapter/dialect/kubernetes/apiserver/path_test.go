@@ -55,7 +55,6 @@ func TestPaths(t *testing.T) {
 		{"DELETE", "/api/v1/namespaces", 405},
 		{"DELETE", "/api/v1/secrets", 400},
 		{"PUT", "/api/v1/namespaces/default/events/x", 405},
-		{"PUT", "/api/v1/namespaces/default/persistentvolumeclaims/x", 405},
 		{"DELETE", "/apis/apps/v1/namespaces/default/replicasets/x", 405},
 		{"PUT", "/apis/apps/v1/namespaces/default/deployments/x/status", 405},
 		{"DELETE", "/apis/apps/v1/namespaces/default/deployments/x/scale", 405},
