@@ -54,21 +54,30 @@ func (k podKind) template(w *world, workload *neutral.Workload) (func(run) corev
 		o, revisions, own := form.read(workload)
 		placed(o, w, of.resource().Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
 		current := *of.template(o)
-		templates := map[string]corev1.PodTemplateSpec{}
+		templates, promises := map[string]corev1.PodTemplateSpec{}, map[string]essence{}
 		for _, r := range revisions {
-			templates[r.Hash] = r.Template
+			if len(r.Template.Spec.Containers) > 0 {
+				templates[r.Hash] = r.Template
+			}
 		}
 		spec := func(r run) corev1.PodTemplateSpec {
-			if template, ok := templates[r.hash]; ok {
+			template, ok := templates[r.hash]
+			if !ok && (own || r.hash != hashOf(workload.Template)) { // as the task itself has it
+				template.Spec, template.Labels = asItIs(&current.Spec, &r.Container), podLabels(workload, r.Container)
 				return template
 			}
-			if own || r.hash != hashOf(workload.Template) { // as the task itself has it
-				template := corev1.PodTemplateSpec{Spec: podspec.Encode(r.Container)}
-				template.Spec.Containers[0].Name = current.Spec.Containers[0].Name
-				template.Labels = podLabels(workload, r.Container)
-				return template
+			if !ok {
+				template = current
 			}
-			return current
+			promised, ok := promises[r.hash]
+			if !ok {
+				promised = promise(&template.Spec, true)
+				promises[r.hash] = promised
+			}
+			if !promised.keeps(&r.Container, true) {
+				template.Spec = asItIs(&template.Spec, &r.Container)
+			}
+			return template
 		}
 		owner := func(r run) *metav1.OwnerReference {
 			if _, ok := o.(*appsv1.Deployment); !ok {
@@ -109,17 +118,13 @@ func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
 	_, kept := readOrigin(c.Origin, o)
 	if !kept || len(o.Spec.Containers) == 0 {
 		kept = false
-		*o = corev1.Pod{Spec: podspec.Encode(*c)}
-		o.Spec.Containers[0].Name = containerName(c.Name)
+		*o = corev1.Pod{Spec: shownSpec(c)}
 		o.Labels = visible(c.Labels)
-		if len(c.Members) > 0 { // their document cannot be read
-			o.Spec.Containers = nil
-			for i := range c.Members {
-				m := podspec.Encode(c.Members[i]).Containers[0]
-				m.Name = c.Members[i].Name
-				o.Spec.Containers = append(o.Spec.Containers, m)
-			}
+		if len(c.Members) == 0 {
+			o.Spec.Containers[0].Name = containerName(c.Name)
 		}
+	} else if !keepsAll(&o.Spec, c) {
+		o.Spec = asItIs(&o.Spec, c)
 	}
 	placed(o, w, podResource.Resource, c.ID, c.Namespace, c.Name, c.CreatedAt)
 	if c.Node != "" {
@@ -128,7 +133,7 @@ func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
 		o.Spec.NodeName = nodeName(w.nodes[0])
 	}
 	e := entry{object: o, native: native{id: c.ID, container: c.ID, own: !kept}}
-	if !podspec.Several(&o.Spec) {
+	if len(c.Members) == 0 && !podspec.Several(&o.Spec) {
 		o.Status = podstatus.Container(c, &o.Spec)
 		return e
 	}
@@ -185,6 +190,11 @@ func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 		return nil, err
 	}
 	container.Origin.Peer = d.peer
+	if len(container.Members) > 0 {
+		if err := k.vouch(container.Origin, o.Namespace, o.Name); err != nil {
+			return nil, err
+		}
+	}
 	if d.dry {
 		return losses, nil
 	}

@@ -139,6 +139,40 @@ func TestPodIsBegunAgain(t *testing.T) {
 	}
 }
 
+// A document that others wrote into a container's labels makes and starts nothing.
+func TestForgedPodIsNotBegun(t *testing.T) {
+	t.Parallel()
+	fake := newFakeOrchestrator()
+	o := trio()
+	o.Namespace = "default"
+	podKind{}.complete(o, nil)
+	honest := New(Config{Cluster: "west", Orchestrator: newFakeOrchestrator(), Key: []byte("key")})
+	defer honest.Close()
+	for _, vouched := range []bool{false, true} {
+		origin, err := originOf(o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if vouched { // for a Pod of another name
+			if err := honest.vouch(origin, "default", "other"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fake.containers = []neutral.Container{{ID: "h1", Name: "trio", Namespace: "default", Origin: origin, State: neutral.State{Status: neutral.StatusRunning}}}
+		s := New(Config{Cluster: "west", Orchestrator: fake, Key: []byte("key")})
+		if err := s.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.starting.mu.Lock()
+		busy := len(s.starting.busy)
+		s.starting.mu.Unlock()
+		s.Close()
+		if busy > 0 || fake.trioStates() != "trio:running" {
+			t.Errorf("vouched for another %v: %s", vouched, fake.trioStates())
+		}
+	}
+}
+
 // waitOrBroken waits until the Pod runs or the fake is broken.
 func (f *fakeOrchestrator) waitOrBroken(t *testing.T) {
 	t.Helper()

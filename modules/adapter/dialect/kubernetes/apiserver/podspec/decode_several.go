@@ -78,6 +78,7 @@ func (d *decoding) hold(member *neutral.Container, mounts []neutral.Mount) {
 	holder := &d.out.Container
 	holder.Network, holder.Hostname, holder.Domain = member.Network, member.Hostname, member.Domain
 	holder.DNS, holder.DNSSearch, holder.DNSOptions, holder.ExtraHosts = member.DNS, member.DNSSearch, member.DNSOptions, member.ExtraHosts
+	holder.Security.Seccomp, holder.Security.AppArmor = neutral.ProfileDefault, neutral.ProfileDefault
 	holder.Security.Sysctls = member.Security.Sysctls
 	holder.Security.IPCMode = member.Security.IPCMode
 	if member.Security.PIDMode != neutral.ShareHolder {
