@@ -161,8 +161,9 @@ func (t *tally) phase() corev1.PodPhase {
 // Next says what is to be started of a Pod of several containers, by its members' ids, and for which one to wait first.
 // Nothing at all says that nothing is left to do: all has begun, or never will.
 //
-// What has begun once is the engine's to start again, and what its users stopped stays so: only what has never run is
-// started, in the order of the Pod, each init container once the one before has ended well.
+// What has begun once is the engine's to start again, and what its users stopped stays so: what has never run is started, in
+// the order of the Pod, each init container once the one before has ended well. An engine that begins itself starts
+// containers in any order, and gives those up whose holder does not run yet; they are started too.
 func Next(holder *neutral.Container, spec *corev1.PodSpec) (start []string, wait string) {
 	find := func(name string) *neutral.Container {
 		i := slices.IndexFunc(holder.Members, func(m neutral.Container) bool { return m.Name == name })
@@ -178,6 +179,8 @@ func Next(holder *neutral.Container, spec *corev1.PodSpec) (start []string, wait
 			return nil, ""
 		case m.State.Status == neutral.StatusCreated && m.State.Error == "":
 			return []string{m.ID}, ""
+		case givenUp(m):
+			return []string{m.ID}, ""
 		case Sidecar(&spec.InitContainers[i]):
 			if m.State.Status == neutral.StatusCreated {
 				return nil, ""
@@ -190,9 +193,14 @@ func Next(holder *neutral.Container, spec *corev1.PodSpec) (start []string, wait
 		}
 	}
 	for i := range spec.Containers {
-		if m := find(spec.Containers[i].Name); m != nil && m.State.Status == neutral.StatusCreated && m.State.Error == "" {
+		if m := find(spec.Containers[i].Name); m != nil && (m.State.Status == neutral.StatusCreated && m.State.Error == "" || givenUp(m)) {
 			start = append(start, m.ID)
 		}
 	}
 	return start, ""
+}
+
+// givenUp tells whether an engine tried to start a container again, as it is to, and could not.
+func givenUp(m *neutral.Container) bool {
+	return m.State.Status == neutral.StatusExited && m.State.Error != "" && m.Restart.Mode != "" && m.Restart.Mode != neutral.RestartNo
 }

@@ -35,6 +35,7 @@ func states() map[string]neutral.State {
 		"paused": {Status: neutral.StatusPaused, StartedAt: begun},
 		"again":  {Status: neutral.StatusRestarting, StartedAt: begun, FinishedAt: ended, ExitCode: 1, RestartCount: 3},
 		"done":   {Status: neutral.StatusExited, StartedAt: begun, FinishedAt: ended},
+		"given":  {Status: neutral.StatusExited, StartedAt: begun, FinishedAt: ended, ExitCode: 128, Error: "cannot join network of a non running container"},
 		"failed": {Status: neutral.StatusExited, StartedAt: begun, FinishedAt: ended, ExitCode: 2},
 	}
 }
@@ -45,7 +46,8 @@ func podOf(words string) *neutral.Container {
 	for i, word := range strings.Fields(words) {
 		if word != "-" {
 			name := []string{"i1", "side", "i2", "a", "b"}[i]
-			holder.Members = append(holder.Members, neutral.Container{ID: name, Name: name, Image: "a", CreatedAt: created, State: states()[word]})
+			holder.Members = append(holder.Members, neutral.Container{ID: name, Name: name, Image: "a", CreatedAt: created, State: states()[word],
+				Restart: neutral.RestartPolicy{Mode: neutral.RestartAlways}})
 		}
 	}
 	return holder
@@ -78,6 +80,8 @@ func TestSeveral(t *testing.T) {
 		"done runs done runs failed": {"2/3 Error 0", corev1.PodRunning, ":"},
 		"done runs done done done":   {"1/3 Completed 0", corev1.PodSucceeded, ":"},
 		"done runs done done failed": {"1/3 Completed 0", corev1.PodFailed, ":"},
+		"done runs done given given": {"1/3 Error 0", corev1.PodFailed, "a b:"},
+		"done given done runs runs":  {"0/3 Init:Error 0", corev1.PodRunning, "side:"},
 		"done runs done runs paused": {"2/3 Running 0", corev1.PodRunning, ":"},
 		"done runs done runs -":      {"2/3 PodInitializing 0", corev1.PodPending, ":"},
 	} {
