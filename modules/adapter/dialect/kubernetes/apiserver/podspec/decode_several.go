@@ -9,10 +9,17 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
+// mostContainers is how many a Pod has, which bounds what a caller has the gateway and the engine do.
+const mostContainers = 40
+
 // several reads each container as if the Pod had no other one, and takes what they have in common together. What is said
 // of the Pod itself is read, and settled, with each of them, and told once.
 func (d *decoding) several() (Result, field.ErrorList) {
 	d.ephemeral()
+	if count := len(d.spec.InitContainers) + len(d.spec.Containers); count > mostContainers {
+		d.errs = append(d.errs, field.TooMany(d.path.Child("containers"), count, mostContainers))
+		return d.out, d.errs
+	}
 	mounted := map[string]bool{}
 	for _, list := range [][]corev1.Container{d.spec.InitContainers, d.spec.Containers} {
 		for i := range list {
@@ -35,8 +42,10 @@ func (d *decoding) several() (Result, field.ErrorList) {
 
 // member reads one container.
 func (d *decoding) member(c *corev1.Container, at *field.Path, mounted map[string]bool, initial bool) {
-	alone := d.spec.DeepCopy()
-	alone.InitContainers, alone.Containers = nil, []corev1.Container{*c.DeepCopy()}
+	rest := *d.spec
+	rest.InitContainers, rest.Containers = nil, nil
+	alone := rest.DeepCopy()
+	alone.Containers = []corev1.Container{*c.DeepCopy()}
 	m := &decoding{target: d.target, written: d.written, spec: alone, path: d.path, mounted: mounted}
 	m.one(at, func(c *corev1.Container) {
 		if initial {

@@ -187,27 +187,35 @@ type projection struct {
 	mode  int32
 }
 
+// modeOf is a mode that has its default; a volume of two kinds, which is refused elsewhere, has only that of one.
+func modeOf(mode *int32) int32 {
+	if mode == nil {
+		return 0
+	}
+	return *mode
+}
+
 // projections are the sources of a volume of files; none of a volume of another kind.
 func (d *decoding) projections(v *corev1.Volume) []projection {
 	at := d.path.Child("volumes").Index(slices.IndexFunc(d.written.Volumes, func(w corev1.Volume) bool { return w.Name == v.Name }))
 	switch {
 	case v.ConfigMap != nil:
 		return []projection{{Reference{Kind: neutral.KindConfig, Name: v.ConfigMap.Name, Optional: said(v.ConfigMap.Optional),
-			Path: at.Child("configMap")}, v.ConfigMap.Items, *v.ConfigMap.DefaultMode}}
+			Path: at.Child("configMap")}, v.ConfigMap.Items, modeOf(v.ConfigMap.DefaultMode)}}
 	case v.Secret != nil:
 		return []projection{{Reference{Kind: neutral.KindSecret, Name: v.Secret.SecretName, Optional: said(v.Secret.Optional),
-			Path: at.Child("secret")}, v.Secret.Items, *v.Secret.DefaultMode}}
+			Path: at.Child("secret")}, v.Secret.Items, modeOf(v.Secret.DefaultMode)}}
 	case v.Projected != nil:
 		var list []projection
 		for i, source := range v.Projected.Sources {
 			path := at.Child("projected", "sources").Index(i)
 			if s := source.ConfigMap; s != nil {
 				list = append(list, projection{Reference{Kind: neutral.KindConfig, Name: s.Name, Optional: said(s.Optional),
-					Path: path.Child("configMap")}, s.Items, *v.Projected.DefaultMode})
+					Path: path.Child("configMap")}, s.Items, modeOf(v.Projected.DefaultMode)})
 			}
 			if s := source.Secret; s != nil {
 				list = append(list, projection{Reference{Kind: neutral.KindSecret, Name: s.Name, Optional: said(s.Optional),
-					Path: path.Child("secret")}, s.Items, *v.Projected.DefaultMode})
+					Path: path.Child("secret")}, s.Items, modeOf(v.Projected.DefaultMode)})
 			}
 		}
 		return list
