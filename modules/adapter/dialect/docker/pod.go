@@ -89,6 +89,7 @@ func assembled(all []*located) []*located {
 		return true
 	})
 	for _, h := range holders {
+		h.Siblings = len(h.Members)
 		places := map[string]string{}
 		for i := range h.Members {
 			places[h.Members[i].ID] = fmt.Sprintf("%4s", h.order[i])

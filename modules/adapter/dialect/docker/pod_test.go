@@ -251,7 +251,7 @@ func TestPodIsMade(t *testing.T) {
 	for _, m := range result.Container.Members {
 		members = append(members, fmt.Sprint(m.Pod, " ", m.Name, " ", m.Initial))
 	}
-	if diff := cmp.Diff([]string{"web first true", "web app false", "web log false"}, members); diff != "" || result.Container.Name != "web" {
+	if diff := cmp.Diff([]string{"web first true", "web app false", "web log false"}, members); diff != "" || result.Container.Name != "web" || result.Container.Siblings != 3 {
 		t.Errorf("%s (-want +got):\n%s", result.Container.Name, diff)
 	}
 	list, _, err := ask(t, c, neutral.Operation{Action: neutral.ContainerList, Filter: neutral.Filter{All: true}}, everyone)

@@ -137,6 +137,7 @@ func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
 		o.Status = podstatus.Container(c, &o.Spec)
 		return e
 	}
+	w.several = append(w.several, c)
 	o.Status = podstatus.Several(c, &o.Spec)
 	e.native.members = map[string]string{}
 	for i := range c.Members {

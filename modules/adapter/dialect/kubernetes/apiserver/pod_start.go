@@ -119,8 +119,7 @@ func (s *starting) close() {
 
 // see takes care of each Pod that was read and has not begun wholly.
 func (s *starting) see(w *world) {
-	for i := range w.containers {
-		c := &w.containers[i]
+	for _, c := range w.several {
 		o := &corev1.Pod{}
 		if _, ok := readOrigin(c.Origin, o); !ok || c.Owner != nil || !podspec.Several(&o.Spec) || !unfinished(c, &o.Spec) || !s.server.vouched(c) {
 			continue
