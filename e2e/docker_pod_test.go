@@ -43,7 +43,7 @@ func TestDockerPlansPods(t *testing.T) {
 	})
 	create := neutral.Operation{Action: neutral.ContainerCreate, Container: &pod}
 	made := p.do(create)
-	if c := made.Container; c.Name != "duo" || len(c.Members) != 2 || c.Members[0].Name != "a" || c.Members[1].Pod != "duo" || c.Labels["app"] != "duo" || len(c.Labels) != 1 ||
+	if c := made.Container; c.Name != "duo" || len(c.Members) != 2 || c.Members[0].Name != "a" || c.Members[1].Pod != "duo" || c.Labels["app"] != "duo" ||
 		c.Members[1].State.Status != neutral.StatusCreated || c.Origin == nil {
 		t.Errorf("%+v", c)
 	}

@@ -142,7 +142,7 @@ func (s *Server) serve(w http.ResponseWriter, c *call) error {
 	if c.subresource != "" {
 		return s.serveSubresource(w, c)
 	}
-	if c.resource.GroupResource() == eventResource && s.follower.idle() { // nobody has listened
+	if c.resource.GroupResource() == eventResource && !s.follower.pastIsKnown(c.Context()) { // nobody has listened
 		if err := s.recall(c.Context()); err != nil && !fault.Is(err, fault.Unsupported) {
 			return err
 		}
