@@ -388,3 +388,4 @@ func TestSameType(t *testing.T)   { scripts(t, "sametype") }
 func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }
 func TestCallers(t *testing.T)    { scripts(t, "callers") }
+func TestCopying(t *testing.T)    { scripts(t, "copying") }
