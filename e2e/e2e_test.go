@@ -155,7 +155,6 @@ func setup(env *testscript.Env) error {
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
 		"EAST_WEST":         gateway("east").Kubeconfig("west"),
 		"EAST_SOUTH":        gateway("east").Kubeconfig("south"),
-		"DOCKER_SOUTH":      running.Bed.Docker("south").Host(),
 		"AUDIT_SOUTH":       filepath.Join(gateway("south").Dir, "state", "audit.log"),
 		"EAST_WEST_ADDRESS": gateway("east").APIs["west"],
 		"NORTH_EAST":        gateway("north").Kubeconfig("east"),
