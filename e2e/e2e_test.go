@@ -138,6 +138,10 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	takesTurns(env)
+	examples, err := filepath.Abs(filepath.Join("..", "docs", "examples", "kubernetes"))
+	if err != nil {
+		return err
+	}
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
 	for name, value := range map[string]string{
@@ -145,6 +149,7 @@ func setup(env *testscript.Env) error {
 		// West's docker client reaches east; the real engines are beside it.
 		"DOCKER_HOST":       "unix://" + gateway("west").Socket("east"),
 		"DOCKER_WEST":       running.Bed.Docker("west").Host(),
+		"DOCKER_SOUTH":      running.Bed.Docker("south").Host(),
 		"DOCKER_SOUTH_WEST": "unix://" + gateway("south").Socket("west"),
 		"DOCKER_WEST_SOUTH": "unix://" + gateway("west").Socket("south"),
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
@@ -196,6 +201,10 @@ func setup(env *testscript.Env) error {
 		"LINK_EAST":       running.Bed.Link("west", "east").Address("east"),
 		"HOME":            env.WorkDir,
 		"COMPOSE":         tools.Compose,
+		// What a node's agent is given.
+		"CONTAINERD_EAST": running.Bed.Kubernetes("east").ContainerdSocket(),
+		"CTR":             tools.Ctr,
+		"EXAMPLES":        examples,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {
@@ -385,3 +394,4 @@ func TestSameType(t *testing.T)   { scripts(t, "sametype") }
 func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }
 func TestCallers(t *testing.T)    { scripts(t, "callers") }
+func TestCopying(t *testing.T)    { scripts(t, "copying") }

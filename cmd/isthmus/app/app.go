@@ -40,8 +40,8 @@ func command() *cobra.Command {
 			"services and containers through two gateways, with its own unmodified clients, and no address is exposed.",
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(gatewayCommand(), trustCommand(), peerCommand(), peersCommand(), catalogueCommand(), accessCommand(),
-		kubeconfigCommand(), policyCommand(), explainCommand(), auditCommand(), stateCommand())
+	root.AddCommand(gatewayCommand(), trustCommand(), peerCommand(), peersCommand(), catalogueCommand(), accessCommand(), copyCommand(),
+		kubeconfigCommand(), policyCommand(), explainCommand(), auditCommand(), stateCommand(), agentCommand())
 	return root
 }
 
