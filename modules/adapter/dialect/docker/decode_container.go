@@ -86,7 +86,6 @@ func containerFromTree(t *tree) (*neutral.Container, *neutral.Size) {
 	for _, inert := range []string{"AttachStdin", "AttachStdout", "AttachStderr"} {
 		t.get(inert).understood() // what the client attaches by itself; kept in Origin
 	}
-	host.get("ContainerIDFile").understood() // the client writes it; kept in Origin
 	return c, host.get("ConsoleSize").size()
 }
 

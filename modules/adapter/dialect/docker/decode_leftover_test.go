@@ -157,7 +157,7 @@ var candidates = map[string]candidate{
 			"HostConfig.Mounts[0].Type":                  `{"Image":"busybox","HostConfig":{"Mounts":[{"Type":"tmpfs","Target":"/x"}]}}`,
 			"HostConfig.Tmpfs":                           `{"Image":"busybox"}`,
 		},
-		inert: []string{"HostConfig.ContainerIDFile", "AttachStdin", "AttachStdout", "AttachStderr", "NetworkingConfig.EndpointsConfig.key.NetworkID",
+		inert: []string{"AttachStdin", "AttachStdout", "AttachStderr", "NetworkingConfig.EndpointsConfig.key.NetworkID",
 			"HostConfig.Mounts[0].ClusterOptions",
 			"HostConfig.Mounts[0].VolumeOptions.NoCopy"}, // asks for what the target does anyway
 	},
