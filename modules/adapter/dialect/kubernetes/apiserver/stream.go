@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -24,7 +25,7 @@ func (s *Server) serveLog(w http.ResponseWriter, c *call, e *entry, pod *corev1.
 		return err
 	}
 	if asked.Previous {
-		return apierrors.NewBadRequest("previous terminated container " + of.name + " in pod " + pod.Name + " not found")
+		return apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", of.name, pod.Name))
 	}
 	if of.id == "" || e.native.members != nil && of.status != nil && of.status.State.Waiting != nil && of.status.LastTerminationState.Terminated == nil {
 		return apierrors.NewBadRequest("container " + of.name + " in pod " + pod.Name + " is waiting to start: " + waitingReason(pod, of))
