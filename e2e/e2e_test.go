@@ -154,6 +154,8 @@ func setup(env *testscript.Env) error {
 		"DOCKER_WEST_SOUTH": "unix://" + gateway("west").Socket("south"),
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
 		"EAST_WEST":         gateway("east").Kubeconfig("west"),
+		"EAST_SOUTH":        gateway("east").Kubeconfig("south"),
+		"AUDIT_SOUTH":       filepath.Join(gateway("south").Dir, "state", "audit.log"),
 		"EAST_WEST_ADDRESS": gateway("east").APIs["west"],
 		"NORTH_EAST":        gateway("north").Kubeconfig("east"),
 		"NORTH_EAST_SERVER": "https://" + gateway("north").APIs["east"],

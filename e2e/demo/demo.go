@@ -1,5 +1,6 @@
-// Package demo brings up the demonstration: a Docker cluster west, a Kubernetes cluster east, one more of each for
-// requests between clusters of the same type, and the gateways of all four; and it gives the guided tour.
+// Package demo brings up the demonstration: a Swarm west, a Kubernetes cluster east, one more of each for requests between
+// clusters of the same type, and the gateways of all four; and it gives the guided tour. The other Docker cluster, south,
+// is an engine without a Swarm.
 package demo
 
 import (
@@ -85,6 +86,28 @@ spec:
   - verbs: [create, destroy]
     objects: [{kind: namespace, name: shop}]
 `,
+	"south": `# East's kubectl runs Pods on south's engine, which is no Swarm.
+apiVersion: isthmus.io/v1alpha1
+kind: AccessPolicy
+metadata: {name: east}
+spec:
+  from: [{peer: east}]
+  allow:
+  - verbs: [query, access, list, get, watch, scale, destroy, logs, exec, attach]
+    objects: [{namespace: default}, {namespace: shop}]
+  - verbs: [create, update]
+    objects: [{namespace: default}, {namespace: shop}]
+    when: "!object.privileged && !object.hostNetwork && !object.hostPID && size(object.capAdd) == 0"
+  - verbs: [create, update]
+    objects: [{namespace: default, kind: config}, {namespace: default, kind: secret}, {namespace: default, kind: service},
+      {namespace: default, kind: volume}]
+  - verbs: [list, get, watch]
+    objects: [{kind: other, namespace: default}]
+  - verbs: [get, list, watch]
+    objects: [{kind: system}, {kind: node}, {kind: namespace}]
+  - verbs: [create, destroy]
+    objects: [{kind: namespace, name: shop}]
+`,
 }
 
 // Rights are what the demo's Kubernetes clusters give beside the ordinary rights of a peer: north's kubectl may do in
@@ -121,8 +144,9 @@ func Clusters(root string, log *slog.Logger) testbed.Options {
 	return testbed.Options{
 		Root: root, Name: "demo", Log: log,
 		Docker:     []string{"west", "south"},
+		Plain:      []string{"south"},
 		Kubernetes: []testbed.KubernetesOptions{{Name: "east"}, {Name: "north", ControlPlaneOnly: true}},
-		Links:      [][2]string{{"west", "east"}, {"north", "east"}, {"south", "west"}},
+		Links:      [][2]string{{"west", "east"}, {"north", "east"}, {"south", "west"}, {"south", "east"}},
 	}
 }
 
@@ -208,6 +232,8 @@ func (d *Demo) writeEnv() error {
 		"export DOCKER_HOST=unix://" + gateway("west").Socket("east"),
 		"# kubectl: this is east's edge; it reaches the Swarm west.",
 		"export KUBECONFIG=" + gateway("east").Kubeconfig("west"),
+		"# kubectl --kubeconfig $KUBE_EAST_SOUTH is east's edge to south, an engine without a Swarm.",
+		"export KUBE_EAST_SOUTH=" + gateway("east").Kubeconfig("south"),
 		"# The real engines behind, for comparison.",
 		"export DOCKER_HOST_WEST=" + west.Host(),
 		"export DOCKER_HOST_SOUTH=" + d.Bed.Docker("south").Host(),

@@ -8,11 +8,13 @@ import (
 	"time"
 )
 
-// DockerCluster is a Docker engine that is a Swarm of one node.
+// DockerCluster is a Docker engine, which is a Swarm of one node unless the bed says otherwise.
 type DockerCluster struct {
 	Cluster
 	// Socket is the path of the engine's API.
 	Socket string
+
+	plain bool // no Swarm
 }
 
 func newDockerCluster(cluster Cluster) *DockerCluster {
@@ -88,8 +90,10 @@ func (d *DockerCluster) start(ctx context.Context) error {
 	if err := d.LoadImage(ctx, d.bed.tools.BusyboxImage); err != nil {
 		return err
 	}
-	if _, err := d.Run(ctx, "swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"); err != nil {
-		return err
+	if !d.plain {
+		if _, err := d.Run(ctx, "swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"); err != nil {
+			return err
+		}
 	}
 	d.bed.log.Info("docker engine is up", "cluster", d.Name, "took", since(begin))
 	return nil

@@ -67,6 +67,8 @@ func TestOptions(t *testing.T) {
 		"no root":       {Options{Docker: []string{"west"}}, false},
 		"long root":     {Options{Root: "/tmp/0123456789012345678901234567890123456789012345678901234567890123456789"}, false},
 		"bad name":      {Options{Root: "/tmp/x", Docker: []string{"West-1"}}, false},
+		"plain":         {Options{Root: "/tmp/x", Docker: []string{"west"}, Plain: []string{"west"}}, true},
+		"plain nothing": {Options{Root: "/tmp/x", Docker: []string{"west"}, Plain: []string{"east"}}, false},
 		"twice":         {Options{Root: "/tmp/x", Docker: []string{"west"}, Kubernetes: []KubernetesOptions{{Name: "west"}}}, false},
 		"unknown link":  {Options{Root: "/tmp/x", Docker: []string{"west"}, Links: [][2]string{{"west", "east"}}}, false},
 		"link to self":  {Options{Root: "/tmp/x", Docker: []string{"west"}, Links: [][2]string{{"west", "west"}}}, false},

@@ -47,7 +47,9 @@ type Options struct {
 	// Log receives the progress; nil means slog.Default().
 	Log *slog.Logger
 
-	Docker     []string
+	Docker []string
+	// Plain are those of Docker that are engines without a Swarm.
+	Plain      []string
 	Kubernetes []KubernetesOptions
 	// Links are pairs of cluster names.
 	Links [][2]string
@@ -276,6 +278,7 @@ func (b *Bed) start(ctx context.Context, options Options) error {
 		})
 	}
 	for name, c := range b.docker {
+		c.plain = slices.Contains(options.Plain, name)
 		run(name, c.start)
 	}
 	for name, c := range b.kubernetes {
@@ -327,6 +330,11 @@ func (o *Options) complete() error {
 			return fmt.Errorf("cluster name %q is given twice", name)
 		}
 		seen[name] = true
+	}
+	for _, name := range o.Plain {
+		if !slices.Contains(o.Docker, name) {
+			return fmt.Errorf("%q is to be plain, and is no Docker cluster", name)
+		}
 	}
 	if len(names) > 50 {
 		return fmt.Errorf("%d clusters are too many for the address plan", len(names))

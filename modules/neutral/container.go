@@ -62,6 +62,11 @@ type Container struct {
 	Owner     *Owner // the controller that an orchestrator keeps it by; nil for none
 	Node      string
 	Siblings  int // other containers that live and die with it
+	// Members are the containers of a Pod of several, in the order in which they begin. They run in the namespaces of this
+	// one, which only holds them, and are named within it. A container that stands alone has none.
+	Members []Container
+	// Initial says of a member that it is to end before those after it begin.
+	Initial bool
 
 	// Origin is the caller's own document, kept beside the object so that the caller reads back what it wrote.
 	Origin *Origin
@@ -130,12 +135,18 @@ type Port struct {
 
 // Mount is one mount of a container.
 type Mount struct {
-	Type     string // bind, volume, tmpfs
+	Type     string // bind, volume, tmpfs; of a member also MountShared
 	Source   string // host path or volume name; "" is a volume that nobody named
 	Target   string
 	ReadOnly bool
 	Size     int64 // tmpfs, bytes; 0 is the default
 }
+
+// MountShared is the type of a member's mount of what its holder has mounted at Source.
+const MountShared = "shared"
+
+// ShareHolder is the mode of a namespace that a member shares with its holder.
+const ShareHolder = "holder"
 
 // NetworkMode is the network namespace that a container runs in.
 type NetworkMode string
@@ -162,7 +173,7 @@ type Security struct {
 	CapAdd, CapDrop  []string
 	ReadOnlyRoot     bool
 	NoNewPrivileges  bool
-	PIDMode, IPCMode string // "", host
+	PIDMode, IPCMode string // "", host; of a member also ShareHolder
 	Seccomp          Profile
 	AppArmor         Profile
 	// UnmaskedPaths are the system's, in /proc and /sys, that are hidden from containers or cannot be written by them.

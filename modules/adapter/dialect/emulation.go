@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,6 +39,9 @@ type Reviewer interface {
 	// Review answers a whole request. may judges what the caller would ask for, and says why not.
 	Review(req Request, may func(neutral.Operation) (bool, string)) (Response, error)
 }
+
+// ErrStandalone is the cause of a refusal of what takes a swarm, on an engine that is part of none.
+var ErrStandalone = errors.New("the engine is part of no swarm")
 
 // Executor carries out neutral operations on a cluster. Policy was asked before.
 type Executor interface {

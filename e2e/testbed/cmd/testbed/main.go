@@ -72,6 +72,7 @@ func up() *cobra.Command {
 	root := rootFlag(cmd)
 	name := cmd.Flags().String("name", "bed", "start of the names of namespaces")
 	docker := cmd.Flags().StringSlice("docker", nil, "names of Docker clusters")
+	plain := cmd.Flags().StringSlice("plain", nil, "those of the Docker clusters that are engines without a Swarm")
 	kubernetes := cmd.Flags().StringSlice("kubernetes", nil, "names of Kubernetes clusters with a node")
 	controlPlane := cmd.Flags().StringSlice("control-plane", nil, "names of Kubernetes clusters without a node")
 	links := cmd.Flags().StringSlice("link", nil, "pairs of clusters to join, as A-B")
@@ -79,7 +80,7 @@ func up() *cobra.Command {
 	keep := cmd.Flags().Bool("keep", false, "leave a bed that fails to start as it is, to be looked at")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		options := testbed.Options{
-			Root: *root, Name: *name, Docker: *docker, PeerPort: *port, Keep: *keep,
+			Root: *root, Name: *name, Docker: *docker, Plain: *plain, PeerPort: *port, Keep: *keep,
 			Log: testbed.Progress(cmd.ErrOrStderr()),
 		}
 		for _, name := range *kubernetes {

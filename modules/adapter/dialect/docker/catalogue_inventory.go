@@ -109,13 +109,20 @@ func (i *inventory) read(ctx context.Context, c *Cluster) error {
 	}
 	reading := reading{inventory: i, cluster: c, gateways: &gateways{cluster: c}, exposed: map[string]network.PortSet{}}
 	var exports []export
-	for _, summary := range i.living(list.Items, swarm) {
+	living := i.living(list.Items, swarm)
+	for _, summary := range living {
 		if swarm.holds(summary.Labels[labelSwarmService]) {
 			continue // exported by its service, which counts its tasks
+		}
+		if holderOf(summary.Labels, summary.HostConfig.NetworkMode) != "" {
+			continue // its Pod's holder stands for it
 		}
 		e, ok, err := reading.container(ctx, summary)
 		if err != nil {
 			return err
+		}
+		if ok && holds(summary.Labels) && !podReady(summary, living) {
+			e.members[0].ready = false
 		}
 		if ok {
 			exports = append(exports, e)

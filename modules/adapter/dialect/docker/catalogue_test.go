@@ -114,6 +114,35 @@ func TestCatalogueOfContainers(t *testing.T) {
 		"api.shop 80=80/tcp/http[172.18.0.2:80 172.18.0.3:80]")
 }
 
+// A Pod of several containers is one endpoint, its holder's, as long as all of them are ready that are to last.
+func TestCatalogueOfPods(t *testing.T) {
+	t.Parallel()
+	e := newFakeEngine(t)
+	pod := func(name, member string, more ...string) map[string]string {
+		return exportLabels(append(more, labelPod, name, labelMember, member)...)
+	}
+	of := func(name, holder string, members ...object) []object {
+		held := running(holder, name, "default", exportLabels(labelPod, name, labelLasting, "2"), onNetwork("bridge", "net-bridge", "172.17.0.2"), listedPort(80))
+		return append([]object{held}, members...)
+	}
+	member := func(id, pod string, labels map[string]string, holder string) object {
+		return running(id, pod, "container:"+holder, labels, nil)
+	}
+	ill := member("b2", "b.y", pod("b", "y"), "hb")
+	ill["Status"] = "Up 3 seconds (unhealthy)"
+	e.containers = slices.Concat(
+		of("a", "ha", member("a1", "a.x", pod("a", "x"), "ha"), member("a2", "a.y", pod("a", "y"), "ha")),
+		of("b", "hb", member("b1", "b.x", pod("b", "x"), "hb"), ill),
+		of("c", "hc", member("c1", "c.x", pod("c", "x"), "hc"), member("c2", "c.i", pod("c", "i", labelInitial, "true"), "hc")),
+	)
+	e.start()
+	published := catalogue(t, e.connect())
+	expect(t, published, "a.default 80=80/tcp/http[172.17.0.2:80]", "b.default 80=80/tcp/http[]", "c.default 80=80/tcp/http[]")
+	e.set(func() { e.containers = slices.Delete(e.containers, 1, 2) })
+	e.tell("container", "die", "a1")
+	expect(t, published, "a.default 80=80/tcp/http[]", "b.default 80=80/tcp/http[]", "c.default 80=80/tcp/http[]")
+}
+
 func TestCatalogueOfSwarm(t *testing.T) {
 	t.Parallel()
 	e := newFakeEngine(t)

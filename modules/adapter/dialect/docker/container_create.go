@@ -27,6 +27,9 @@ func (a *action) createContainer(ctx context.Context) (neutral.Result, error) {
 	if c == nil {
 		return neutral.Result{}, fault.New(fault.Invalid, "the container has no spec")
 	}
+	if len(c.Members) > 0 {
+		return a.createPod(ctx, c)
+	}
 	if _, err := a.allNetworks(ctx); err != nil { // the engine's version is known after it
 		return neutral.Result{}, err
 	}

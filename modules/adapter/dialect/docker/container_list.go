@@ -79,7 +79,7 @@ func (a *action) listContainers(ctx context.Context) (neutral.Result, error) {
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	result := neutral.Result{Containers: []neutral.Container{}}
+	var seen []*located
 	for _, l := range all {
 		if !a.wanted(l) {
 			continue
@@ -89,8 +89,11 @@ func (a *action) listContainers(ctx context.Context) (neutral.Result, error) {
 		} else if err != nil {
 			return neutral.Result{}, err
 		}
-		result.Containers = append(result.Containers, l.shown())
-		if f.Limit > 0 && len(result.Containers) == f.Limit {
+		seen = append(seen, l)
+	}
+	result := neutral.Result{Containers: []neutral.Container{}}
+	for _, l := range assembled(seen) {
+		if result.Containers = append(result.Containers, l.shown()); f.Limit > 0 && len(result.Containers) == f.Limit {
 			break
 		}
 	}
@@ -224,6 +227,9 @@ func (l *located) own(verb string) error {
 func (a *action) inspectContainer(ctx context.Context) (neutral.Result, error) {
 	found, err := a.findContainer(ctx)
 	if err != nil {
+		return neutral.Result{}, err
+	}
+	if found, err = a.wholePod(ctx, found); err != nil {
 		return neutral.Result{}, err
 	}
 	c := found.shown()

@@ -22,6 +22,12 @@ func (a *action) removeContainer(ctx context.Context) (neutral.Result, error) {
 		}
 		options.Force, options.RemoveVolumes = r.Force, r.Volumes
 	}
+	if found.holds() {
+		if found.running() && !options.Force {
+			return neutral.Result{}, fault.New(fault.Conflict, "the Pod %s runs; stop its containers, or remove it by force", found.Name)
+		}
+		return neutral.Result{ID: found.id, Removed: []string{found.id}}, a.removePod(ctx, found)
+	}
 	if _, err := a.api.ContainerRemove(ctx, found.id, options); err != nil {
 		return neutral.Result{}, faultOf(err)
 	}
@@ -52,7 +58,7 @@ func (a *action) pruneContainers(ctx context.Context) (neutral.Result, error) {
 	result := neutral.Result{}
 	for _, l := range all {
 		over := l.State.Status == neutral.StatusCreated || l.State.Status == neutral.StatusExited || l.State.Status == neutral.StatusDead
-		if !over || l.Owner != nil || !a.wanted(l) || !a.op.Until.IsZero() && !l.CreatedAt.Before(a.op.Until) {
+		if !over || l.Owner != nil || l.holds() || l.holder() != "" || !a.wanted(l) || !a.op.Until.IsZero() && !l.CreatedAt.Before(a.op.Until) {
 			continue
 		}
 		if err := a.permitSeen(ctx, l.object()); fault.Is(err, fault.Denied) {

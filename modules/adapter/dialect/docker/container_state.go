@@ -23,6 +23,7 @@ type located struct {
 	neutral.Container
 	named
 	native container.InspectResponse
+	order  []string // of the members, their places
 }
 
 // containerFromNative reads a container. all are the engine's networks.

@@ -27,7 +27,8 @@ const (
 
 // ownLabel tells whether a label is the gateway's, which no caller sets.
 func ownLabel(key string) bool {
-	return strings.HasPrefix(key, labelOrigin) || strings.HasPrefix(key, labelLosses) || key == labelFiles || key == labelImplicit
+	return strings.HasPrefix(key, labelOrigin) || strings.HasPrefix(key, labelLosses) || key == labelFiles || key == labelImplicit ||
+		strings.HasPrefix(key, labelPod)
 }
 
 // originLabel writes the caller's document for a label; ok false when it is too long to be kept.

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/client"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
@@ -170,7 +171,7 @@ func (a *action) inSwarm(ctx context.Context) (bool, error) {
 func (a *action) wantSwarm(ctx context.Context, what string) error {
 	there, err := a.inSwarm(ctx)
 	if err == nil && !there {
-		return fault.New(fault.Unsupported, "%s: cluster %s is a Docker engine without a swarm, which has none", what, a.cluster)
+		return fault.Wrap(fault.Unsupported, dialect.ErrStandalone, "%s: cluster %s is a Docker engine without a swarm, which has none", what, a.cluster)
 	}
 	return err
 }

@@ -68,6 +68,7 @@ func (Dialect) Emulate(config dialect.Emulation) (dialect.Emulated, error) {
 	}
 	c := newCluster(client, dynamicClient, metadataClient, dialect.Config{Cluster: config.Cluster, Impersonate: true}, log)
 	c.rest, c.access = restConfig, acc
+	api.Resume()
 	return &emulated{Cluster: c, api: api, socket: config.Socket}, nil
 }
 

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,9 +81,60 @@ func (e essence) keeps(c *neutral.Container, swarm bool) bool {
 	return reflect.DeepEqual(e, live)
 }
 
+// keepsAll tells whether a Pod's container, or its holder and each of several, is what its document promised. What is in the
+// holder's namespaces and in no document is shown, and so is the rest then.
+func keepsAll(spec *corev1.PodSpec, c *neutral.Container) bool {
+	decoded, _ := podspec.Decode(spec, nil, podspec.Target{})
+	promised := decoded.Whole()
+	if !essenceOf(&promised).keeps(c, false) {
+		return false
+	}
+	left := map[string]*neutral.Container{}
+	for i := range promised.Members {
+		left[promised.Members[i].Name] = &promised.Members[i]
+	}
+	for i := range c.Members {
+		m := &c.Members[i]
+		if left[m.Name] == nil || !essenceOf(left[m.Name]).keeps(m, false) {
+			return false
+		}
+		delete(left, m.Name) // there is one of a name
+	}
+	return true
+}
+
 // asItIs is a spec for a container that is not what was written. It is still called as its client calls it.
 func asItIs(written *corev1.PodSpec, c *neutral.Container) corev1.PodSpec {
+	spec := shownSpec(c)
+	if len(c.Members) == 0 {
+		spec.Containers[0].Name = written.Containers[0].Name
+	}
+	return spec
+}
+
+// shownSpec is the spec of a container that has no document, or of several.
+func shownSpec(c *neutral.Container) corev1.PodSpec {
 	spec := podspec.Encode(*c)
-	spec.Containers[0].Name = written.Containers[0].Name
+	if len(c.Members) == 0 {
+		return spec
+	}
+	spec.Containers, spec.Volumes = nil, nil // a holder runs nothing
+	for i := range c.Members {
+		of := podspec.Encode(c.Members[i])
+		m, own := of.Containers[0], func(volume string) string { return strconv.Itoa(i) + "-" + volume }
+		m.Name = c.Members[i].Name
+		for j := range m.VolumeMounts {
+			m.VolumeMounts[j].Name = own(m.VolumeMounts[j].Name)
+		}
+		for _, v := range of.Volumes {
+			v.Name = own(v.Name)
+			spec.Volumes = append(spec.Volumes, v)
+		}
+		spec.Containers = append(spec.Containers, m)
+		spec.HostNetwork, spec.HostPID, spec.HostIPC = spec.HostNetwork || of.HostNetwork, spec.HostPID || of.HostPID, spec.HostIPC || of.HostIPC
+		if of.SecurityContext != nil {
+			spec.SecurityContext.Sysctls = append(spec.SecurityContext.Sysctls, of.SecurityContext.Sysctls...)
+		}
+	}
 	return spec
 }

@@ -92,3 +92,49 @@ func TestDrift(t *testing.T) {
 		})
 	}
 }
+
+// TestDriftOfSeveral tells it of each container of a Pod of several, and of one that nobody wrote.
+func TestDriftOfSeveral(t *testing.T) {
+	t.Parallel()
+	user := int64(1000)
+	changes := map[string]struct {
+		change func(*neutral.Container)
+		told   func(*corev1.PodSpec) bool
+	}{
+		"one that nobody wrote": {func(c *neutral.Container) { c.Members = append(c.Members, neutral.Container{ID: "m99", Name: "evil"}) }, func(s *corev1.PodSpec) bool {
+			return slices.ContainsFunc(s.Containers, func(c corev1.Container) bool { return c.Name == "evil" })
+		}},
+		"one of the same name": {func(c *neutral.Container) {
+			c.Members = append(c.Members, neutral.Container{ID: "m98", Name: "a", User: "1000", Image: "other"})
+		}, func(s *corev1.PodSpec) bool { return len(s.Containers) == 3 }},
+		"the network of all": {func(c *neutral.Container) { c.Network = neutral.NetworkHost }, func(s *corev1.PodSpec) bool { return s.HostNetwork }},
+	}
+	for name, c := range mightier {
+		if name == "the host's network" {
+			continue // a member has the holder's
+		}
+		changes["a member: "+name] = struct {
+			change func(*neutral.Container)
+			told   func(*corev1.PodSpec) bool
+		}{func(held *neutral.Container) { c.change(&held.Members[0]) }, c.told}
+	}
+	for name, c := range changes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := stands(t)
+			pods := s.CoreV1().Pods("default")
+			own := &corev1.SecurityContext{RunAsUser: &user}
+			must(pods.Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "duo"}, Spec: corev1.PodSpec{Containers: []corev1.Container{
+				{Name: "a", Image: "busybox", SecurityContext: own}, {Name: "b", Image: "busybox", SecurityContext: own}}}}, metav1.CreateOptions{}))(t)
+			if p := must(pods.Get(t.Context(), "duo", metav1.GetOptions{}))(t); c.told(&p.Spec) || p.Spec.TerminationGracePeriodSeconds == nil {
+				t.Errorf("%+v", p.Spec)
+			}
+			s.fake.mu.Lock()
+			c.change(&s.fake.containers[0])
+			s.fake.mu.Unlock()
+			if p := must(pods.Get(t.Context(), "duo", metav1.GetOptions{}))(t); !c.told(&p.Spec) || p.Spec.Containers[0].Name != "a" {
+				t.Errorf("%+v", p.Spec)
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -74,21 +75,30 @@ func (s *Server) recall(ctx context.Context) error {
 type eventKind struct{ *Server }
 
 func (k eventKind) project(w *world) []entry {
-	tasks := map[string]*corev1.Pod{}
+	tasks, parts := map[string]*corev1.Pod{}, map[string]string{}
 	for _, e := range podKind(k).project(w) {
-		tasks[e.native.container] = e.object.(*corev1.Pod)
+		if e.native.members == nil {
+			tasks[e.native.container] = e.object.(*corev1.Pod)
+		}
+		for name, id := range e.native.members { // what holds them is none of the Pod's containers
+			tasks[id], parts[id] = e.object.(*corev1.Pod), name
+		}
 	}
 	var all []entry
 	for _, e := range w.events {
-		reason, kind, message := eventWords(e)
 		pod := tasks[e.ID]
+		if name := parts[e.ID]; name != "" {
+			e.Attributes = maps.Clone(e.Attributes)
+			e.Attributes["name"] = name
+		}
+		reason, kind, message := eventWords(e)
 		if reason == "" || pod == nil {
 			continue
 		}
 		o := &corev1.Event{Reason: reason, Message: message, Type: kind, Count: 1}
 		placed(o, w, eventResource.Resource, eventID(e), pod.Namespace, pod.Name+"."+strconv.FormatInt(e.Time.UnixNano(), 16), e.Time)
 		o.InvolvedObject = corev1.ObjectReference{Kind: "Pod", APIVersion: "v1", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
-			FieldPath: "spec.containers{" + pod.Spec.Containers[0].Name + "}"}
+			FieldPath: fieldPath(pod, parts[e.ID])}
 		at := metav1.NewTime(e.Time.Truncate(time.Second))
 		o.FirstTimestamp, o.LastTimestamp = at, at
 		o.Source = corev1.EventSource{Component: "docker", Host: pod.Spec.NodeName}
@@ -97,6 +107,17 @@ func (k eventKind) project(w *world) []entry {
 	}
 	slices.SortFunc(all, func(a, b entry) int { return cmp.Compare(a.object.GetName(), b.object.GetName()) })
 	return all
+}
+
+// fieldPath is where a Pod's spec has a container; "" is its only one.
+func fieldPath(pod *corev1.Pod, name string) string {
+	if name == "" {
+		name = pod.Spec.Containers[0].Name
+	}
+	if slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name }) {
+		return "spec.initContainers{" + name + "}"
+	}
+	return "spec.containers{" + name + "}"
 }
 
 // eventWords are the kubelet's words for what happened to a container.

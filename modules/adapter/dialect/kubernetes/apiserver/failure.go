@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/resource"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apistatus"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 )
@@ -35,22 +37,49 @@ var (
 )
 
 // statusOf is an error as the API tells it.
-func statusOf(err error, c *call) *metav1.Status {
+func statusOf(err error, c *call, cluster string) *metav1.Status {
 	var known apierrors.APIStatus
 	if errors.As(err, &known) {
 		status := known.Status()
 		return &status
 	}
-	status := apistatus.Of(fault.Of(err))
+	told := fault.Of(err)
+	if c != nil && errors.Is(err, dialect.ErrStandalone) {
+		if words := withoutSwarm(c.resource, cluster); words != "" {
+			told = fault.Wrap(told.Kind, err, "%s", words)
+		}
+	}
+	status := apistatus.Of(told)
 	if c != nil {
 		status.Details.Name, status.Details.Group, status.Details.Kind = c.name, c.resource.Group, c.resource.Name
 	}
 	return &status
 }
 
+// withoutSwarm says why an engine that is no Swarm has no objects of a kind, and what to do; "" for a kind that it has.
+func withoutSwarm(of resource.Resource, cluster string) string {
+	var why, instead string
+	switch of.GroupResource() {
+	case deploymentResource, daemonSetResource, jobResource:
+		why, instead = "runs its Pods", "make a Pod, which an engine restarts as its restartPolicy says"
+	case serviceResource:
+		why, instead = "keeps it as a config", "Pods of a namespace find each other by their own names"
+	case configMapResource:
+		why, instead = "keeps it as a config", "give its values as variables of the container, or copy them into a claim"
+	case secretResource:
+		why, instead = "keeps it as a secret", "nothing that an engine keeps is hidden from those who may use the engine"
+	case namespaceResource:
+		why, instead = "keeps one that nothing is in as a config", "use the namespace default, or that of a compose project"
+	default:
+		return ""
+	}
+	return fmt.Sprintf("a %s needs a Swarm, which %s, and the Docker engine of cluster %s is not part of one: %s, or have the engine made a Swarm "+
+		"(docker swarm init)", of.Kind, why, cluster, instead)
+}
+
 // refuse answers with an error.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, c *call, err error) {
-	status := statusOf(err, c)
+	status := statusOf(err, c, s.cluster)
 	if status.Code >= http.StatusInternalServerError && status.Code != http.StatusNotImplemented {
 		s.log.Warn("a translated request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}

@@ -26,7 +26,9 @@ type fakeOrchestrator struct {
 	files      map[neutral.Kind][]neutral.StoredFile
 	volumes    []neutral.Volume
 	watching   map[chan neutral.Event]bool
-	broken     error // what everything is answered with
+	broken     error         // what everything is answered with
+	kill       int           // after so many writes of containers everything breaks, where it is not 0
+	ends       chan struct{} // an initial container that is waited for ends when it is closed; nil is at once
 }
 
 func newFakeOrchestrator() *fakeOrchestrator {
@@ -73,7 +75,19 @@ func (f *fakeOrchestrator) Do(_ context.Context, op neutral.Operation) (neutral.
 	case neutral.TaskList:
 		return neutral.Result{Tasks: slices.Clone(f.tasks)}, nil
 	case neutral.ContainerList:
-		return neutral.Result{Containers: slices.Clone(f.containers)}, nil
+		all := slices.Clone(f.containers)
+		for i := range all {
+			all[i].Members = slices.Clone(all[i].Members)
+		}
+		return neutral.Result{Containers: all}, nil
+	case neutral.ContainerInspect:
+		i := slices.IndexFunc(f.containers, func(c neutral.Container) bool { return c.ID == op.Ref })
+		if i < 0 {
+			return neutral.Result{}, notFound(op.Ref)
+		}
+		c := f.containers[i]
+		c.Members = slices.Clone(c.Members)
+		return neutral.Result{Container: &c}, nil
 	case neutral.ConfigList, neutral.SecretList:
 		return neutral.Result{Stored: slices.Clone(f.files[op.Action.Kind()])}, nil
 	case neutral.VolumeList:
@@ -100,6 +114,9 @@ func (f *fakeOrchestrator) Do(_ context.Context, op neutral.Operation) (neutral.
 		f.volumes = slices.DeleteFunc(f.volumes, func(v neutral.Volume) bool { return v.Name == op.Ref && v.Namespace == op.Object.Namespace })
 		return neutral.Result{}, nil
 	case neutral.ContainerCreate:
+		if len(op.Container.Members) > 0 {
+			return f.createPod(op)
+		}
 		c := *op.Container
 		c.ID, c.CreatedAt, c.State = f.id("c"), time.Now(), neutral.State{Status: neutral.StatusCreated}
 		f.containers = append(f.containers, c)
@@ -113,7 +130,76 @@ func (f *fakeOrchestrator) Do(_ context.Context, op neutral.Operation) (neutral.
 	return neutral.Result{}, fault.New(fault.Unsupported, "%s is not done by the fake", op.Action)
 }
 
+// write is one write of a container; one that comes after the kill is not done.
+func (f *fakeOrchestrator) write() error {
+	if f.kill > 0 {
+		if f.kill--; f.kill == 0 {
+			f.broken = fault.New(fault.Unavailable, "killed")
+			return f.broken
+		}
+	}
+	return nil
+}
+
+// createPod makes what is missing of a Pod of several containers.
+func (f *fakeOrchestrator) createPod(op neutral.Operation) (neutral.Result, error) {
+	i := slices.IndexFunc(f.containers, func(c neutral.Container) bool {
+		return c.Name == op.Container.Name && c.Namespace == op.Container.Namespace
+	})
+	made := false
+	if i < 0 {
+		if err := f.write(); err != nil {
+			return neutral.Result{}, err
+		}
+		c := *op.Container
+		c.ID, c.CreatedAt, c.State, c.Members = f.id("h"), time.Now(), neutral.State{Status: neutral.StatusCreated}, nil
+		f.containers, made = append(f.containers, c), true
+		i = len(f.containers) - 1
+	}
+	for _, m := range op.Container.Members[len(f.containers[i].Members):] {
+		if err := f.write(); err != nil {
+			return neutral.Result{}, err
+		}
+		m.ID, m.State = f.id("m"), neutral.State{Status: neutral.StatusCreated}
+		f.containers[i].Members, made = append(f.containers[i].Members, m), true
+	}
+	if !made {
+		return neutral.Result{}, fault.New(fault.Conflict, "name conflicts with an existing object")
+	}
+	f.tell(neutral.Event{Kind: neutral.KindContainer, Action: "create", ID: f.containers[i].ID})
+	return neutral.Result{ID: f.containers[i].ID}, nil
+}
+
+// changeMember starts or ends a container of a Pod of several.
+func (f *fakeOrchestrator) changeMember(op neutral.Operation) (neutral.Result, error) {
+	for i := range f.containers {
+		for j := range f.containers[i].Members {
+			m := &f.containers[i].Members[j]
+			if m.ID != op.Ref {
+				continue
+			}
+			if op.Action == neutral.ContainerStart {
+				if m.State.Status != neutral.StatusCreated {
+					return neutral.Result{}, fault.New(fault.Internal, "%s begins twice", m.Name)
+				}
+				m.State = neutral.State{Status: neutral.StatusRunning, StartedAt: time.Now()}
+			} else {
+				m.State.Status, m.State.FinishedAt = neutral.StatusExited, time.Now()
+			}
+			f.tell(neutral.Event{Kind: neutral.KindContainer, Action: strings.TrimPrefix(string(op.Action), "container."), ID: op.Ref})
+			return neutral.Result{}, nil
+		}
+	}
+	return neutral.Result{}, notFound(op.Ref)
+}
+
 func (f *fakeOrchestrator) changeContainer(op neutral.Operation) (neutral.Result, error) {
+	if err := f.write(); err != nil {
+		return neutral.Result{}, err
+	}
+	if strings.HasPrefix(op.Ref, "m") {
+		return f.changeMember(op)
+	}
 	i := slices.IndexFunc(f.containers, func(c neutral.Container) bool { return c.ID == op.Ref })
 	if i < 0 {
 		return neutral.Result{}, notFound(op.Ref)
@@ -257,6 +343,17 @@ func (f *fakeOrchestrator) Stream(ctx context.Context, op neutral.Operation, ses
 		return neutral.Result{ExitCode: 3}, err
 	case neutral.ImagePull:
 		return neutral.Result{}, nil
+	case neutral.ContainerWait:
+		if f.ends != nil {
+			select {
+			case <-f.ends:
+			case <-ctx.Done():
+				return neutral.Result{}, ctx.Err()
+			}
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.changeMember(neutral.Operation{Action: neutral.ContainerStop, Ref: op.Ref})
 	}
 	return neutral.Result{}, fault.New(fault.Unsupported, "%s is not done by the fake", op.Action)
 }

@@ -29,6 +29,7 @@ type follower struct {
 	closed   bool
 	cancel   context.CancelFunc
 	ended    sync.WaitGroup
+	caught   chan struct{} // closed once what happened before anybody watched is known; nil while nobody does
 }
 
 // enter says that somebody watches; leave that it does no longer.
@@ -38,15 +39,16 @@ func (f *follower) enter() (leave func()) {
 	f.watchers++
 	if f.watchers == 1 && !f.closed {
 		ctx, cancel := context.WithCancel(context.Background()) // of no one watch; close ends it
-		f.cancel = cancel
-		f.ended.Go(func() { f.run(ctx) })
+		f.cancel, f.caught = cancel, make(chan struct{})
+		caught := f.caught
+		f.ended.Go(func() { f.run(ctx, caught) })
 	}
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.watchers--; f.watchers == 0 && f.cancel != nil {
 			f.cancel()
-			f.cancel = nil
+			f.cancel, f.caught = nil, nil
 		}
 	}
 }
@@ -56,6 +58,21 @@ func (f *follower) idle() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.watchers == 0
+}
+
+// pastIsKnown waits for what happened before somebody watched; false says that nobody does.
+func (f *follower) pastIsKnown(ctx context.Context) bool {
+	f.mu.Lock()
+	caught := f.caught
+	f.mu.Unlock()
+	if caught == nil {
+		return false
+	}
+	select {
+	case <-caught:
+	case <-ctx.Done():
+	}
+	return true
 }
 
 func (f *follower) close() {
@@ -69,11 +86,17 @@ func (f *follower) close() {
 	f.ended.Wait()
 }
 
-func (f *follower) run(ctx context.Context) {
+func (f *follower) run(ctx context.Context, caught chan<- struct{}) {
 	stirred := make(chan struct{}, 1)
 	var listening sync.WaitGroup
 	defer listening.Wait()
 	listening.Go(func() { f.listen(ctx, stirred) })
+	listening.Go(func() {
+		defer close(caught)
+		if err := f.server.recall(ctx); err != nil && ctx.Err() == nil && !fault.Is(err, fault.Unsupported) {
+			f.server.log.Warn("what happened before is not known", "err", err)
+		}
+	})
 	wait := pollEvery
 	failing := false
 	for {

@@ -2,8 +2,10 @@ package apiserver
 
 import (
 	"context"
+	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -115,10 +117,13 @@ func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
 	o := &corev1.Pod{}
 	_, kept := readOrigin(c.Origin, o)
 	if !kept || len(o.Spec.Containers) == 0 {
-		*o = corev1.Pod{Spec: podspec.Encode(*c)}
-		o.Spec.Containers[0].Name = containerName(c.Name)
+		kept = false
+		*o = corev1.Pod{Spec: shownSpec(c)}
 		o.Labels = visible(c.Labels)
-	} else if !promise(&o.Spec, false).keeps(c, false) {
+		if len(c.Members) == 0 {
+			o.Spec.Containers[0].Name = containerName(c.Name)
+		}
+	} else if !keepsAll(&o.Spec, c) {
 		o.Spec = asItIs(&o.Spec, c)
 	}
 	placed(o, w, podResource.Resource, c.ID, c.Namespace, c.Name, c.CreatedAt)
@@ -127,8 +132,18 @@ func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
 	} else if len(w.nodes) == 1 {
 		o.Spec.NodeName = nodeName(w.nodes[0])
 	}
-	o.Status = podstatus.Container(c, &o.Spec)
-	return entry{object: o, native: native{id: c.ID, container: c.ID, own: !kept}}
+	e := entry{object: o, native: native{id: c.ID, container: c.ID, own: !kept}}
+	if len(c.Members) == 0 && !podspec.Several(&o.Spec) {
+		o.Status = podstatus.Container(c, &o.Spec)
+		return e
+	}
+	w.several = append(w.several, c)
+	o.Status = podstatus.Several(c, &o.Spec)
+	e.native.members = map[string]string{}
+	for i := range c.Members {
+		e.native.members[c.Members[i].Name] = c.Members[i].ID
+	}
+	return e
 }
 
 func (podKind) complete(next, _ object) {
@@ -147,14 +162,14 @@ func (podKind) validate(next, old object) field.ErrorList {
 	return problems
 }
 
-// create makes a container and starts it. One that cannot be started is removed again.
-func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
-	o := d.next.(*corev1.Pod)
+// translated is the container, or the holder of several, that a Pod comes to.
+func (k podKind) translated(o *corev1.Pod) (*neutral.Container, []neutral.Loss, error) {
 	decoded, err := k.container(&o.Spec, field.NewPath("spec"), corev1.SchemeGroupVersion.WithKind("Pod"), o, o.ObjectMeta, false)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	container, losses := &decoded.Container, decoded.Losses
+	whole, losses := decoded.Whole(), decoded.Losses
+	container := &whole
 	if len(decoded.Placement) > 0 {
 		losses = append(losses, neutral.Loss{Field: "spec.nodeSelector", Change: "dropped", Reason: "a Pod without a workload runs on the engine that the gateway is beside"})
 	}
@@ -162,17 +177,40 @@ func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	if container.Network != neutral.NetworkHost {
 		container.Networks = []neutral.NetworkAttachment{{Name: networkOfNamespace, Aliases: k.aliases(o, o.Labels)}}
 	}
+	return container, losses, nil
+}
+
+// create makes a container and starts it, or several and the first of them. What cannot be started is removed again.
+func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
+	o := d.next.(*corev1.Pod)
+	container, losses, err := k.translated(o)
+	if err != nil {
+		return nil, err
+	}
 	if container.Origin, err = originOf(o, nil); err != nil {
 		return nil, err
 	}
 	container.Origin.Peer = d.peer
+	if len(container.Members) > 0 {
+		if err := k.vouch(container.Origin, o.Namespace, o.Name); err != nil {
+			return nil, err
+		}
+	}
 	if d.dry {
 		return losses, nil
 	}
-	if err := k.pull(ctx, d, o.Spec.Containers[0]); err != nil {
-		return nil, err
+	for _, list := range [][]corev1.Container{o.Spec.InitContainers, o.Spec.Containers} {
+		for i := range list {
+			if err := k.pull(ctx, d, list[i]); err != nil {
+				return nil, err
+			}
+		}
 	}
 	about := neutral.Object{Kind: neutral.KindContainer, Namespace: o.Namespace, Name: o.Name, Labels: o.Labels, Container: container}
+	if len(container.Members) > 0 {
+		more, err := k.launch(ctx, d.peer, about, &o.Spec)
+		return append(losses, more...), err
+	}
 	made, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerCreate, Verb: neutral.Create, Peer: d.peer, Object: about, Container: container})
 	if err != nil {
 		return nil, err
@@ -202,19 +240,38 @@ func (k podKind) remove(ctx context.Context, d deed) error {
 		return nil
 	}
 	about := neutral.Object{Kind: neutral.KindContainer, Namespace: o.Namespace, Name: o.Name}
-	if d.grace == nil || *d.grace > 0 {
-		stop := &neutral.StopOptions{}
-		if d.grace != nil {
-			seconds := int(*d.grace)
-			stop.Timeout = &seconds
-		}
-		_, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStop, Verb: neutral.Stop, Peer: d.peer, Object: about,
-			Ref: d.old.native.id, Stop: stop})
-		if err != nil && !fault.Is(err, fault.NotModified) && !isNotFound(err) {
-			return err
-		}
+	err := k.halt(ctx, d, about)
+	if err != nil {
+		return err
 	}
-	_, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerRemove, Verb: neutral.Destroy, Peer: d.peer, Object: about,
+	_, err = k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerRemove, Verb: neutral.Destroy, Peer: d.peer, Object: about,
 		Ref: d.old.native.id, Remove: &neutral.RemoveOptions{Force: true, Volumes: true}})
 	return err
+}
+
+// halt ends a Pod's containers in their time, all at once.
+func (k podKind) halt(ctx context.Context, d deed, about neutral.Object) error {
+	if d.grace != nil && *d.grace <= 0 {
+		return nil // their removal ends them
+	}
+	stop := &neutral.StopOptions{}
+	if d.grace != nil {
+		seconds := int(*d.grace)
+		stop.Timeout = &seconds
+	}
+	ids := slices.Collect(maps.Values(d.old.native.members))
+	if len(ids) == 0 {
+		ids = []string{d.old.native.id}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, id := range ids {
+		group.Go(func() error {
+			_, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStop, Verb: neutral.Stop, Peer: d.peer, Object: about, Ref: id, Stop: stop})
+			if fault.Is(err, fault.NotModified) || isNotFound(err) {
+				return nil
+			}
+			return err
+		})
+	}
+	return group.Wait()
 }

@@ -56,6 +56,7 @@ type Server struct {
 
 	happened happenings
 	follower follower
+	starting *starting
 	pages    pages
 }
 
@@ -72,11 +73,23 @@ func New(config Config) *Server {
 	s.store = newStore(s.now())
 	s.kinds = kindsOf(s, config)
 	s.follower.server = s
+	s.starting = newStarting(s)
 	return s
 }
 
 // Close ends what follows the orchestrator and waits for it.
-func (s *Server) Close() { s.follower.close() }
+func (s *Server) Close() {
+	s.follower.close()
+	s.starting.close()
+}
+
+// Resume goes on with what another process was killed at. It returns at once.
+func (s *Server) Resume() {
+	s.starting.spawn(func(ctx context.Context) {
+		for s.refresh(ctx) != nil && sleep(ctx, followAgain) {
+		}
+	})
+}
 
 // ServeHTTP answers one request of the API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -105,6 +118,7 @@ func (s *Server) takeIn(w *world) (err error) {
 	for _, of := range projections {
 		s.store.replace(of, s.kinds[of].project(w))
 	}
+	s.starting.see(w)
 	return nil
 }
 
@@ -128,7 +142,7 @@ func (s *Server) serve(w http.ResponseWriter, c *call) error {
 	if c.subresource != "" {
 		return s.serveSubresource(w, c)
 	}
-	if c.resource.GroupResource() == eventResource && s.follower.idle() { // nobody has listened
+	if c.resource.GroupResource() == eventResource && !s.follower.pastIsKnown(c.Context()) { // nobody has listened
 		if err := s.recall(c.Context()); err != nil && !fault.Is(err, fault.Unsupported) {
 			return err
 		}

@@ -30,12 +30,13 @@ type entry struct {
 
 // native is what an object is in the orchestrator.
 type native struct {
-	id        string // of the workload, the task, the container, the stored file
-	container string // of a Pod: the container that runs, "" for none yet
-	version   string // the orchestrator's lock
-	task      bool   // of a Pod: a workload keeps it
-	waiting   bool   // of a workload: what it refers to is not there
-	own       bool   // it was made as the orchestrator's own, and has no document of the API beside it
+	id        string            // of the workload, the task, the container, the stored file
+	container string            // of a Pod: the container that runs, "" for none yet; of several, the one that holds them
+	members   map[string]string // of a Pod of several containers: their ids, by their names
+	version   string            // the orchestrator's lock
+	task      bool              // of a Pod: a workload keeps it
+	waiting   bool              // of a workload: what it refers to is not there
+	own       bool              // it was made as the orchestrator's own, and has no document of the API beside it
 }
 
 type key struct{ namespace, name string }

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -19,17 +20,17 @@ func (s *Server) serveLog(w http.ResponseWriter, c *call, e *entry, pod *corev1.
 	if err != nil {
 		return err
 	}
-	if err := ofPod(c, pod); err != nil {
+	of, err := choose(c, e, pod)
+	if err != nil {
 		return err
 	}
-	name := pod.Spec.Containers[0].Name
 	if asked.Previous {
-		return apierrors.NewBadRequest("previous terminated container " + name + " in pod " + pod.Name + " not found")
+		return apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", of.name, pod.Name))
 	}
-	if e.native.container == "" {
-		return apierrors.NewBadRequest("container " + name + " in pod " + pod.Name + " is waiting to start: " + waitingReason(pod))
+	if of.id == "" || e.native.members != nil && of.status != nil && of.status.State.Waiting != nil && of.status.LastTerminationState.Terminated == nil {
+		return apierrors.NewBadRequest("container " + of.name + " in pod " + pod.Name + " is waiting to start: " + waitingReason(pod, of))
 	}
-	op := neutral.Operation{Action: neutral.ContainerLogs, Verb: neutral.Logs, Peer: c.peer, Object: about(pod), Ref: e.native.container, Logs: &asked.Options}
+	op := neutral.Operation{Action: neutral.ContainerLogs, Verb: neutral.Logs, Peer: c.peer, Object: about(pod), Ref: of.id, Logs: &asked.Options}
 	if e.native.task { // its node may be another one
 		op.Action, op.Ref = neutral.TaskLogs, e.native.id
 	}
@@ -37,11 +38,9 @@ func (s *Server) serveLog(w http.ResponseWriter, c *call, e *entry, pod *corev1.
 }
 
 // waitingReason is why a container has not begun.
-func waitingReason(pod *corev1.Pod) string {
-	for _, status := range pod.Status.ContainerStatuses {
-		if status.State.Waiting != nil {
-			return status.State.Waiting.Reason
-		}
+func waitingReason(pod *corev1.Pod, of chosen) string {
+	if of.status != nil && of.status.State.Waiting != nil {
+		return of.status.State.Waiting.Reason
 	}
 	return string(pod.Status.Phase)
 }
@@ -52,10 +51,11 @@ func (s *Server) serveExec(w http.ResponseWriter, c *call, e *entry, pod *corev1
 	if err != nil {
 		return err
 	}
-	if err := running(c, e, pod); err != nil {
+	of, err := running(c, e, pod)
+	if err != nil {
 		return err
 	}
-	op := neutral.Operation{Action: neutral.ExecCreate, Verb: neutral.Exec, Peer: c.peer, Object: about(pod), Ref: e.native.container, Exec: &asked.Spec}
+	op := neutral.Operation{Action: neutral.ExecCreate, Verb: neutral.Exec, Peer: c.peer, Object: about(pod), Ref: of.id, Exec: &asked.Spec}
 	if _, err := s.under.Do(c.Context(), op); err != nil { // what cannot be carried out is said before the stream begins
 		return err
 	}
@@ -70,10 +70,11 @@ func (s *Server) serveAttach(w http.ResponseWriter, c *call, e *entry, pod *core
 	if err != nil {
 		return err
 	}
-	if err := running(c, e, pod); err != nil {
+	of, err := running(c, e, pod)
+	if err != nil {
 		return err
 	}
-	op := neutral.Operation{Action: neutral.ContainerAttach, Verb: neutral.Attach, Peer: c.peer, Object: about(pod), Ref: e.native.container,
+	op := neutral.Operation{Action: neutral.ContainerAttach, Verb: neutral.Attach, Peer: c.peer, Object: about(pod), Ref: of.id,
 		Attach: &asked.Options}
 	return s.told(asked.Serve(w, c.Request, s.runs(op)))
 }
@@ -94,8 +95,8 @@ func (s *Server) servePortForward(w http.ResponseWriter, c *call, e *entry, pod 
 	if err != nil {
 		return err
 	}
-	if err := running(c, e, pod); err != nil {
-		return err
+	if e.native.container == "" || pod.Status.Phase != corev1.PodRunning {
+		return apierrors.NewBadRequest("pod " + pod.Name + " is not running; current phase is " + string(pod.Status.Phase))
 	}
 	return s.told(asked.Serve(w, c.Request, func(ctx context.Context, port uint16) (io.ReadWriteCloser, error) {
 		return s.under.Dial(ctx, e.native.container, port)

@@ -135,7 +135,7 @@ func (w *watching) run(ctx context.Context, options metav1.ListOptions, initial 
 	for {
 		changes, upto, moved, ok := w.server.store.since(w.call.resource.GroupResource(), w.version)
 		if !ok {
-			status := statusOf(expired(w.version, upto), w.call)
+			status := statusOf(expired(w.version, upto), w.call, w.server.cluster)
 			return errors.Join(w.event(string(watch.Error), named(status, metav1.SchemeGroupVersion.WithKind("Status"))), w.flush())
 		}
 		for _, change := range changes {

@@ -220,7 +220,7 @@ func (s *Server) awaken(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	all, _ := s.store.list(deploymentResource, d.next.GetNamespace())
 	for _, e := range all {
 		if err := s.start(ctx, d, keyOf(e.object)); err != nil {
-			losses = append(losses, neutral.Loss{Field: "metadata.name", Change: "deployment " + e.object.GetName() + " goes on waiting", Reason: statusOf(err, nil).Message})
+			losses = append(losses, neutral.Loss{Field: "metadata.name", Change: "deployment " + e.object.GetName() + " goes on waiting", Reason: statusOf(err, nil, "").Message})
 		}
 	}
 	return losses, nil

@@ -46,6 +46,9 @@ func (d *decoding) pod() {
 	plainly(&spec.Priority, 0)
 	plainly(&spec.PreemptionPolicy, corev1.PreemptLowerPriority)
 	plainly(&spec.ShareProcessNamespace, false)
+	if d.mounted != nil && c.Security.PIDMode == "" && told(&spec.ShareProcessNamespace) {
+		c.Security.PIDMode = neutral.ShareHolder
+	}
 	plainly(&spec.HostUsers, true)
 	plainly(&spec.SetHostnameAsFQDN, false)
 }

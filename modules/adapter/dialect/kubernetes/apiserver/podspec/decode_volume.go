@@ -22,7 +22,9 @@ func (d *decoding) volumes(c *corev1.Container, at *field.Path) {
 		v, path := &d.spec.Volumes[i], d.path.Child("volumes").Index(i)
 		read[v.Name] = *v.DeepCopy()
 		if mounted[v.Name] == 0 {
-			d.lose(path, "dropped", "no container mounts it")
+			if !d.mounted[v.Name] {
+				d.lose(path, "dropped", "no container mounts it")
+			}
 			*v = corev1.Volume{}
 			continue
 		}
@@ -48,6 +50,10 @@ func (d *decoding) volume(v *corev1.Volume, at *field.Path, mounts int) {
 	case v.EmptyDir != nil:
 		dir := v.EmptyDir
 		switch {
+		case d.mounted != nil:
+			if dir.Medium == corev1.StorageMediumMemory || dir.Medium == corev1.StorageMediumDefault {
+				dir.Medium, dir.SizeLimit = "", nil
+			}
 		case mounts > 1:
 			d.refuse(at.Child("emptyDir"), "an engine's unnamed volume is mounted once; mount a claim where it is to be in two places")
 		case dir.Medium == corev1.StorageMediumMemory:
@@ -126,6 +132,8 @@ func (d *decoding) mount(m *corev1.VolumeMount, at *field.Path, v *corev1.Volume
 	}
 	mount := neutral.Mount{Target: target, ReadOnly: take(&m.ReadOnly)}
 	switch {
+	case v.EmptyDir != nil && d.mounted != nil:
+		d.share(v, &mount)
 	case v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory:
 		mount.Type = "tmpfs"
 		if limit := v.EmptyDir.SizeLimit; limit != nil {
@@ -134,8 +142,7 @@ func (d *decoding) mount(m *corev1.VolumeMount, at *field.Path, v *corev1.Volume
 	case v.EmptyDir != nil:
 		mount.Type = "volume"
 		if v.EmptyDir.SizeLimit != nil {
-			index := slices.IndexFunc(d.written.Volumes, func(w corev1.Volume) bool { return w.Name == v.Name })
-			d.lose(d.path.Child("volumes").Index(index).Child("emptyDir", "sizeLimit"), "dropped", "an engine does not limit the size of a volume")
+			d.unlimited(v.Name)
 		}
 	case v.HostPath != nil:
 		mount.Type, mount.Source = "bind", v.HostPath.Path
@@ -149,11 +156,43 @@ func (d *decoding) mount(m *corev1.VolumeMount, at *field.Path, v *corev1.Volume
 	out.Mounts = append(out.Mounts, mount)
 }
 
+func (d *decoding) unlimited(name string) {
+	index := slices.IndexFunc(d.written.Volumes, func(w corev1.Volume) bool { return w.Name == name })
+	d.lose(d.path.Child("volumes").Index(index).Child("emptyDir", "sizeLimit"), "dropped", "an engine does not limit the size of a volume")
+}
+
+// share writes the mount of a volume that the Pod itself has, for all of its containers.
+func (d *decoding) share(v *corev1.Volume, mount *neutral.Mount) {
+	held := neutral.Mount{Type: "volume", Target: "/" + v.Name}
+	limit := v.EmptyDir.SizeLimit
+	switch {
+	case v.EmptyDir.Medium == corev1.StorageMediumMemory:
+		held.Type = "tmpfs"
+		if limit != nil {
+			held.Size = limit.Value()
+		}
+	case limit != nil:
+		d.unlimited(v.Name)
+	}
+	mount.Type, mount.Source = neutral.MountShared, held.Target
+	if !slices.Contains(d.shared, held) {
+		d.shared = append(d.shared, held)
+	}
+}
+
 // projection is one source of a volume of files.
 type projection struct {
 	Reference
 	items []corev1.KeyToPath
 	mode  int32
+}
+
+// modeOf is a mode that has its default; a volume of two kinds, which is refused elsewhere, has only that of one.
+func modeOf(mode *int32) int32 {
+	if mode == nil {
+		return 0
+	}
+	return *mode
 }
 
 // projections are the sources of a volume of files; none of a volume of another kind.
@@ -162,21 +201,21 @@ func (d *decoding) projections(v *corev1.Volume) []projection {
 	switch {
 	case v.ConfigMap != nil:
 		return []projection{{Reference{Kind: neutral.KindConfig, Name: v.ConfigMap.Name, Optional: said(v.ConfigMap.Optional),
-			Path: at.Child("configMap")}, v.ConfigMap.Items, *v.ConfigMap.DefaultMode}}
+			Path: at.Child("configMap")}, v.ConfigMap.Items, modeOf(v.ConfigMap.DefaultMode)}}
 	case v.Secret != nil:
 		return []projection{{Reference{Kind: neutral.KindSecret, Name: v.Secret.SecretName, Optional: said(v.Secret.Optional),
-			Path: at.Child("secret")}, v.Secret.Items, *v.Secret.DefaultMode}}
+			Path: at.Child("secret")}, v.Secret.Items, modeOf(v.Secret.DefaultMode)}}
 	case v.Projected != nil:
 		var list []projection
 		for i, source := range v.Projected.Sources {
 			path := at.Child("projected", "sources").Index(i)
 			if s := source.ConfigMap; s != nil {
 				list = append(list, projection{Reference{Kind: neutral.KindConfig, Name: s.Name, Optional: said(s.Optional),
-					Path: path.Child("configMap")}, s.Items, *v.Projected.DefaultMode})
+					Path: path.Child("configMap")}, s.Items, modeOf(v.Projected.DefaultMode)})
 			}
 			if s := source.Secret; s != nil {
 				list = append(list, projection{Reference{Kind: neutral.KindSecret, Name: s.Name, Optional: said(s.Optional),
-					Path: path.Child("secret")}, s.Items, *v.Projected.DefaultMode})
+					Path: path.Child("secret")}, s.Items, modeOf(v.Projected.DefaultMode)})
 			}
 		}
 		return list

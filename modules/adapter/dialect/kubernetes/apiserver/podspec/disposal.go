@@ -14,6 +14,7 @@ const (
 	reasonExclusive  = "an engine gives no container away from, or next to, others"
 	reasonDownward   = "it is not known before there is a Pod, or is an address"
 	reasonSecret     = "an engine shows the variables of a container to whoever may inspect it; mount the secret as a file"
+	reasonOneTask    = "a task of a Swarm is one container; several share a Pod that no workload keeps"
 	reasonToken      = "there are no accounts, and no tokens of them"
 )
 
@@ -27,7 +28,7 @@ var disposals = map[string]disposal{
 	"hostPID":                      {reason: reasonHost},
 	"hostIPC":                      {reason: reasonHost},
 	"hostUsers":                    {reason: "an engine maps users for all of its containers or for none"},
-	"shareProcessNamespace":        {lost: true, reason: "the Pod has one container"},
+	"shareProcessNamespace":        {lost: true, reason: "the Pod has one container, or its host's processes"},
 	"imagePullSecrets":             {reason: "an engine is logged in to registries by itself, and credentials in secrets are not handed to it"},
 	"subdomain":                    {lost: true, reason: "tasks of a Swarm have no domain"},
 	"setHostnameAsFQDN":            {lost: true, reason: "a container's host has no domain of the cluster"},

@@ -94,6 +94,19 @@ func (g *generator) spec() *corev1.PodSpec {
 	return spec
 }
 
+// several is a spec of two containers and an init container, each of which mounts some of the volumes.
+func (g *generator) several() *corev1.PodSpec {
+	spec := g.spec()
+	beside, first := g.spec().Containers[0], g.spec().Containers[0]
+	beside.Name, first.Name = "beside", "first"
+	if g.IntN(2) == 0 {
+		always := corev1.ContainerRestartPolicyAlways
+		first.RestartPolicy = &always
+	}
+	spec.Containers, spec.InitContainers = append(spec.Containers, beside), []corev1.Container{first}
+	return spec
+}
+
 func (g *generator) number() int64 { g.count++; return int64(g.count) }
 
 func (g *generator) fill(v reflect.Value, pattern string, depth int) {

@@ -34,8 +34,22 @@ type Result struct {
 	Variables []Variable // in the order in which they are made
 	Files     []File
 	Claims    []Claim
+	// Members are what each container of a Pod of several comes to, in the order in which they begin. Container is then what
+	// they have in common.
+	Members []Result
 
 	command, args []string // before they are expanded
+	env           *field.Path
+}
+
+// Whole is the container, with its members.
+func (r *Result) Whole() neutral.Container {
+	c := r.Container
+	c.Members = nil
+	for i := range r.Members {
+		c.Members = append(c.Members, r.Members[i].Container)
+	}
+	return c
 }
 
 // decoding is a translation under way. What was understood is taken out of spec; what is left in the end is settled by
@@ -47,6 +61,9 @@ type decoding struct {
 	path    *field.Path // of the spec
 	out     Result
 	errs    field.ErrorList
+	// Of one container of a Pod of several: which volumes any of them mounts, and what its Pod has mounted for it.
+	mounted map[string]bool
+	shared  []neutral.Mount
 }
 
 // Decode reads a PodSpec, which may or may not have its defaults yet; path is where the caller wrote it. The result holds
@@ -57,18 +74,37 @@ func Decode(spec *corev1.PodSpec, path *field.Path, target Target) (Result, fiel
 	if len(d.spec.Containers) == 0 {
 		return d.out, field.ErrorList{field.Required(path.Child("containers"), "")}
 	}
+	if Several(spec) && !target.Swarm {
+		return d.several()
+	}
 	for i := len(d.spec.Containers) - 1; i > 0; i-- {
-		d.refuse(path.Child("containers").Index(i), d.alone())
+		d.refuse(path.Child("containers").Index(i), reasonOneTask)
 	}
 	for i := range d.spec.InitContainers {
-		d.refuse(path.Child("initContainers").Index(i), d.alone())
+		d.refuse(path.Child("initContainers").Index(i), reasonOneTask)
 	}
-	for i := range d.spec.EphemeralContainers {
-		d.refuse(path.Child("ephemeralContainers").Index(i), d.alone())
-	}
-	d.spec.Containers, d.spec.InitContainers, d.spec.EphemeralContainers = d.spec.Containers[:1], nil, nil
+	d.ephemeral()
+	d.spec.Containers, d.spec.InitContainers = d.spec.Containers[:1], nil
+	d.one(path.Child("containers").Index(0), nil)
+	d.sort()
+	return d.out, d.errs
+}
 
-	container, at := &d.spec.Containers[0], path.Child("containers").Index(0)
+// Several tells whether a Pod has more than one container.
+func Several(spec *corev1.PodSpec) bool { return len(spec.Containers)+len(spec.InitContainers) > 1 }
+
+// ephemeral refuses containers that are added to a Pod which runs.
+func (d *decoding) ephemeral() {
+	for i := range d.spec.EphemeralContainers {
+		d.refuse(d.path.Child("ephemeralContainers").Index(i), "a container of an engine gets no other one beside it later; use kubectl exec")
+	}
+	d.spec.EphemeralContainers = nil
+}
+
+// one reads the only container that is in the spec, and the spec with it. also reads more of it before the rest is settled.
+func (d *decoding) one(at *field.Path, also func(c *corev1.Container)) {
+	container := &d.spec.Containers[0]
+	d.out.env = at.Child("env")
 	d.pod()
 	d.names()
 	d.placement()
@@ -79,19 +115,16 @@ func Decode(spec *corev1.PodSpec, path *field.Path, target Target) (Result, fiel
 	d.security(container, at)
 	d.health(container, at)
 	d.volumes(container, at)
-	d.rest()
+	if also != nil {
+		also(container)
+	}
+	d.rest(container, at)
 	d.out.expand(nil)
-	slices.SortStableFunc(d.out.Losses, func(a, b neutral.Loss) int { return strings.Compare(a.Field, b.Field) })
-	slices.SortStableFunc(d.errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
-	return d.out, d.errs
 }
 
-// alone says why there is only one container.
-func (d *decoding) alone() string {
-	if d.target.Swarm {
-		return "a task of a Swarm is one container"
-	}
-	return "an engine runs each container by itself; several that share a Pod are not supported yet"
+func (d *decoding) sort() {
+	slices.SortStableFunc(d.out.Losses, func(a, b neutral.Loss) int { return strings.Compare(a.Field, b.Field) })
+	slices.SortStableFunc(d.errs, func(a, b *field.Error) int { return strings.Compare(a.Field, b.Field) })
 }
 
 func (d *decoding) refuse(path *field.Path, reason string) {

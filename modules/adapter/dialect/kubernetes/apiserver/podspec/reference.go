@@ -53,12 +53,19 @@ type Source interface {
 
 // Refers tells whether the container is whole only after Resolve.
 func (r *Result) Refers() bool {
-	return len(r.Files) > 0 || slices.ContainsFunc(r.Variables, func(v Variable) bool { return v.From != nil })
+	return slices.ContainsFunc(r.Members, func(m Result) bool { return m.Refers() }) || len(r.Files) > 0 || slices.ContainsFunc(r.Variables, func(v Variable) bool { return v.From != nil })
 }
 
 // Resolve makes the container whole: its variables, what they are in its command, and the files that are mounted. It may
 // be called again when what is referred to has changed.
 func (r *Result) Resolve(source Source) field.ErrorList {
+	if len(r.Members) > 0 {
+		var errs field.ErrorList
+		for i := range r.Members {
+			errs = append(errs, r.Members[i].Resolve(source)...)
+		}
+		return errs
+	}
 	errs := r.expand(source)
 	r.Container.Files = nil
 	for _, file := range r.Files {
@@ -147,7 +154,7 @@ func (r *Result) expand(source Source) field.ErrorList {
 	}
 	c := &r.Container
 	if left < 0 {
-		return append(errs, field.Forbidden(field.NewPath("spec", "containers").Index(0).Child("env"), "the variables become too long when they are expanded"))
+		return append(errs, field.Forbidden(r.env, "the variables become too long when they are expanded"))
 	}
 	c.Env = nil
 	for _, name := range names {

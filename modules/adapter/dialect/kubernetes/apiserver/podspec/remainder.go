@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -16,8 +17,12 @@ type disposal struct {
 	reason string
 }
 
-// rest settles what nobody took.
-func (d *decoding) rest() { d.settle(reflect.ValueOf(d.spec).Elem(), d.path, "") }
+// rest settles what nobody took, of the container first.
+func (d *decoding) rest(c *corev1.Container, at *field.Path) {
+	d.settle(reflect.ValueOf(c).Elem(), at, "containers[]")
+	d.spec.Containers = nil
+	d.settle(reflect.ValueOf(d.spec).Elem(), d.path, "")
+}
 
 // settle walks what is written in v, down to the fields that the table knows. pattern is the path without indexes.
 func (d *decoding) settle(v reflect.Value, at *field.Path, pattern string) {

@@ -35,6 +35,22 @@ func Validate(spec *corev1.PodSpec, at *field.Path) field.ErrorList {
 		}
 		names[spec.Containers[i].Name] = true
 	}
+	for i := range spec.InitContainers {
+		c, path := &spec.InitContainers[i], at.Child("initContainers").Index(i)
+		v.container(spec, c, volumes, path)
+		if names[c.Name] {
+			v.add(field.Duplicate(path.Child("name"), c.Name))
+		}
+		names[c.Name] = true
+		if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
+			for name, there := range map[string]bool{"lifecycle": c.Lifecycle != nil, "livenessProbe": c.LivenessProbe != nil,
+				"readinessProbe": c.ReadinessProbe != nil, "startupProbe": c.StartupProbe != nil} {
+				if there {
+					v.add(field.Forbidden(path.Child(name), "may not be set for init containers without restartPolicy=Always"))
+				}
+			}
+		}
+	}
 	v.hostPorts(spec, at.Child("containers"))
 	oneOf(v, at.Child("restartPolicy"), spec.RestartPolicy, corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
 	oneOf(v, at.Child("dnsPolicy"), spec.DNSPolicy, corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)

@@ -22,5 +22,14 @@ func FuzzTask(f *testing.F) {
 		check(t, state, &again)
 		container := Container(&task.Container, spec)
 		check(t, state, &container)
+		several, holder := severalSpec(), podOf("new runs done again failed")
+		for i := range holder.Members {
+			if i%2 == code&1 {
+				holder.Members[i].State = task.Container.State
+			}
+		}
+		pod := Several(holder, several)
+		checkSeveral(t, state, several, &pod)
+		Next(holder, several)
 	})
 }

@@ -1,0 +1,236 @@
+package apiserver
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/json"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/podspec"
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect/kubernetes/apiserver/podstatus"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// launch makes the containers of a Pod of several, and starts what may begin. What comes after an init container begins
+// when that one has ended, of which nobody but the gateway takes care.
+func (k podKind) launch(ctx context.Context, peer string, about neutral.Object, spec *corev1.PodSpec) ([]neutral.Loss, error) {
+	defer k.starting.claim(about.Namespace, about.Name)()
+	made, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerCreate, Verb: neutral.Create, Peer: peer, Object: about, Container: about.Container})
+	if err != nil {
+		return nil, err
+	}
+	_, err = k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStart, Verb: neutral.Start, Peer: peer, Object: about, Ref: made.ID})
+	if err == nil {
+		_, err = k.advance(ctx, peer, made.ID, about.Namespace, spec)
+	}
+	if err != nil {
+		k.undo(ctx, deed{peer: peer, next: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: about.Namespace}}}, made.ID)
+		return nil, err
+	}
+	return made.Losses, nil
+}
+
+// advance starts what may begin of a Pod of several containers, and tells for which one the rest waits.
+func (s *Server) advance(ctx context.Context, peer, id, namespace string, spec *corev1.PodSpec) (wait string, err error) {
+	about := neutral.Object{Kind: neutral.KindContainer, Namespace: namespace}
+	for {
+		found, err := s.under.Do(ctx, neutral.Operation{Action: neutral.ContainerInspect, Verb: neutral.Get, Peer: peer, Object: about, Ref: id})
+		if err != nil {
+			return "", err
+		}
+		if found.Container == nil || found.Container.State.Status != neutral.StatusRunning {
+			return "", nil // it is being removed
+		}
+		start, wait := podstatus.Next(found.Container, spec)
+		if len(start) == 0 {
+			return wait, nil
+		}
+		for _, member := range start {
+			_, err := s.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStart, Verb: neutral.Start, Peer: peer, Object: about, Ref: member})
+			if err != nil && !fault.Is(err, fault.NotModified) {
+				return "", err
+			}
+		}
+	}
+}
+
+// starting is the Pods of several containers that have not begun wholly. Their order is in their documents and how far they
+// are in the engine, so that a gateway that begins goes on where another one was killed.
+type starting struct {
+	server *Server
+	ctx    context.Context //nolint:containedctx // of all that is under way; close ends it
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	busy   map[key]bool
+	closed bool
+	ended  sync.WaitGroup
+}
+
+func newStarting(s *Server) *starting {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &starting{server: s, ctx: ctx, cancel: cancel, busy: map[key]bool{}}
+}
+
+// claim keeps others from a Pod while one works on it. The end looks whether it has to go on.
+func (s *starting) claim(namespace, name string) (release func()) {
+	k := key{namespace, name}
+	s.mu.Lock()
+	s.busy[k] = true
+	s.mu.Unlock()
+	return func() {
+		s.mu.Lock()
+		delete(s.busy, k)
+		s.mu.Unlock()
+		s.poke()
+	}
+}
+
+// poke has the orchestrator read, and with it what has to go on.
+func (s *starting) poke() {
+	s.spawn(func(ctx context.Context) {
+		if err := s.server.refresh(ctx); err != nil && ctx.Err() == nil {
+			s.server.log.Warn("whether a Pod has to go on beginning is not known", "err", err)
+		}
+	})
+}
+
+func (s *starting) spawn(run func(context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.ended.Go(func() { run(s.ctx) })
+	}
+}
+
+func (s *starting) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.ended.Wait()
+}
+
+// see takes care of each Pod that was read and has not begun wholly.
+func (s *starting) see(w *world) {
+	for _, c := range w.several {
+		o := &corev1.Pod{}
+		if _, ok := readOrigin(c.Origin, o); !ok || c.Owner != nil || !podspec.Several(&o.Spec) || !unfinished(c, &o.Spec) || !s.server.vouched(c) {
+			continue
+		}
+		k := key{c.Namespace, c.Name}
+		s.mu.Lock()
+		taken := s.busy[k]
+		s.busy[k] = true
+		s.mu.Unlock()
+		if taken {
+			continue
+		}
+		o.Namespace, o.Name = c.Namespace, c.Name
+		held := *c
+		s.spawn(func(ctx context.Context) {
+			defer func() {
+				s.mu.Lock()
+				delete(s.busy, k)
+				s.mu.Unlock()
+			}()
+			if err := s.finish(ctx, &held, o); err != nil && ctx.Err() == nil && !isNotFound(err) {
+				s.server.log.Warn("a Pod does not begin", "namespace", k.namespace, "pod", k.name, "err", err)
+				sleep(ctx, startAgain)
+			}
+		})
+	}
+}
+
+// vouch writes into a document that it was judged, and by whom it was written: what is in it may be made again without
+// asking, and others can write such labels too.
+func (s *Server) vouch(origin *neutral.Origin, namespace, name string) error {
+	var d document
+	if err := json.Unmarshal(origin.Spec, &d); err != nil {
+		return err
+	}
+	d.Mark = s.markOf(d.Object, namespace, name)
+	spec, err := json.Marshal(d)
+	origin.Spec = spec
+	return err
+}
+
+// vouched tells whether a container's document is of this gateway, and of a Pod of this name.
+func (s *Server) vouched(c *neutral.Container) bool {
+	var d document
+	return json.Unmarshal(c.Origin.Spec, &d) == nil && hmac.Equal(d.Mark, s.markOf(d.Object, c.Namespace, c.Name))
+}
+
+func (s *Server) markOf(object []byte, namespace, name string) []byte {
+	mac := hmac.New(sha256.New, s.key)
+	for _, part := range []string{"pod of several", namespace, name} {
+		mac.Write([]byte(part))
+		mac.Write([]byte{0})
+	}
+	mac.Write(object)
+	return mac.Sum(nil)
+}
+
+// startAgain is how long a Pod that could not begin is left alone.
+const startAgain = 30 * time.Second
+
+// unfinished tells whether something of a Pod is still to be made or to be started. One whose holder was stopped is being
+// removed, or was stopped by a user of the engine.
+func unfinished(c *neutral.Container, spec *corev1.PodSpec) bool {
+	switch c.State.Status {
+	case neutral.StatusCreated:
+		return true
+	case neutral.StatusRunning:
+		start, wait := podstatus.Next(c, spec)
+		return len(c.Members) < len(spec.InitContainers)+len(spec.Containers) || len(start) > 0 || wait != ""
+	}
+	return false
+}
+
+// finish makes what is missing of a Pod, starts what is left in its order, and waits as long as that takes.
+func (s *starting) finish(ctx context.Context, c *neutral.Container, o *corev1.Pod) error {
+	if c.State.Status == neutral.StatusCreated || len(c.Members) < len(o.Spec.InitContainers)+len(o.Spec.Containers) {
+		if err := s.complete(ctx, c, o); err != nil {
+			return err
+		}
+	}
+	for {
+		wait, err := s.server.advance(ctx, c.Origin.Peer, c.ID, o.Namespace, &o.Spec)
+		if err != nil || wait == "" {
+			return err
+		}
+		_, err = s.server.under.Stream(ctx, neutral.Operation{Action: neutral.ContainerWait, Verb: neutral.Get, Peer: c.Origin.Peer, Ref: wait,
+			Object: neutral.Object{Kind: neutral.KindContainer, Namespace: o.Namespace}, Wait: neutral.WaitNotRunning}, quiet{})
+		if err != nil {
+			return err
+		}
+		if !sleep(ctx, gatherFor) { // one that starts again at once is not asked for without pause
+			return ctx.Err()
+		}
+	}
+}
+
+// complete makes the containers that a gateway was killed before it made.
+func (s *starting) complete(ctx context.Context, c *neutral.Container, o *corev1.Pod) error {
+	container, _, err := podKind{s.server}.translated(o)
+	if err != nil {
+		return err
+	}
+	container.Origin = c.Origin
+	about := neutral.Object{Kind: neutral.KindContainer, Namespace: o.Namespace, Name: o.Name, Labels: o.Labels, Container: container}
+	_, err = s.server.under.Do(ctx, neutral.Operation{Action: neutral.ContainerCreate, Verb: neutral.Create, Peer: c.Origin.Peer, Object: about, Container: container})
+	if err != nil && !fault.Is(err, fault.Conflict) { // somebody else was faster
+		return err
+	}
+	_, err = s.server.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStart, Verb: neutral.Start, Peer: c.Origin.Peer, Object: about, Ref: c.ID})
+	if fault.Is(err, fault.NotModified) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,209 @@
+package apiserver
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+)
+
+// trio is a Pod of an init container, a sidecar and two that last.
+func trio() *corev1.Pod {
+	always := corev1.ContainerRestartPolicyAlways
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "trio", Labels: map[string]string{"app": "trio"}}, Spec: corev1.PodSpec{
+		InitContainers: []corev1.Container{{Name: "first", Image: "a:1"}, {Name: "side", Image: "a:1", RestartPolicy: &always}},
+		Containers:     []corev1.Container{{Name: "web", Image: "a:1"}, {Name: "log", Image: "b:1", VolumeMounts: []corev1.VolumeMount{{Name: "v", MountPath: "/v"}}}},
+		Volumes:        []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+	}}
+}
+
+func (f *fakeOrchestrator) trioStates() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text := ""
+	for _, c := range f.containers {
+		text += c.Name + ":" + string(c.State.Status)
+		for _, m := range c.Members {
+			text += " " + m.Name + ":" + string(m.State.Status)
+		}
+	}
+	return text
+}
+
+const trioRuns = "trio:running first:exited side:running web:running log:running"
+
+// within waits until the fake is in a state.
+func (f *fakeOrchestrator) within(t *testing.T, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); f.trioStates() != want; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is %q, want %q", f.trioStates(), want)
+		}
+	}
+}
+
+// A Pod of several containers begins in its order, and each of its containers is reached by its name.
+func TestSeveralContainers(t *testing.T) {
+	t.Parallel()
+	s := stands(t)
+	s.fake.ends = make(chan struct{})
+	pods := s.CoreV1().Pods("default")
+	made, err := pods.Create(t.Context(), trio(), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := made.Status.ContainerStatuses; len(c) != 2 || c[0].State.Waiting == nil || made.Status.Phase != corev1.PodPending || len(made.Status.InitContainerStatuses) != 2 {
+		t.Errorf("%+v", made.Status)
+	}
+	for request, want := range map[string]string{
+		"/log":                "a container name must be specified for pod trio, choose one of: [web log] or one of the init containers: [first side]",
+		"/log?container=nope": "container nope is not valid for pod trio",
+		"/log?container=web":  "container web in pod trio is waiting to start: PodInitializing",
+		"/exec?container=web&command=ls&stdout=true": "container web in pod trio is not running",
+	} {
+		_, body := s.ask(t, "GET", "/api/v1/namespaces/default/pods/trio"+request, "", "")
+		if !strings.Contains(body, want) {
+			t.Errorf("%s: %s", request, body)
+		}
+	}
+	if code, body := s.ask(t, "GET", "/api/v1/namespaces/default/pods/trio/log?container=first", "", ""); code != 200 || body != "one\ntwo\n" {
+		t.Errorf("log %d %s", code, body)
+	}
+	if _, err := pods.Create(t.Context(), trio(), metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+		t.Errorf("once more: %v", err)
+	}
+	s.fake.within(t, "trio:running first:running side:created web:created log:created")
+	close(s.fake.ends)
+	s.fake.within(t, trioRuns)
+	list, err := pods.List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 1 || list.Items[0].Status.Phase != corev1.PodRunning {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	events, err := s.CoreV1().Events("default").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events.Items {
+		if !strings.Contains(e.InvolvedObject.FieldPath, "ontainers{") || strings.Contains(e.Message, "trio") {
+			t.Errorf("event %s of %s", e.Message, e.InvolvedObject.FieldPath)
+		}
+	}
+	if err := pods.Delete(t.Context(), "trio", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.fake.trioStates(); left != "" {
+		t.Errorf("%s is left", left)
+	}
+}
+
+// TestPodIsBegunAgain kills the gateway after each of its writes. Another one ends in a Pod that runs, or there is none.
+func TestPodIsBegunAgain(t *testing.T) {
+	t.Parallel()
+	for kill := 1; ; kill++ {
+		fake := newFakeOrchestrator()
+		fake.kill = kill
+		first := New(Config{Cluster: "west", Orchestrator: fake})
+		o := trio()
+		o.Namespace = "default"
+		k := podKind{first}
+		k.complete(o, nil)
+		_, err := k.create(t.Context(), deed{next: o})
+		if err == nil {
+			fake.waitOrBroken(t)
+		}
+		first.Close()
+		fake.mu.Lock()
+		killed := fake.broken != nil
+		fake.kill, fake.broken = 0, nil
+		fake.mu.Unlock()
+		second := New(Config{Cluster: "west", Orchestrator: fake, Log: slog.New(slog.DiscardHandler)})
+		second.Resume()
+		if kill == 1 { // nothing was made
+			if err := second.refresh(t.Context()); err != nil || fake.trioStates() != "" {
+				t.Errorf("killed before anything: %s, %v", fake.trioStates(), err)
+			}
+		} else {
+			fake.within(t, trioRuns)
+		}
+		second.Close()
+		if !killed {
+			break
+		}
+	}
+}
+
+// A document that others wrote into a container's labels makes and starts nothing.
+func TestForgedPodIsNotBegun(t *testing.T) {
+	t.Parallel()
+	fake := newFakeOrchestrator()
+	o := trio()
+	o.Namespace = "default"
+	podKind{}.complete(o, nil)
+	honest := New(Config{Cluster: "west", Orchestrator: newFakeOrchestrator(), Key: []byte("key")})
+	defer honest.Close()
+	for _, vouched := range []bool{false, true} {
+		origin, err := originOf(o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if vouched { // for a Pod of another name
+			if err := honest.vouch(origin, "default", "other"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fake.containers = []neutral.Container{{ID: "h1", Name: "trio", Namespace: "default", Origin: origin, State: neutral.State{Status: neutral.StatusRunning}}}
+		s := New(Config{Cluster: "west", Orchestrator: fake, Key: []byte("key")})
+		if err := s.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.starting.mu.Lock()
+		busy := len(s.starting.busy)
+		s.starting.mu.Unlock()
+		s.Close()
+		if busy > 0 || fake.trioStates() != "trio:running" {
+			t.Errorf("vouched for another %v: %s", vouched, fake.trioStates())
+		}
+	}
+}
+
+// waitOrBroken waits until the Pod runs or the fake is broken.
+func (f *fakeOrchestrator) waitOrBroken(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		f.mu.Lock()
+		broken := f.broken != nil
+		f.mu.Unlock()
+		if broken || f.trioStates() == trioRuns {
+			return
+		}
+	}
+	t.Fatal("nothing happens")
+}
+
+// What its users stopped, and what is being removed, is not begun anew.
+func TestStoppedStays(t *testing.T) {
+	t.Parallel()
+	spec := trio().Spec
+	for name, c := range map[string]neutral.Container{
+		"its holder ended":   {State: neutral.State{Status: neutral.StatusExited}},
+		"its holder is gone": {State: neutral.State{Status: neutral.StatusDead}},
+		"all have ended": {State: neutral.State{Status: neutral.StatusRunning}, Members: func() []neutral.Container {
+			var all []neutral.Container
+			for _, of := range slices.Concat(spec.InitContainers, spec.Containers) {
+				all = append(all, neutral.Container{Name: of.Name, State: neutral.State{Status: neutral.StatusExited}})
+			}
+			return all
+		}()},
+	} {
+		if unfinished(&c, &spec) {
+			t.Errorf("%s: it is begun anew", name)
+		}
+	}
+}
