@@ -124,7 +124,7 @@ func (k *kubernetesGraveyard) open(t *testing.T, namespace string) (*dockerCalle
 // journaled are Secrets of a container that is being made anew.
 var journaled = metav1.ListOptions{LabelSelector: "isthmus.io/journal"}
 
-func (k *kubernetesGraveyard) settle(ctx context.Context, g *dockerCaller) error {
+func (k *kubernetesGraveyard) settle(ctx context.Context, _ *testing.T, g *dockerCaller) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {

@@ -32,7 +32,7 @@ type graveyard[G any] interface {
 	// state is all that there is in a namespace, in a form that is the same for the same things.
 	state(t *testing.T, namespace string) string
 	// settle does what a gateway does by itself after its start.
-	settle(ctx context.Context, gateway G) error
+	settle(ctx context.Context, t *testing.T, gateway G) error
 	// done tells whether an error says that the operation was done before.
 	done(err error) bool
 }
@@ -68,6 +68,7 @@ func (o *obituaries) String() string {
 const (
 	deedDeadline   = 30 * time.Second
 	settleDeadline = 100 * time.Second // a gateway leaves another one's work alone until it is certain that that one died
+	settleRest     = 3 * time.Second
 	retryDeadline  = 60 * time.Second
 )
 
@@ -97,9 +98,9 @@ func (m *murder[G]) state(t *testing.T) string {
 }
 
 // rest is the state that things come to: orchestrators take their time to forget.
-func (m *murder[G]) rest(t *testing.T, want string) string {
+func (m *murder[G]) rest(t *testing.T, want string, within time.Duration) string {
 	t.Helper()
-	for deadline := time.Now().Add(deedDeadline); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(within); ; time.Sleep(200 * time.Millisecond) {
 		if state := m.state(t); state == want || time.Now().After(deadline) {
 			return state
 		}
@@ -110,7 +111,7 @@ func (m *murder[G]) rest(t *testing.T, want string) string {
 func (m *murder[G]) end(t *testing.T, nothing string) {
 	t.Helper()
 	m.attempt(t, "undo", m.undo...)
-	if left := m.rest(t, nothing); left != nothing {
+	if left := m.rest(t, nothing, deedDeadline); left != nothing {
 		t.Errorf("left behind:\n%s", difference(nothing, left))
 	}
 }
@@ -154,12 +155,12 @@ func kill[G any](t *testing.T, in graveyard[G], d deed[G], namespace string, tab
 			row.found = told(m.state(t))
 			ctx, cancel := context.WithTimeout(t.Context(), settleDeadline)
 			defer cancel()
-			if err := in.settle(ctx, m.whole); err != nil {
+			if err := in.settle(ctx, t, m.whole); err != nil {
 				t.Errorf("the next start: %v", err)
 			}
-			row.settled = told(m.state(t))
+			row.settled = told(m.rest(t, want, settleRest))
 			m.retry(t)
-			now := m.rest(t, want)
+			now := m.rest(t, want, deedDeadline)
 			if row.end = told(now); now != want {
 				t.Errorf("killed after %s: the end is another one:\n%s", call, difference(want, now))
 			}

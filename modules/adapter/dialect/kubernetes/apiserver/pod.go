@@ -135,9 +135,12 @@ func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
 	e := entry{object: o, native: native{id: c.ID, container: c.ID, own: !kept}}
 	if len(c.Members) == 0 && !podspec.Several(&o.Spec) {
 		o.Status = podstatus.Container(c, &o.Spec)
+		if kept && c.State.Status == neutral.StatusCreated {
+			w.beginning = append(w.beginning, c)
+		}
 		return e
 	}
-	w.several = append(w.several, c)
+	w.beginning = append(w.beginning, c)
 	o.Status = podstatus.Several(c, &o.Spec)
 	e.native.members = map[string]string{}
 	for i := range c.Members {
@@ -191,10 +194,8 @@ func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 		return nil, err
 	}
 	container.Origin.Peer = d.peer
-	if len(container.Members) > 0 {
-		if err := k.vouch(container.Origin, o.Namespace, o.Name); err != nil {
-			return nil, err
-		}
+	if err := k.vouch(container.Origin, o.Namespace, o.Name); err != nil {
+		return nil, err
 	}
 	if d.dry {
 		return losses, nil
@@ -211,6 +212,7 @@ func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 		more, err := k.launch(ctx, d.peer, about, &o.Spec)
 		return append(losses, more...), err
 	}
+	defer k.starting.claim(o.Namespace, o.Name)()
 	made, err := k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerCreate, Verb: neutral.Create, Peer: d.peer, Object: about, Container: container})
 	if err != nil {
 		return nil, err

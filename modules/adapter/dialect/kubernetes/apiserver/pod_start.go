@@ -60,7 +60,7 @@ func (s *Server) advance(ctx context.Context, peer, id, namespace string, spec *
 	}
 }
 
-// starting is the Pods of several containers that have not begun wholly. Their order is in their documents and how far they
+// starting is the Pods that have not begun wholly. The order of several containers is in their documents and how far they
 // are in the engine, so that a gateway that begins goes on where another one was killed.
 type starting struct {
 	server *Server
@@ -119,9 +119,9 @@ func (s *starting) close() {
 
 // see takes care of each Pod that was read and has not begun wholly.
 func (s *starting) see(w *world) {
-	for _, c := range w.several {
+	for _, c := range w.beginning {
 		o := &corev1.Pod{}
-		if _, ok := readOrigin(c.Origin, o); !ok || c.Owner != nil || !podspec.Several(&o.Spec) || !unfinished(c, &o.Spec) || !s.server.vouched(c) {
+		if _, ok := readOrigin(c.Origin, o); !ok || c.Owner != nil || !unfinished(c, &o.Spec) || !s.server.vouched(c) {
 			continue
 		}
 		k := key{c.Namespace, c.Name}
@@ -169,7 +169,7 @@ func (s *Server) vouched(c *neutral.Container) bool {
 
 func (s *Server) markOf(object []byte, namespace, name string) []byte {
 	mac := hmac.New(sha256.New, s.key)
-	for _, part := range []string{"pod of several", namespace, name} {
+	for _, part := range []string{"pod", namespace, name} {
 		mac.Write([]byte(part))
 		mac.Write([]byte{0})
 	}
@@ -183,10 +183,10 @@ const startAgain = 30 * time.Second
 // unfinished tells whether something of a Pod is still to be made or to be started. One whose holder was stopped is being
 // removed, or was stopped by a user of the engine.
 func unfinished(c *neutral.Container, spec *corev1.PodSpec) bool {
-	switch c.State.Status {
-	case neutral.StatusCreated:
+	switch {
+	case c.State.Status == neutral.StatusCreated:
 		return true
-	case neutral.StatusRunning:
+	case c.State.Status == neutral.StatusRunning && podspec.Several(spec):
 		start, wait := podstatus.Next(c, spec)
 		return len(c.Members) < len(spec.InitContainers)+len(spec.Containers) || len(start) > 0 || wait != ""
 	}
@@ -195,6 +195,9 @@ func unfinished(c *neutral.Container, spec *corev1.PodSpec) bool {
 
 // finish makes what is missing of a Pod, starts what is left in its order, and waits as long as that takes.
 func (s *starting) finish(ctx context.Context, c *neutral.Container, o *corev1.Pod) error {
+	if !podspec.Several(&o.Spec) {
+		return s.begin(ctx, c, o)
+	}
 	if c.State.Status == neutral.StatusCreated || len(c.Members) < len(o.Spec.InitContainers)+len(o.Spec.Containers) {
 		if err := s.complete(ctx, c, o); err != nil {
 			return err
@@ -228,7 +231,13 @@ func (s *starting) complete(ctx context.Context, c *neutral.Container, o *corev1
 	if err != nil && !fault.Is(err, fault.Conflict) { // somebody else was faster
 		return err
 	}
-	_, err = s.server.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStart, Verb: neutral.Start, Peer: c.Origin.Peer, Object: about, Ref: c.ID})
+	return s.begin(ctx, c, o)
+}
+
+// begin starts a Pod's container, or the one that holds several.
+func (s *starting) begin(ctx context.Context, c *neutral.Container, o *corev1.Pod) error {
+	_, err := s.server.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStart, Verb: neutral.Start, Peer: c.Origin.Peer, Ref: c.ID,
+		Object: neutral.Object{Kind: neutral.KindContainer, Namespace: o.Namespace, Name: o.Name}})
 	if fault.Is(err, fault.NotModified) {
 		return nil
 	}

@@ -86,7 +86,13 @@ func (s *Server) Close() {
 // Resume goes on with what another process was killed at. It returns at once.
 func (s *Server) Resume() {
 	s.starting.spawn(func(ctx context.Context) {
-		for s.refresh(ctx) != nil && sleep(ctx, followAgain) {
+		for s.refresh(ctx) != nil {
+			if !sleep(ctx, followAgain) {
+				return
+			}
+		}
+		if err := (serviceKind{s}).reattach(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("workloads do not answer to all names of their Services", "err", err)
 		}
 	})
 }

@@ -2,7 +2,10 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -261,6 +264,39 @@ func (s *Server) aliases(o object, labels map[string]string) []string {
 		}
 	}
 	return names
+}
+
+// answersOf are the names that a workload's containers answer to, and how, in one form.
+func answersOf(w *neutral.Workload) string {
+	var names []string
+	for _, n := range w.Template.Networks {
+		names = append(names, n.Aliases...)
+	}
+	return answering(w.Name, names, w.Headless)
+}
+
+func answering(own string, names []string, headless bool) string {
+	names = slices.DeleteFunc(sorted(names), func(name string) bool { return name == own })
+	return strings.Join(append(names, strconv.FormatBool(headless)), " ")
+}
+
+// reattach brings workloads abreast of the Services there are, where a gateway was killed before it had come to that.
+func (k serviceKind) reattach(ctx context.Context) error {
+	var failed error
+	for _, form := range workloadForms {
+		all, _ := k.store.list(form.resource(), "")
+		for _, e := range all {
+			template := form.template(e.object)
+			if e.native.own || template.Spec.HostNetwork || e.native.answers == answering(e.object.GetName(), k.aliases(e.object, template.Labels),
+				k.headless(e.object.GetNamespace(), template.Labels)) {
+				continue
+			}
+			k.log.Info("a workload is brought abreast of its Services", "namespace", e.object.GetNamespace(), "name", e.object.GetName())
+			_, err := workloadKind{k.Server, form}.write(ctx, deed{peer: e.native.peer, anew: true, old: e, next: e.object.DeepCopyObject().(object)})
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
 }
 
 // headless tells whether a Service without an address of its own selects a workload. Its Services share one kind of name:

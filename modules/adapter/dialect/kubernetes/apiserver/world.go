@@ -29,8 +29,9 @@ type world struct {
 
 	runs map[string][]run // by workload, once they are asked for
 	pods []entry          // once they are asked for
-	// several are the Pods of several containers among them.
-	several []*neutral.Container
+	// beginning are the Pods among them that may not have begun wholly: those that were never started, and all of several
+	// containers.
+	beginning []*neutral.Container
 }
 
 // readWorld asks for all at once. What the orchestrator does not have is empty: an engine that is no swarm has no workloads.
