@@ -207,3 +207,34 @@ func TestStoppedStays(t *testing.T) {
 		}
 	}
 }
+
+// A Pod of one container that was made and never started is started by the next gateway; one that docker made is not.
+func TestLonePodIsBegunAgain(t *testing.T) {
+	t.Parallel()
+	fake := newFakeOrchestrator()
+	fake.kill = 1 // when it is to be started
+	first := New(Config{Cluster: "west", Orchestrator: fake})
+	o := pod("alone")
+	o.Namespace = "default"
+	k := podKind{first}
+	k.complete(o, nil)
+	if _, err := k.create(t.Context(), deed{next: o}); err == nil {
+		t.Error("it was not killed")
+	}
+	first.Close()
+	fake.mu.Lock()
+	fake.kill, fake.broken = 0, nil
+	if len(fake.containers) != 1 || fake.containers[0].State.Status != neutral.StatusCreated {
+		t.Fatalf("killed elsewhere: %+v", fake.containers)
+	}
+	fake.containers = append(fake.containers, neutral.Container{ID: "d", Name: "dockers", Namespace: "default", State: neutral.State{Status: neutral.StatusCreated}})
+	fake.mu.Unlock()
+	second := New(Config{Cluster: "west", Orchestrator: fake})
+	defer second.Close()
+	second.Resume()
+	eventually(t, "the Pod runs", func() bool {
+		fake.mu.Lock()
+		defer fake.mu.Unlock()
+		return fake.containers[0].State.Status == neutral.StatusRunning && fake.containers[1].State.Status == neutral.StatusCreated
+	})
+}

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,4 +96,39 @@ func TestSlowNumber(t *testing.T) {
 			t.Errorf("%s: %t", body, got)
 		}
 	}
+}
+
+// TestReattach has a workload answer to the name of a Service whose gateway was killed before it came to that.
+func TestReattach(t *testing.T) {
+	t.Parallel()
+	s := stands(t)
+	must(s.AppsV1().Deployments("default").Create(t.Context(), deployment("web", 1), metav1.CreateOptions{}))(t)
+	o := service("shop")
+	o.Spec.Selector = map[string]string{"app": "web"}
+	must(s.CoreV1().Services("default").Create(t.Context(), o, metav1.CreateOptions{}))(t)
+	answers := func() bool {
+		s.fake.mu.Lock()
+		defer s.fake.mu.Unlock()
+		return slices.Contains(s.fake.workloads[0].Template.Networks[0].Aliases, "shop")
+	}
+	if !answers() {
+		t.Fatal("it never answered")
+	}
+	s.fake.mu.Lock()
+	version := s.fake.workloads[0].Version
+	s.fake.mu.Unlock()
+	again := func() {
+		next := New(Config{Cluster: "west", Orchestrator: s.fake})
+		defer next.Close()
+		next.Resume()
+		eventually(t, "it answers", answers)
+	}
+	again()
+	s.fake.mu.Lock()
+	if s.fake.workloads[0].Version != version {
+		t.Error("what was abreast was written again")
+	}
+	s.fake.workloads[0].Template.Networks[0].Aliases = []string{"web"}
+	s.fake.mu.Unlock()
+	again()
 }
