@@ -137,6 +137,10 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
+	sdk, err := filepath.Abs("sdk")
+	if err != nil {
+		return err
+	}
 	takesTurns(env)
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
@@ -196,6 +200,10 @@ func setup(env *testscript.Env) error {
 		"LINK_EAST":       running.Bed.Link("west", "east").Address("east"),
 		"HOME":            env.WorkDir,
 		"COMPOSE":         tools.Compose,
+		// Docker's libraries, and where what uses them is.
+		"PYTHON":     tools.Python,
+		"PYTHONPATH": tools.DockerPy,
+		"SDK":        sdk,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {
@@ -385,3 +393,4 @@ func TestSameType(t *testing.T)   { scripts(t, "sametype") }
 func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }
 func TestCallers(t *testing.T)    { scripts(t, "callers") }
+func TestSDK(t *testing.T)        { scripts(t, "sdk") }

@@ -59,6 +59,10 @@ var used = map[neutral.Action][]use{
 	neutral.SystemInfo: slices.Concat(always("list pods"), always("list nodes")),
 	neutral.EventWatch: follows,
 
+	// Where there are many Pods; one call else.
+	neutral.ContainerList:    always("list pods"),
+	neutral.ContainerInspect: looks,
+
 	neutral.ContainerStart:   slices.Concat(looks, follows, always("patch pods"), replaces, names),
 	neutral.ContainerStop:    slices.Concat(looks, follows, always("patch pods"), notifies),
 	neutral.ContainerPause:   slices.Concat(looks, follows, always("patch pods")),
