@@ -141,6 +141,10 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
 	takesTurns(env)
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
@@ -200,6 +204,7 @@ func setup(env *testscript.Env) error {
 		"LINK_EAST":       running.Bed.Link("west", "east").Address("east"),
 		"HOME":            env.WorkDir,
 		"COMPOSE":         tools.Compose,
+		"GO_CACHE":        filepath.Join(cache, "go-build"), // for programs of scripts
 		// Docker's libraries, and where what uses them is.
 		"PYTHON":     tools.Python,
 		"PYTHONPATH": tools.DockerPy,

@@ -77,6 +77,7 @@ var used = map[neutral.Action][]use{
 	neutral.ContainerStat:    slices.Concat(looks, execs),
 	neutral.ContainerCopyIn:  slices.Concat(looks, execs),
 	neutral.ContainerCopyOut: slices.Concat(looks, execs),
+	neutral.ContainerExport:  slices.Concat(looks, execs),
 	neutral.ContainerWait:    slices.Concat(looks, follows),
 	neutral.ContainerLogs:    slices.Concat(looks, always("get pods/log"), []use{{"list,watch pods", "where the log is followed"}}),
 	neutral.ContainerAttach:  slices.Concat(looks, follows, always("get,create pods/attach"), always("get pods/log")),

@@ -53,6 +53,7 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.ContainerStat:    program((*action).statFile),
 	neutral.ContainerStats:   stream((*action).containerUsage),
 	neutral.ContainerCopyOut: stream((*action).copyOut),
+	neutral.ContainerExport:  stream((*action).exportFiles),
 	neutral.ContainerCopyIn:  stream((*action).copyIn),
 	neutral.ContainerWait:    stream((*action).waitContainer),
 	neutral.ContainerLogs:    stream((*action).containerLogs),
@@ -101,7 +102,6 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 var refused = map[neutral.Action]string{
 	neutral.ContainerRename:  "rename is refused: a Pod's name is fixed when it is created; create a container of the new name",
 	neutral.ContainerChanges: "diff is refused: Kubernetes does not tell which files a container changed",
-	neutral.ContainerExport:  "export is refused: Kubernetes does not give out a container's file system",
 	neutral.ContainerCommit:  "commit is refused: Kubernetes makes no images",
 	neutral.SystemUsage:      "the disk usage of a Kubernetes cluster is not known through its API",
 	neutral.SystemAuth:       "the nodes of a Kubernetes cluster log in to registries with their own credentials",
