@@ -399,3 +399,4 @@ func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }
 func TestCallers(t *testing.T)    { scripts(t, "callers") }
 func TestSDK(t *testing.T)        { scripts(t, "sdk") }
+func TestCopying(t *testing.T)    { scripts(t, "copying") }

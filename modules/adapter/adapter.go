@@ -125,6 +125,9 @@ func (m *Module) admitHead(ctx context.Context, req *modules.Request) (admission
 	}
 	a.dialect, a.same = d, req.Peer.Orchestrator == m.config.Orchestrator || m.config.Emulated[req.Peer.Orchestrator] != nil
 	op, err := d.Classify(a.head)
+	if readsSource(ctx) {
+		op = forCopy(op)
+	}
 	a.op = op
 	if err != nil {
 		return a, err
@@ -321,6 +324,13 @@ func (m *Module) guard(req *modules.Request, op neutral.Operation, record *modul
 	policy := m.config.Policy()
 	return func(object neutral.Object) (dialect.Terms, error) {
 		judgement := policy.Judge(req.Subject(), op.Verb, object)
+		if judgement.Allowed && op.Verb == neutral.Copy { // a copy's source is got as well
+			for _, verb := range op.Also {
+				if also := policy.Judge(req.Subject(), verb, object); !also.Allowed {
+					judgement = also
+				}
+			}
+		}
 		if !judgement.Allowed {
 			if !policy.MayKnow(req.Subject(), object) {
 				// As if there were no such object: a part of an id must not tell whose it is.
@@ -399,7 +409,7 @@ func (m *Module) handOn(req *modules.Request, a admission, record modules.Record
 	if m.reviewer(req, a.op) != nil {
 		return toBridge(record), nil
 	}
-	if req.Header.Get(names.HeaderSession) != "" || a.read() {
+	if req.Header.Get(names.HeaderSession) != "" || a.read() || a.copies() && a.reading != nil {
 		return toBridge(record), nil
 	}
 	hold, err := m.config.Load.Hold(req.Peer.Name, req.Caller, a.streams(false))

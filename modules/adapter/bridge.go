@@ -150,6 +150,12 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if session && a.read() {
 		return b.refuse(w, req, fault.New(fault.Invalid, "this request is no session"))
 	}
+	var left []dialect.Left
+	if a.copies() && !session {
+		if left, err = b.completed(ctx, w, r, a); err != nil {
+			return b.refuse(w, req, err)
+		}
+	}
 	leave, err := b.module.config.Load.Enter(req.Peer.Name, req.Caller, a.streams(session))
 	if err != nil {
 		return b.refuse(w, req, err)
@@ -159,7 +165,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.review(w, r, req, reviewer, a)
 	}
 	if a.same && !session && a.reading != nil {
-		return b.relay(ctx, w, r, req, a, record)
+		return b.relay(ctx, w, r, req, a, left, record)
 	}
 	if a.same {
 		b.module.impersonate(req, r.Header)
@@ -180,6 +186,7 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if err != nil {
 		return b.refuse(w, req, err)
 	}
+	losses = append(losses, leftBehind(left)...)
 	guard := b.module.guard(req, op, record)
 	if op.Action == neutral.ExecStart || op.Action == neutral.ContainerAttach {
 		return b.session(ctx, w, r, req, inbound, op, guard, record)

@@ -71,6 +71,10 @@ func (e *exchange) Request(_ context.Context, body []byte) (modules.Rewrite, *mo
 	if err := e.module.config.Load.TooLarge(e.req.Peer.Name, int64(len(body))); err != nil {
 		return modules.Rewrite{}, nil, err
 	}
+	if e.admission.copies() && asksCopy(body) {
+		other := toBridge(e.record)
+		return modules.Rewrite{}, &other, nil
+	}
 	if e.call == nil {
 		other, err := e.plan(body)
 		if err != nil || other != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -66,6 +67,8 @@ type reading struct {
 	filter dialect.Filter
 	part   dialect.Part
 	record *modules.Record
+	// warnings are added to those of an answer that has a member for them, as docker's have.
+	warnings []neutral.Loss
 }
 
 func (m *Module) newReading(ctx context.Context, req *modules.Request, a admission, record *modules.Record) *reading {
@@ -121,6 +124,20 @@ func (r *reading) sees(object neutral.Object) bool {
 }
 
 func (r *reading) member(key string, raw []byte) ([]byte, error) {
+	if key == "Warnings" && len(r.warnings) > 0 && r.a.copies() {
+		var warnings []string
+		if err := json.Unmarshal(raw, &warnings); err != nil {
+			return nil, err
+		}
+		for _, loss := range r.warnings {
+			warnings = append(warnings, loss.String())
+		}
+		more, err := json.Marshal(warnings)
+		if err != nil {
+			return nil, err
+		}
+		raw = more
+	}
 	if r.part != nil {
 		var err error
 		if raw, err = r.part(key, raw, r.sees); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules"
@@ -20,7 +21,7 @@ import (
 
 // relay hands a same-type request on to the orchestrator as it is, and reads the answer on its way back.
 func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request, a admission,
-	record *modules.Record) error {
+	left []dialect.Left, record *modules.Record) error {
 	body, err := b.whole(w, r)
 	if err == nil {
 		err = b.module.config.Load.TooLarge(req.Peer.Name, int64(len(body)))
@@ -39,9 +40,17 @@ func (b *Bridge) relay(ctx context.Context, w http.ResponseWriter, r *http.Reque
 		return b.refuse(w, req, unavailable(err))
 	}
 	defer func() { _ = answer.Body.Close() }()
-	record.Status = answer.StatusCode
+	record.Status, record.Losses = answer.StatusCode, append(record.Losses, leftBehind(left)...)
 	reading := b.module.newReading(ctx, req, a, record)
 	header := w.Header()
+	if answer.StatusCode < http.StatusBadRequest {
+		reading.warnings = record.Losses
+		if a.dialect.Orchestrator() == neutral.Kubernetes {
+			for _, loss := range record.Losses {
+				header.Add("Warning", "299 - "+strconv.Quote(reading.text(loss.String())))
+			}
+		}
+	}
 	for key, values := range hijack.EndToEnd(answer.Header) {
 		for _, value := range values {
 			header.Add(key, reading.text(value))

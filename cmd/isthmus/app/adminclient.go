@@ -28,29 +28,14 @@ func ask(ctx context.Context, address, method, path string, in, out any) error {
 		}
 		body = bytes.NewReader(data)
 	}
-	address = strings.TrimPrefix(address, "http://")
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, body)
+	resp, err := adminAnswer(ctx, address, method, path, body)
 	if err != nil {
-		return fmt.Errorf("admin address %q: %w", address, err)
-	}
-	req.Header.Set(adminHeader, "1")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("the gateway at %s does not answer (is it running, is --admin right?): %w", address, errors.Unwrap(err))
+		return err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	data, err := io.ReadAll(io.LimitReader(resp.Body, adminBody))
 	if err != nil {
 		return fmt.Errorf("read the gateway's answer: %w", err)
-	}
-	if resp.StatusCode >= 300 {
-		var refusal struct {
-			Message string `json:"message"`
-		}
-		if json.Unmarshal(data, &refusal) == nil && refusal.Message != "" {
-			return errors.New(refusal.Message)
-		}
-		return fmt.Errorf("the gateway answered %s", resp.Status)
 	}
 	if out == nil {
 		return nil
@@ -59,4 +44,36 @@ func ask(ctx context.Context, address, method, path string, in, out any) error {
 		return fmt.Errorf("read the gateway's answer: %w", err)
 	}
 	return nil
+}
+
+// adminBody bounds an answer of the admin interface, in bytes.
+const adminBody = 64 << 20
+
+// adminAnswer is the answer to one admin request that is no refusal.
+func adminAnswer(ctx context.Context, address, method, path string, body io.Reader) (*http.Response, error) {
+	address = strings.TrimPrefix(address, "http://")
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("admin address %q: %w", address, err)
+	}
+	req.Header.Set(adminHeader, "1")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("the gateway at %s does not answer (is it running, is --admin right?): %w", address, errors.Unwrap(err))
+	}
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, adminBody))
+	if err != nil {
+		return nil, fmt.Errorf("read the gateway's answer: %w", err)
+	}
+	var refusal struct {
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(data, &refusal) == nil && refusal.Message != "" {
+		return nil, errors.New(refusal.Message)
+	}
+	return nil, fmt.Errorf("the gateway answered %s", resp.Status)
 }

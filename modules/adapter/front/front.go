@@ -62,7 +62,7 @@ func New(config Config) *Server {
 	}
 	config.Log = config.Log.With("peer", config.Peer)
 	base, cancel := context.WithCancel(context.Background())
-	s := &Server{config: config, cancel: cancel, transport: newTransport(config.Edge), sessions: newSessions()}
+	s := &Server{config: config, cancel: cancel, transport: Transport(config.Edge), sessions: newSessions()}
 	s.proxy = s.newProxy()
 	s.server = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
@@ -75,9 +75,9 @@ func New(config Config) *Server {
 	return s
 }
 
-// newTransport speaks HTTP/2 without TLS to a Unix socket. Streams have no deadline of their own: a wait or a log that
+// Transport speaks HTTP/2 without TLS to a Unix socket. Streams have no deadline of their own: a wait or a log that
 // is followed may take days.
-func newTransport(socket string) *http.Transport {
+func Transport(socket string) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	dialer := &net.Dialer{Timeout: 5 * time.Second}

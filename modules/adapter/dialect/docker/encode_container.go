@@ -45,7 +45,7 @@ func summaryToDocker(c *neutral.Container, now time.Time) container.Summary {
 		Names:   []string{"/" + c.Name},
 		Image:   c.Image,
 		ImageID: c.ImageID,
-		Command: strings.Join(append(slices.Clone(c.Entrypoint), c.Command...), " "),
+		Command: commandLine(append(slices.Clone(c.Entrypoint), c.Command...)),
 		Created: unix(c.CreatedAt),
 		Ports:   portSummaries(c.Ports, c.State.Status == neutral.StatusRunning || c.State.Status == neutral.StatusPaused),
 		Labels:  shownLabels(c, false),
@@ -61,6 +61,16 @@ func summaryToDocker(c *neutral.Container, now time.Time) container.Summary {
 		s.Health = &container.HealthSummary{Status: container.HealthStatus(c.State.Health)}
 	}
 	return s
+}
+
+// commandLine is a command as engines list it: arguments with spaces in quotes.
+func commandLine(words []string) string {
+	for i, word := range words {
+		if i > 0 && strings.Contains(word, " ") {
+			words[i] = "'" + word + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // statusText is the state in the words of docker ps.

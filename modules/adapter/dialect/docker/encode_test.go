@@ -178,3 +178,17 @@ func BenchmarkClassify(b *testing.B) {
 		}
 	}
 }
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	for want, words := range map[string][]string{
+		"":                            nil,
+		"sleep 60":                    {"sleep", "60"},
+		"sh -c 'echo a; echo b' '- '": {"sh", "-c", "echo a; echo b", "- "},
+		"/my program":                 {"/my program"},
+	} {
+		if got := commandLine(words); got != want {
+			t.Errorf("%q is listed as %s, want %s", words, got, want)
+		}
+	}
+}

@@ -194,14 +194,14 @@ func (deploymentForm) live(o object, w *neutral.Workload, runs []run) {
 		available.Status, available.Reason, available.Message = corev1.ConditionFalse, "CreateContainerConfigError", waits+" is not there"
 	}
 	progressing := appsv1.DeploymentCondition{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionTrue, Reason: "ReplicaSetUpdated",
-		Message: "the tasks of the service are being made", LastUpdateTime: since, LastTransitionTime: since}
+		Message: fmt.Sprintf("ReplicaSet %q is progressing.", d.Name+"-"+current), LastUpdateTime: since, LastTransitionTime: since}
 	switch {
 	case w.Updating == "paused" && !d.Spec.Paused:
 		progressing.Status, progressing.Reason, progressing.Message = corev1.ConditionFalse, "ProgressDeadlineExceeded", w.UpdateMessage
 	case d.Spec.Paused:
 		progressing.Status, progressing.Reason, progressing.Message = corev1.ConditionUnknown, "DeploymentPaused", "Deployment is paused"
 	case status.UpdatedReplicas >= replicas && status.AvailableReplicas >= replicas && status.Replicas == status.UpdatedReplicas:
-		progressing.Reason, progressing.Message = "NewReplicaSetAvailable", "all tasks of the service are of its newest template"
+		progressing.Reason, progressing.Message = "NewReplicaSetAvailable", fmt.Sprintf("ReplicaSet %q has successfully progressed.", d.Name+"-"+current)
 	}
 	status.Conditions = []appsv1.DeploymentCondition{available, progressing}
 }

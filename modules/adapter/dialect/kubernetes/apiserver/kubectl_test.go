@@ -133,6 +133,7 @@ func TestKubectl(t *testing.T) {
 	sh.run("kubectl wait deployment web --for=jsonpath={.status.readyReplicas}=4 --timeout=20s", "", "condition met")
 	sh.run("kubectl set image deployment/web web=nginx:3", "", "image updated")
 	sh.run("kubectl rollout status deployment/web --timeout=20s", "", "successfully rolled out")
+	sh.run("kubectl get deployment web -o jsonpath={.status.conditions[*].message}", "", "ReplicaSet \"web-", "has successfully progressed.")
 	sh.run("kubectl set env deployment/web A=1", "", "env updated")
 	sh.run("kubectl set resources deployment/web --limits=cpu=100m,memory=64Mi", "", "resource requirements updated")
 	sh.run("kubectl rollout history deployment/web", "", "1 ", "2 ", "3 ", "4 ")

@@ -52,21 +52,30 @@ func (k podKind) template(w *world, workload *neutral.Workload) (func(run) corev
 		o, revisions, own := form.read(workload)
 		placed(o, w, of.resource().Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
 		current := *of.template(o)
-		templates := map[string]corev1.PodTemplateSpec{}
+		templates, promises := map[string]corev1.PodTemplateSpec{}, map[string]essence{}
 		for _, r := range revisions {
-			templates[r.Hash] = r.Template
+			if len(r.Template.Spec.Containers) > 0 {
+				templates[r.Hash] = r.Template
+			}
 		}
 		spec := func(r run) corev1.PodTemplateSpec {
-			if template, ok := templates[r.hash]; ok {
+			template, ok := templates[r.hash]
+			if !ok && (own || r.hash != hashOf(workload.Template)) { // as the task itself has it
+				template.Spec, template.Labels = asItIs(&current.Spec, &r.Container), podLabels(workload, r.Container)
 				return template
 			}
-			if own || r.hash != hashOf(workload.Template) { // as the task itself has it
-				template := corev1.PodTemplateSpec{Spec: podspec.Encode(r.Container)}
-				template.Spec.Containers[0].Name = current.Spec.Containers[0].Name
-				template.Labels = podLabels(workload, r.Container)
-				return template
+			if !ok {
+				template = current
 			}
-			return current
+			promised, ok := promises[r.hash]
+			if !ok {
+				promised = promise(&template.Spec, true)
+				promises[r.hash] = promised
+			}
+			if !promised.keeps(&r.Container, true) {
+				template.Spec = asItIs(&template.Spec, &r.Container)
+			}
+			return template
 		}
 		owner := func(r run) *metav1.OwnerReference {
 			if _, ok := o.(*appsv1.Deployment); !ok {
@@ -109,6 +118,8 @@ func (k podKind) ofContainer(w *world, c *neutral.Container) entry {
 		*o = corev1.Pod{Spec: podspec.Encode(*c)}
 		o.Spec.Containers[0].Name = containerName(c.Name)
 		o.Labels = visible(c.Labels)
+	} else if !promise(&o.Spec, false).keeps(c, false) {
+		o.Spec = asItIs(&o.Spec, c)
 	}
 	placed(o, w, podResource.Resource, c.ID, c.Namespace, c.Name, c.CreatedAt)
 	if c.Node != "" {

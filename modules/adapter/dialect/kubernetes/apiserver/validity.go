@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 )
 
 // invalid says what is wrong with an object, as the API says it.
@@ -84,7 +86,7 @@ func labelsOf(o metav1.Object) map[string]string {
 func reservedKeys(path *field.Path, next, old map[string]string, prefixes []string) field.ErrorList {
 	var problems field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(next)) {
-		if was, there := old[key]; there && was == next[key] {
+		if was, there := old[key]; there && was == next[key] || key == dialect.CopyFrom {
 			continue
 		}
 		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {

@@ -68,8 +68,14 @@ func (k workloadKind) read(w *neutral.Workload) (o object, revisions []revision,
 	o = k.form.blank()
 	if revisions, ok := readOrigin(w.Origin, o); ok && len(k.form.template(o).Spec.Containers) > 0 && k.form.selector(o) != nil {
 		k.complete(o, nil) // what somebody else has written into the label may be anything
-		c := &k.form.template(o).Spec.Containers[0]
-		if bare(w.Template.Image) != bare(c.Image) && !paused(o) { // somebody has updated the service itself
+		if paused(o) {     // what runs is an older template
+			return o, revisions, false
+		}
+		spec := &k.form.template(o).Spec
+		if !promise(spec, true).keeps(&w.Template, true) { // somebody has updated the service itself
+			*spec = asItIs(spec, &w.Template)
+		}
+		if c := &spec.Containers[0]; bare(w.Template.Image) != bare(c.Image) {
 			c.Image = bare(w.Template.Image)
 		}
 		return o, revisions, false

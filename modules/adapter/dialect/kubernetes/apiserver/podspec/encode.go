@@ -67,6 +67,7 @@ func Encode(c neutral.Container) corev1.PodSpec {
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		Resources: encodeResources(c.Resources),
 	}
+	encodeDevices(c.Security.Devices, &native.Resources)
 	if len(c.Entrypoint) > 0 && strings.Join(c.Entrypoint, "") == "" { // the image's entrypoint is cleared
 		native.Command, native.Args = native.Args, nil
 	}
@@ -145,6 +146,28 @@ func encodeResources(r neutral.Resources) corev1.ResourceRequirements {
 	set(&out.Requests, corev1.ResourceCPU, resource.NewMilliQuantity(r.MilliCPUReserved, resource.DecimalSI))
 	set(&out.Requests, corev1.ResourceMemory, resource.NewQuantity(r.MemoryReserved, resource.BinarySI))
 	return out
+}
+
+// devicesDomain is where devices of a container's host are told as resources, which is how Kubernetes gives devices. Nobody
+// asks for one by this name: what an engine gives them by is its own.
+const devicesDomain = "devices.isthmus.io/"
+
+func encodeDevices(devices []string, out *corev1.ResourceRequirements) {
+	for _, device := range devices {
+		name := strings.Trim(strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.' {
+				return r
+			}
+			return '-'
+		}, device), "-_.")
+		name = strings.TrimRight(name[:min(len(name), validation.LabelValueMaxLength)], "-_.")
+		for _, list := range []*corev1.ResourceList{&out.Limits, &out.Requests} {
+			if *list == nil {
+				*list = corev1.ResourceList{}
+			}
+			(*list)[corev1.ResourceName(devicesDomain+cmp.Or(name, "device"))] = *resource.NewQuantity(1, resource.DecimalSI)
+		}
+	}
 }
 
 // encodeSecurity says what the container may do. Users and groups that have only names have no form here.
