@@ -71,7 +71,7 @@ class DockerPy(unittest.TestCase):
             self.client.images.pull(*IMAGE.rsplit(":", 1))
 
     def test_run(self):
-        said = self.client.containers.run(IMAGE, ["sh", "-c", "echo $WORD"], environment={"WORD": "out"}, remove=True, name=PREFIX + "-run")
+        said = self.client.containers.run(IMAGE, ["sh", "-c", "echo $WORD; sleep 0.5"], environment={"WORD": "out"}, remove=True, name=PREFIX + "-run")
         self.assertEqual(said, b"out\n")
         with self.assertRaises(docker.errors.ContainerError) as failed:
             self.client.containers.run(IMAGE, ["sh", "-c", "exit 3"], remove=True, name=PREFIX + "-fails")
