@@ -42,7 +42,8 @@ var vendors = []struct {
 	folders []string
 	why     string
 }{
-	{"k8s.io/", []string{"modules/adapter/dialect/kubernetes", "modules/state/kubernetes", "e2e"}, "Kubernetes' types stay inside their dialect, and the home of state that it is"},
+	{"k8s.io/", []string{"modules/adapter/dialect/kubernetes", "modules/state/kubernetes", "modules/freezer/agent", "e2e"}, "Kubernetes' types stay inside their dialect, the home of state that it is, and the agent of its nodes"},
+	{"github.com/containerd/containerd", []string{"modules/freezer/containerd", "e2e"}, "a node's runtime is the agent's business"},
 	{"go.etcd.io/", []string{"modules/state/etcd", "e2e"}, "etcd's types stay inside the home of state that it is"},
 	{"github.com/moby/moby", []string{"modules/adapter/dialect/docker", "e2e"}, "Docker's types stay inside their dialect"},
 	{"github.com/envoyproxy/go-control-plane", []string{"xds", "extproc", "e2e"}, "Envoy's types stay in xds and extproc"},

@@ -146,6 +146,10 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	takesTurns(env)
+	examples, err := filepath.Abs(filepath.Join("..", "docs", "examples", "kubernetes"))
+	if err != nil {
+		return err
+	}
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
 	for name, value := range map[string]string{
@@ -153,6 +157,7 @@ func setup(env *testscript.Env) error {
 		// West's docker client reaches east; the real engines are beside it.
 		"DOCKER_HOST":       "unix://" + gateway("west").Socket("east"),
 		"DOCKER_WEST":       running.Bed.Docker("west").Host(),
+		"DOCKER_SOUTH":      running.Bed.Docker("south").Host(),
 		"DOCKER_SOUTH_WEST": "unix://" + gateway("south").Socket("west"),
 		"DOCKER_WEST_SOUTH": "unix://" + gateway("west").Socket("south"),
 		"KUBECONFIG":        running.Bed.Kubernetes("east").HostKubeconfig,
@@ -209,6 +214,10 @@ func setup(env *testscript.Env) error {
 		"PYTHON":     tools.Python,
 		"PYTHONPATH": tools.DockerPy,
 		"SDK":        sdk,
+		// What a node's agent is given.
+		"CONTAINERD_EAST": running.Bed.Kubernetes("east").ContainerdSocket(),
+		"CTR":             tools.Ctr,
+		"EXAMPLES":        examples,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {

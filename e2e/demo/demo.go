@@ -88,13 +88,32 @@ spec:
 }
 
 // Rights are what the demo's Kubernetes clusters give beside the ordinary rights of a peer: north's kubectl may do in
-// east what its policy allows, which is everything.
+// east what its policy allows, which is everything; and so may east's own admin, by isthmus copy.
 var Rights = map[string]string{"east": `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata: {name: "isthmus:peer:north:admin"}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
-subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "isthmus:peer:north"}]
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "isthmus:peer:north"}, {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "isthmus:peer:east"}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: "isthmus:act-as:east"}
+rules:
+- apiGroups: [""]
+  resources: [users]
+  verbs: [impersonate]
+  resourceNames: ["isthmus:peer:east"]
+- apiGroups: [""]
+  resources: [groups]
+  verbs: [impersonate]
+  resourceNames: ["isthmus:peers", "isthmus:peer:east"]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: "isthmus:act-as:east"}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "isthmus:act-as:east"}
+subjects: [{kind: ServiceAccount, name: isthmus, namespace: isthmus}]
 `}
 
 // Clusters is the bed of the demo.

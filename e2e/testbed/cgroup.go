@@ -144,6 +144,7 @@ func killCgroup(name string) error {
 	for {
 		alive := 0
 		for _, hierarchy := range hierarchies() {
+			thaw(filepath.Join(hierarchy, name))
 			for _, pid := range cgroupProcesses(filepath.Join(hierarchy, name)) {
 				if state, _ := processStat(pid); state == 'Z' || state == 0 {
 					continue
@@ -161,6 +162,16 @@ func killCgroup(name string) error {
 			return fmt.Errorf("%d processes of cgroup %s outlive SIGKILL", alive, name)
 		}
 		time.Sleep(pollInterval)
+	}
+}
+
+// thaw makes what stands still in a cgroup of version 1 go on: no signal ends it before. Version 2 needs no help.
+func thaw(dir string) {
+	for _, group := range cgroupDirs(dir) {
+		file := filepath.Join(group, "freezer.state")
+		if state, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(state)) != "THAWED" {
+			_ = os.WriteFile(file, []byte("THAWED"), 0o644) // its processes are killed in either case, or reported
+		}
 	}
 }
 

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// containerdSocket is that of the cluster's own containerd.
-func (c *Cluster) containerdSocket() string { return filepath.Join(c.Dir, "containerd.sock") }
+// ContainerdSocket is that of the cluster's own containerd.
+func (c *Cluster) ContainerdSocket() string { return filepath.Join(c.Dir, "containerd.sock") }
 
 func (c *Cluster) ctr(ctx context.Context, arguments ...string) (string, error) {
-	return run(ctx, append([]string{c.bed.tools.Ctr, "--address", c.containerdSocket()}, arguments...)...)
+	return run(ctx, append([]string{c.bed.tools.Ctr, "--address", c.ContainerdSocket()}, arguments...)...)
 }
 
 // startContainerd starts a containerd whose files are all in the cluster's
@@ -31,7 +31,7 @@ func (c *Cluster) startContainerd(ctx context.Context, cri string) (*Process, er
 		"DISABLED", disabled,
 		"ROOT", filepath.Join(c.Dir, "containerd"),
 		"STATE", filepath.Join(c.Dir, "run"),
-		"SOCKET", c.containerdSocket(),
+		"SOCKET", c.ContainerdSocket(),
 	).Replace(containerdConfig + cri)
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("containerd: %w", err)

@@ -63,7 +63,7 @@ func (d *DockerCluster) start(ctx context.Context) error {
 	daemon, err := d.Start(ctx, Command{Name: "dockerd", Argv: []string{
 		d.bed.tools.Dockerd,
 		"--config-file", config,
-		"--containerd", d.containerdSocket(),
+		"--containerd", d.ContainerdSocket(),
 		"--host", d.Host(),
 		"--data-root", filepath.Join(d.Dir, "data"),
 		"--exec-root", filepath.Join(d.Dir, "exec"),

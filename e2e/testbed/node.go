@@ -104,7 +104,7 @@ func (k *KubernetesCluster) startNode(ctx context.Context, keys *clusterKeys, co
 		"authorization":            map[string]any{"mode": "Webhook"},
 		"tlsCertFile":              keys.kubelet.certificateFile,
 		"tlsPrivateKeyFile":        keys.kubelet.keyFile,
-		"containerRuntimeEndpoint": "unix://" + k.containerdSocket(),
+		"containerRuntimeEndpoint": "unix://" + k.ContainerdSocket(),
 		"cgroupDriver":             "cgroupfs",
 		"cgroupRoot":               k.cgroup(),
 		"failCgroupV1":             false,

@@ -13,7 +13,7 @@ type AccessPolicy struct {
 type AccessPolicySpec struct {
 	From          []Subject   `yaml:"from" required:"true" doc:"Whom the policy is for: any of these."`
 	Allow         []Rule      `yaml:"allow" required:"true" doc:"What they may do. Policies are asked in the order of their names, rules in the order written; the first that allows decides."`
-	Pause         PauseMode   `yaml:"pause" values:"freeze|quiesce|refuse" default:"freeze" doc:"What pause does: freeze the processes (refused where the target cannot), scale to none and remember (quiesce), or refuse."`
+	Pause         PauseMode   `yaml:"pause" values:"freeze|quiesce|refuse" default:"freeze" doc:"What pause does: freeze the processes (refused where the target cannot, as a node of Kubernetes without an agent), scale to none and remember (quiesce), or refuse."`
 	NetworkSwitch SwitchMode  `yaml:"networkSwitch" values:"never|restore|keep" default:"never" doc:"Whether a container's network mode may be switched for an access, and whether it is switched back."`
 	Addresses     AddressMode `yaml:"addresses" values:"hide|show" default:"hide" doc:"Whether addresses of this cluster, and credentials in environments, may reach a peer whose orchestrator is of the same type. A translated answer has none."`
 }

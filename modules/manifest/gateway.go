@@ -64,6 +64,8 @@ type KubernetesOrchestrator struct {
 	Namespace  string `yaml:"namespace" format:"label" default:"default" doc:"Where containers land that callers of another orchestrator create."`
 	// Impersonate is the least rights of the gateway: the cluster itself holds peers to what they may do.
 	Impersonate bool `yaml:"impersonate" default:"true" doc:"Whether what is done for a peer is done in its name: the user isthmus:peer:<name> in the groups isthmus:peers and isthmus:peer:<name>, to which the cluster gives rights. Else everything is done by the gateway's own account, with its rights."`
+	// AgentNamespace is where the agents of nodes are found.
+	AgentNamespace string `yaml:"agentNamespace" format:"label" default:"isthmus-agent" doc:"Where the agents of the nodes, isthmus agent, say that they are there. Only with them is a container frozen by docker pause."`
 }
 
 // Listeners are the addresses that a gateway listens on.

@@ -41,7 +41,7 @@ func command() *cobra.Command {
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(gatewayCommand(), trustCommand(), peerCommand(), peersCommand(), catalogueCommand(), accessCommand(), copyCommand(),
-		kubeconfigCommand(), policyCommand(), explainCommand(), auditCommand(), stateCommand())
+		kubeconfigCommand(), policyCommand(), explainCommand(), auditCommand(), stateCommand(), agentCommand())
 	return root
 }
 

@@ -65,7 +65,8 @@ func connection(set *manifest.Set, log *slog.Logger) dialect.Config {
 		Cluster: set.Gateway.Metadata.Name, Endpoint: orchestrator.Docker.Endpoint,
 		Kubeconfig: orchestrator.Kubernetes.Kubeconfig, Context: orchestrator.Kubernetes.Context,
 		Namespace: namespaceFor(set), Impersonate: orchestrator.Kubernetes.Impersonate, Log: log,
-		ReviewTokens: set.Gateway.Spec.Callers.TokenReview != nil,
+		AgentNamespace: orchestrator.Kubernetes.AgentNamespace,
+		ReviewTokens:   set.Gateway.Spec.Callers.TokenReview != nil,
 	}
 }
 

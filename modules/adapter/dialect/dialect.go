@@ -149,6 +149,8 @@ type Config struct {
 	Namespace  string // where another orchestrator's containers land; "" is "default"
 	// Impersonate makes the gateway ask in the name of the peer that it asks for (Kubernetes).
 	Impersonate bool
+	// AgentNamespace has the leases of agents that freeze containers (Kubernetes).
+	AgentNamespace string
 	// ReviewTokens says that ReviewToken will be asked, which takes a right of its own (Kubernetes).
 	ReviewTokens bool
 	// Seal is a key by which the gateway knows again what it left in the cluster, where others may write as well.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/isthmus-mesh/isthmus/modules/freezer"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -175,7 +176,7 @@ func slimPod(obj any) (any, error) {
 			InitContainerStatuses: slimStatuses(pod.Status.InitContainerStatuses),
 		},
 	}
-	for _, key := range []string{annotationName, annotationPorts, annotationLabels} {
+	for _, key := range []string{annotationName, annotationPorts, annotationLabels, freezer.Annotation} {
 		if v, ok := pod.Annotations[key]; ok {
 			if slim.Annotations == nil {
 				slim.Annotations = map[string]string{}
@@ -183,9 +184,19 @@ func slimPod(obj any) (any, error) {
 			slim.Annotations[key] = v
 		}
 	}
+	freezes := slim.Annotations[freezer.Annotation] != ""
 	for i := range pod.Status.Conditions {
-		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodReady {
-			slim.Status.Conditions = []corev1.PodCondition{{Type: c.Type, Status: c.Status}}
+		switch c := &pod.Status.Conditions[i]; c.Type {
+		case corev1.PodReady:
+			slim.Status.Conditions = append(slim.Status.Conditions, corev1.PodCondition{Type: c.Type, Status: c.Status})
+		case freezer.Condition:
+			freezes = true
+			slim.Status.Conditions = append(slim.Status.Conditions, corev1.PodCondition{Type: c.Type, Message: c.Message})
+		}
+	}
+	if freezes { // which of its containers stand still, their ids tell
+		for i := range slim.Status.ContainerStatuses {
+			slim.Status.ContainerStatuses[i].ContainerID = pod.Status.ContainerStatuses[i].ContainerID
 		}
 	}
 	return slim, nil
@@ -235,9 +246,18 @@ func slimSlice(obj any) (any, error) {
 		slim.Endpoints[i] = discoveryv1.Endpoint{
 			Addresses:  slice.Endpoints[i].Addresses,
 			Conditions: slice.Endpoints[i].Conditions,
+			TargetRef:  slimTarget(slice.Endpoints[i].TargetRef),
 		}
 	}
 	return slim, nil
+}
+
+// slimTarget keeps which Pod an endpoint is of.
+func slimTarget(target *corev1.ObjectReference) *corev1.ObjectReference {
+	if target == nil || target.Kind != "Pod" {
+		return nil
+	}
+	return &corev1.ObjectReference{Kind: target.Kind, Namespace: target.Namespace, Name: target.Name}
 }
 
 // slimService keeps of a Service what makes an entry of the catalogue.

@@ -18,13 +18,17 @@ import (
 	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/isthmus-mesh/isthmus/modules/freezer"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
 // burst is how long changes are gathered before they are published: a rollout changes many objects at once.
 const burst = 20 * time.Millisecond
 
-const indexService = "service"
+const (
+	indexService = "service"
+	indexPod     = "pod"
+)
 
 // catalogue follows what this cluster exports. Handlers mark the names that changed; one goroutine works them off.
 type catalogue struct {
@@ -54,7 +58,7 @@ func (c *Cluster) Services(ctx context.Context, publish func([]neutral.Service))
 	k := &catalogue{
 		services: coreinformers.NewServiceInformer(c.client, metav1.NamespaceAll, 0, cache.Indexers{}),
 		slices: discoveryinformers.NewEndpointSliceInformer(c.client, metav1.NamespaceAll, 0,
-			cache.Indexers{indexService: serviceOfSlice}),
+			cache.Indexers{indexService: serviceOfSlice, indexPod: podsOfSlice}),
 		pods:     c.pods.informer,
 		log:      c.log,
 		dirty:    map[types.NamespacedName]struct{}{},
@@ -78,6 +82,12 @@ func (c *Cluster) Services(ctx context.Context, publish func([]neutral.Service))
 		defer func() { _ = source.informer.RemoveEventHandler(registration) }() // fails for an informer that ended
 		synced = append(synced, registration.HasSynced)
 	}
+	registration, err := k.pods.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: k.seeFrozen,
+		UpdateFunc: func(old, pod any) { k.seeFrozen(old); k.seeFrozen(pod) }})
+	if err != nil {
+		return fmt.Errorf("kubernetes catalogue: %w", err)
+	}
+	defer func() { _ = k.pods.RemoveEventHandler(registration) }() // fails for an informer that ended
 
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -149,7 +159,7 @@ func (k *catalogue) entry(name types.NamespacedName) (entry neutral.Service, ok 
 	}
 	if svc := stored[corev1.Service](k.services, name); svc != nil && svc.DeletionTimestamp == nil {
 		if exported || svc.Labels[labelExport] == exportTrue {
-			entry, trouble = serviceEntry(svc, k.slicesOf(name))
+			entry, trouble = serviceEntry(svc, k.slicesOf(name), k.podOf)
 			return entry, trouble == "", trouble
 		}
 	} else if exported {
@@ -241,6 +251,46 @@ func serviceOfSlice(obj any) ([]string, error) {
 		return nil, nil
 	}
 	return []string{name.String()}, nil
+}
+
+// podsOfSlice gives the Pods that a slice's endpoints are of.
+func podsOfSlice(obj any) ([]string, error) {
+	slice, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return nil, nil
+	}
+	var pods []string
+	for i := range slice.Endpoints {
+		if target := slice.Endpoints[i].TargetRef; target != nil {
+			pods = append(pods, target.Namespace+"/"+target.Name)
+		}
+	}
+	return pods, nil
+}
+
+// seeFrozen marks the services that a Pod is an endpoint of, where the Pod has to do with freezing.
+func (k *catalogue) seeFrozen(obj any) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok || pod.Annotations[freezer.Annotation] == "" && reportOf(pod) == nil {
+		return
+	}
+	found, err := k.slices.GetIndexer().ByIndex(indexPod, pod.Namespace+"/"+pod.Name)
+	if err != nil { // only for an index that does not exist
+		return
+	}
+	for _, slice := range found {
+		if name, ok := keyOfSlice(slice); ok {
+			k.mark(name)
+		}
+	}
+}
+
+// podOf gives the Pod that an endpoint is of, nil where it is not known.
+func (k *catalogue) podOf(target *corev1.ObjectReference) *corev1.Pod {
+	if target == nil {
+		return nil
+	}
+	return stored[corev1.Pod](k.pods, types.NamespacedName{Namespace: target.Namespace, Name: target.Name})
 }
 
 func (k *catalogue) slicesOf(name types.NamespacedName) []*discoveryv1.EndpointSlice {

@@ -32,7 +32,7 @@ const (
 )
 
 // serviceEntry is a Service with the endpoints that serve it now.
-func serviceEntry(svc *corev1.Service, all []*discoveryv1.EndpointSlice) (neutral.Service, problem) {
+func serviceEntry(svc *corev1.Service, all []*discoveryv1.EndpointSlice, podOf func(*corev1.ObjectReference) *corev1.Pod) (neutral.Service, problem) {
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeExternalName:
 		return neutral.Service{}, problemExternalName
@@ -48,7 +48,7 @@ func serviceEntry(svc *corev1.Service, all []*discoveryv1.EndpointSlice) (neutra
 		}
 		for _, slice := range all {
 			if slice.AddressType == family {
-				port.Endpoints = appendReady(port.Endpoints, slice, p)
+				port.Endpoints = appendReady(port.Endpoints, slice, p, podOf)
 			}
 		}
 		slices.SortFunc(port.Endpoints, netip.AddrPort.Compare)
@@ -78,8 +78,9 @@ func familyOf(svc *corev1.Service, all []*discoveryv1.EndpointSlice) discoveryv1
 	return other
 }
 
-// appendReady adds the slice's ready endpoints for one port of its service.
-func appendReady(endpoints []netip.AddrPort, slice *discoveryv1.EndpointSlice, p *corev1.ServicePort) []netip.AddrPort {
+// appendReady adds the slice's ready endpoints for one port of its service. A container that stands still is none:
+// Kubernetes does not know that it does.
+func appendReady(endpoints []netip.AddrPort, slice *discoveryv1.EndpointSlice, p *corev1.ServicePort, podOf func(*corev1.ObjectReference) *corev1.Pod) []netip.AddrPort {
 	for _, sp := range slice.Ports {
 		if sp.Port == nil || *sp.Port < 1 || *sp.Port > 65535 || deref(sp.Name) != p.Name ||
 			protocol(deref(sp.Protocol)) != protocol(p.Protocol) {
@@ -89,6 +90,9 @@ func appendReady(endpoints []netip.AddrPort, slice *discoveryv1.EndpointSlice, p
 			e := &slice.Endpoints[i]
 			if e.Conditions.Ready != nil && !*e.Conditions.Ready {
 				continue // nil is to be read as ready
+			}
+			if pod := podOf(e.TargetRef); pod != nil && stillAt(pod, uint16(*sp.Port)) {
+				continue
 			}
 			for _, a := range e.Addresses {
 				if addr, ok := servable(a); ok {
@@ -127,6 +131,9 @@ func podEntry(pod *corev1.Pod) (neutral.Service, problem) {
 	namePorts(entry.Ports)
 	if addr, ok := servable(pod.Status.PodIP); ok && podReady(pod) {
 		for i := range entry.Ports {
+			if stillAt(pod, entry.Ports[i].Number) {
+				continue
+			}
 			entry.Ports[i].Endpoints = []netip.AddrPort{netip.AddrPortFrom(addr, entry.Ports[i].Number)}
 		}
 	}

@@ -62,7 +62,7 @@ func TestServiceEntry(t *testing.T) {
 	v6.AddressType = discoveryv1.AddressTypeIPv6
 	v6.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{"fd00::1"}}}
 
-	got, trouble := serviceEntry(svc, []*discoveryv1.EndpointSlice{v6, slice, again})
+	got, trouble := serviceEntry(svc, []*discoveryv1.EndpointSlice{v6, slice, again}, unknownPod)
 	if trouble != "" {
 		t.Fatal(trouble)
 	}
@@ -75,7 +75,7 @@ func TestServiceEntry(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 
-	got, _ = serviceEntry(svc, []*discoveryv1.EndpointSlice{v6}) // no slice of the preferred family
+	got, _ = serviceEntry(svc, []*discoveryv1.EndpointSlice{v6}, unknownPod) // no slice of the preferred family
 	if e := got.Ports[1].Endpoints; len(e) != 1 || e[0] != netip.MustParseAddrPort("[fd00::1]:8080") {
 		t.Errorf("endpoints are %v", e)
 	}
@@ -153,3 +153,6 @@ func FuzzParsePorts(f *testing.F) {
 		}
 	})
 }
+
+// unknownPod stands for a cache that knows no Pod.
+func unknownPod(*corev1.ObjectReference) *corev1.Pod { return nil }

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/client-go/restmapper"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
+	"github.com/isthmus-mesh/isthmus/modules/freezer"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -39,6 +41,7 @@ type Cluster struct {
 	rest      *rest.Config // for what the clients do not cover: exec, attach
 	cluster   string       // this cluster's name
 	namespace string       // where another orchestrator's containers land
+	agents    string       // the namespace of the leases of nodes' agents
 	log       *slog.Logger
 	endDelay  time.Duration // how long after its log a container's end may become known
 
@@ -111,6 +114,7 @@ func newCluster(client kubernetes.Interface, dyn dynamic.Interface, partial meta
 		client: client, dynamic: dyn, metadata: partial,
 		cluster: config.Cluster, namespace: config.Namespace, log: log, endDelay: endDelay,
 		impersonate: config.Impersonate, reviews: config.ReviewTokens, seal: config.Seal,
+		agents: cmp.Or(config.AgentNamespace, freezer.Namespace),
 	}
 	if c.namespace == "" {
 		c.namespace = metav1.NamespaceDefault

@@ -31,6 +31,9 @@ func (a *action) attachContainer(ctx context.Context, session neutral.Session) (
 	if found.State.Status == neutral.StatusRemoving {
 		return neutral.Result{}, fault.New(fault.Conflict, "container %s is marked for removal", found.Name)
 	}
+	if found.State.Status == neutral.StatusPaused {
+		return neutral.Result{}, found.takes("attach")
+	}
 	defer a.audience.enter(found.ID)()
 	if err := session.Accept(); err != nil {
 		return neutral.Result{}, err

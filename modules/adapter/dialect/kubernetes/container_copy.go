@@ -153,7 +153,11 @@ func (a *action) findRunning(ctx context.Context) (*located, error) {
 	if err != nil {
 		return nil, err
 	}
-	if found.State.Status != neutral.StatusRunning {
+	switch found.State.Status {
+	case neutral.StatusRunning:
+	case neutral.StatusPaused:
+		return nil, found.takes("cp")
+	default:
 		return nil, fault.New(fault.Conflict, "container %s is not running: Kubernetes reaches the files of a container while "+
 			"it runs", found.ID)
 	}

@@ -15,11 +15,10 @@ import (
 
 // quiesced is what a pause by quiesce loses.
 var quiesced = neutral.Loss{Field: "pause", Change: string(neutral.PauseQuiesce),
-	Reason: "Kubernetes freezes no container: its processes end, what they held in memory and wrote outside volumes is lost, " +
-		"and an unpause starts it from its image"}
+	Reason: "its processes end, what they held in memory and wrote outside volumes is lost, and an unpause starts it from its image"}
 
-// pauseContainer pauses as policy says. Kubernetes has no call that freezes a container; by quiesce the container's
-// processes end, and it is paused for its caller until somebody unpauses it.
+// pauseContainer pauses as policy says. By freeze an agent of the container's node stops its processes where they are; by
+// quiesce they end, and the container is paused for its caller until somebody unpauses it.
 func (a *action) pauseContainer(ctx context.Context) (neutral.Result, error) {
 	found, err := a.find(ctx)
 	if err != nil {
@@ -37,8 +36,7 @@ func (a *action) pauseContainer(ctx context.Context) (neutral.Result, error) {
 	case neutral.PauseRefuse:
 		return neutral.Result{}, fault.New(fault.Denied, "no permission: the policy of this cluster refuses to pause container %s", found.Name)
 	default:
-		return neutral.Result{}, fault.New(fault.Unsupported, "pause is refused: Kubernetes has no call that freezes a container, and no "+
-			"node agent of isthmus runs here; a policy with pause: quiesce ends its processes and starts it again at unpause")
+		return a.freezeContainer(ctx, found)
 	}
 	if err := found.own("pause"); err != nil {
 		return neutral.Result{}, err
@@ -57,6 +55,9 @@ func (a *action) unpauseContainer(ctx context.Context) (neutral.Result, error) {
 	found, err := a.find(ctx)
 	if err != nil {
 		return neutral.Result{}, err
+	}
+	if wished(found.pod, found.native()) || found.frozen() {
+		return neutral.Result{ID: found.ID}, a.thawContainer(ctx, found)
 	}
 	if found.State.Status != neutral.StatusPaused {
 		return neutral.Result{}, fault.New(fault.Conflict, "Container %s is not paused", found.ID)

@@ -67,7 +67,7 @@ func listedContainer(cluster string, pod *corev1.Pod, index int, now time.Time) 
 	for i := range c.Networks {
 		c.Networks[i].ID = networkID(cluster, pod.Namespace, c.Networks[i].Name)
 	}
-	if c.State.Status == neutral.StatusPaused {
+	if c.State.Status == neutral.StatusPaused && pod.Annotations[annotationPaused] != "" {
 		c.Labels[labelPause] = string(neutral.PauseQuiesce)
 	}
 	if status := containerStatus(pod, pod.Spec.Containers[index].Name); status != nil {

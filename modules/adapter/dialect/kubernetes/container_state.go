@@ -87,6 +87,9 @@ func stateFromPod(pod *corev1.Pod, index int, now time.Time) neutral.State {
 	if pod.Annotations[annotationPaused] != "" && state.Status == neutral.StatusExited {
 		state.Status, state.ExitCode, state.Reason, state.FinishedAt = neutral.StatusPaused, 0, "", time.Time{}
 	}
+	if state.Status == neutral.StatusRunning && frozen(pod, spec.Name) {
+		state.Status = neutral.StatusPaused
+	}
 	if pod.DeletionTimestamp != nil {
 		state.Status = neutral.StatusRemoving
 	}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/freezer"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -27,7 +28,7 @@ func (a *action) stopContainer(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	result := neutral.Result{ID: found.ID}
-	if found.State.Status == neutral.StatusPaused {
+	if found.quiesced() {
 		return result, a.forgetPause(ctx, found.pod)
 	}
 	if !alive(found.pod) {
@@ -42,7 +43,7 @@ func (a *action) stopContainer(ctx context.Context) (neutral.Result, error) {
 			result.Losses = append(result.Losses, neutral.Loss{Field: "t", Change: fmt.Sprintf("%d s", int(grace/time.Second)),
 				Reason: "a Pod's grace period is fixed when it is created (docker create --stop-timeout)"})
 		}
-		if stop.Signal != "" {
+		if stop.Signal != "" && !found.frozen() {
 			loss, err := a.sendFirst(ctx, found, stop.Signal)
 			if err != nil {
 				return neutral.Result{}, err
@@ -83,7 +84,8 @@ func gracePeriod(pod *corev1.Pod) time.Duration {
 
 // endAndWait ends a Pod and waits until its node says that it has.
 func (a *action) endAndWait(ctx context.Context, found *located, grace time.Duration) error {
-	return a.endNoted(ctx, found, grace, map[string]any{annotationStopped: time.Now().UTC().Format(time.RFC3339Nano)})
+	return a.endNoted(ctx, found, grace, map[string]any{annotationStopped: time.Now().UTC().Format(time.RFC3339Nano),
+		freezer.Annotation: nil}) // what stands still gets no signal
 }
 
 // endNoted is endAndWait with notes of its own.
@@ -167,9 +169,13 @@ func (a *action) killContainer(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	switch {
-	case found.State.Status == neutral.StatusPaused && signal == "KILL":
+	case found.quiesced() && signal == "KILL":
 		return neutral.Result{ID: found.ID}, a.forgetPause(ctx, found.pod)
-	case found.State.Status == neutral.StatusPaused:
+	case found.frozen() && signal == "KILL":
+	case found.frozen():
+		return neutral.Result{}, fault.New(fault.Conflict, "signal SIG%s is refused: Kubernetes sends no signals, and container %s is "+
+			"paused, so that it cannot be sent from inside; unpause it before", signal, found.Name)
+	case found.quiesced():
 		return neutral.Result{}, fault.New(fault.Unsupported, "signal SIG%s is refused: container %s is paused by quiesce, and has no process that "+
 			"could get it", signal, found.Name)
 	case found.State.Status != neutral.StatusRunning:
@@ -219,7 +225,7 @@ func (a *action) restartContainer(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, err
 	}
 	switch {
-	case found.State.Status == neutral.StatusPaused:
+	case found.quiesced():
 		return a.bring(ctx, found, nil)
 	case !alive(found.pod):
 		return a.start(ctx, found)
@@ -232,7 +238,7 @@ func (a *action) restartContainer(ctx context.Context) (neutral.Result, error) {
 		if stop.Timeout != nil && *stop.Timeout >= 0 {
 			grace = int64(*stop.Timeout)
 		}
-		if stop.Signal != "" {
+		if stop.Signal != "" && !found.frozen() {
 			if _, err := a.sendFirst(ctx, found, stop.Signal); err != nil {
 				return neutral.Result{}, err
 			}

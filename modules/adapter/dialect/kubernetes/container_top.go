@@ -17,8 +17,8 @@ func (a *action) topContainer(ctx context.Context) (neutral.Result, error) {
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if found.State.Status != neutral.StatusRunning {
-		return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", found.ID)
+	if err := found.takes("top"); err != nil {
+		return neutral.Result{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

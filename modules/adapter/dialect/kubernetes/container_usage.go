@@ -61,6 +61,9 @@ func (a *action) containerUsage(ctx context.Context, session neutral.Session) (n
 	if err != nil {
 		return neutral.Result{}, err
 	}
+	if found.frozen() {
+		return neutral.Result{}, found.takes("stats")
+	}
 	if found.State.Status != neutral.StatusRunning { // as an engine tells of one that uses nothing
 		_, err := neutral.Measured(session, neutral.Usage{ID: found.ID, Name: found.Name})
 		return neutral.Result{}, err

@@ -176,6 +176,14 @@ func (a *action) podEvents(before, after *corev1.Pod, now time.Time) []podEvent 
 			default:
 				add(run.start, "start", nil)
 			}
+			if seen && !run.ended {
+				switch was, is := frozen(before, name), frozen(after, name); {
+				case is && !was:
+					add(now, "pause", nil)
+				case was && !is:
+					add(now, "unpause", nil)
+				}
+			}
 			if seen && run.ended && was.ended && before.Annotations[annotationPaused] != "" && pod.Annotations[annotationPaused] == "" {
 				add(now, "die", map[string]string{"exitCode": strconv.Itoa(run.code)})
 				add(now, "stop", nil)

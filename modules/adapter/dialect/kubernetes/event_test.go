@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/isthmus-mesh/isthmus/modules/freezer"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -30,6 +31,12 @@ func TestPodEvents(t *testing.T) {
 	again.Terminated.ContainerID = "containerd://web"
 	next := func(p *corev1.Pod) *corev1.Pod {
 		p.Status.ContainerStatuses[0].ContainerID = "containerd://next"
+		return p
+	}
+	freeze := func(p *corev1.Pod) *corev1.Pod {
+		status := p.Status.ContainerStatuses[0]
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: freezer.Condition, Message: freezer.Report{
+			status.Name: {Wish: "w", Instance: status.ContainerID, State: freezer.Frozen}}.String()})
 		return p
 	}
 	startError := exited(128)
@@ -58,6 +65,11 @@ func TestPodEvents(t *testing.T) {
 		"restarted":          {pod(running(), nil, ""), next(pod(running(), again, "")), "die:2 start"},
 		"restarted, seen":    {pod(again, nil, ""), next(pod(running(), again, "")), "start"},
 		"never began":        {pod(nil, nil, ""), pod(startError, nil, ""), ""},
+		"frozen":             {pod(running(), nil, ""), freeze(pod(running(), nil, "")), "pause"},
+		"thawed":             {freeze(pod(running(), nil, "")), pod(running(), nil, ""), "unpause"},
+		"frozen all along":   {freeze(pod(running(), nil, "")), freeze(pod(running(), nil, "")), ""},
+		"another was frozen": {pod(running(), nil, ""), next(freeze(pod(running(), nil, ""))), "start"},
+		"frozen, died":       {freeze(pod(running(), nil, "")), freeze(pod(again, nil, "")), "die:2"},
 		"gone":               {pod(running(), nil, ""), nil, "destroy"},
 		"come again":         {nil, pod(nil, nil, annotationCreated), ""},
 		"gone to come again": {pod(exited(1), nil, annotationReplacing), nil, ""},

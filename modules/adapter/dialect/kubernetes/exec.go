@@ -37,8 +37,8 @@ func (a *action) createExec(ctx context.Context) (neutral.Result, error) {
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if found.State.Status != neutral.StatusRunning {
-		return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", found.ID)
+	if err := found.takes("exec"); err != nil {
+		return neutral.Result{}, err
 	}
 	own, err := a.userOfExec(ctx, a.op.Exec.User, found)
 	if err != nil {
@@ -58,8 +58,8 @@ func (a *action) startExec(ctx context.Context, session neutral.Session) (neutra
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	if found.State.Status != neutral.StatusRunning {
-		return neutral.Result{}, fault.New(fault.Conflict, "container %s is not running", found.ID)
+	if err := found.takes("exec"); err != nil {
+		return neutral.Result{}, err
 	}
 	own, err := a.userOfExec(ctx, spec.User, found)
 	if err != nil {

@@ -128,12 +128,21 @@ func targetOf(pod *corev1.Pod, container string) (neutral.Target, error) {
 		}
 		t.Running = t.Running && containerRuns(pod, container)
 	}
+	t.Running = t.Running && !stands(pod, container)
 	if t.Running { // the address of a pod that ended may be another's by now
 		if a, err := netip.ParseAddr(pod.Status.PodIP); err == nil {
 			t.Address = a.Unmap()
 		}
 	}
 	return t, nil
+}
+
+// stands tells whether a container stands still, or all of a Pod's do where none is named.
+func stands(pod *corev1.Pod, container string) bool {
+	if container != "" {
+		return still(pod, container)
+	}
+	return len(pod.Spec.Containers) > 0 && !slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return !still(pod, c.Name) })
 }
 
 func hasContainer(pod *corev1.Pod, name string) bool {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/freezer"
 )
 
 // A Pod that ended cannot run again, so a start replaces it by one of the same name and spec. While neither exists, a
@@ -47,7 +48,8 @@ func successor(pod *corev1.Pod) *corev1.Pod {
 	}
 	for key, value := range pod.Annotations {
 		switch key {
-		case annotationError, annotationStopped, annotationPaused, annotationUnpaused, annotationDeadline, annotationReplacing:
+		case annotationError, annotationStopped, annotationPaused, annotationUnpaused, annotationDeadline, annotationReplacing,
+			freezer.Annotation:
 		default:
 			next.Annotations[key] = value
 		}
