@@ -70,4 +70,11 @@ func TestResized(t *testing.T) {
 	if now.Limits.Cpu().Value() != 1 {
 		t.Error("the former resources were changed")
 	}
+
+	// A Pod that reserves and has no limit of it goes on in its class.
+	now = corev1.ResourceRequirements{Limits: list("", "64Mi"), Requests: list("", "64Mi")}
+	got, _ := resized(now, neutral.Resources{MilliCPU: 500})
+	if limit, request := got.Limits[corev1.ResourceCPU], got.Requests[corev1.ResourceCPU]; limit.String() != "500m" || request.String() != "1m" {
+		t.Errorf("a first limit of the processor: %s, reserved %s", &limit, &request)
+	}
 }

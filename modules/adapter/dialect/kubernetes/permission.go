@@ -113,10 +113,12 @@ var used = map[neutral.Action][]use{
 	neutral.SecretList:   always("list secrets"),
 	neutral.SecretGet:    always("list secrets"),
 	neutral.SecretCreate: always("create secrets"),
+	neutral.SecretUpdate: always("list,patch secrets"),
 	neutral.SecretRemove: slices.Concat(always("list,delete secrets"), searches),
 	neutral.ConfigList:   always("list configmaps"),
 	neutral.ConfigGet:    always("list configmaps"),
 	neutral.ConfigCreate: always("create configmaps"),
+	neutral.ConfigUpdate: always("list,patch configmaps"),
 	neutral.ConfigRemove: slices.Concat(always("list,delete configmaps"), searches),
 }
 

@@ -86,10 +86,12 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.SecretList:    program((*action).listStored),
 	neutral.SecretGet:     program((*action).inspectStored),
 	neutral.SecretCreate:  program((*action).createStored),
+	neutral.SecretUpdate:  program((*action).updateStored),
 	neutral.SecretRemove:  program((*action).removeStored),
 	neutral.ConfigList:    program((*action).listStored),
 	neutral.ConfigGet:     program((*action).inspectStored),
 	neutral.ConfigCreate:  program((*action).createStored),
+	neutral.ConfigUpdate:  program((*action).updateStored),
 	neutral.ConfigRemove:  program((*action).removeStored),
 	neutral.VolumeList:    (*action).planVolumeList,
 	neutral.VolumeGet:     (*action).planVolumeInspect,
@@ -113,8 +115,6 @@ var refusedKinds = map[neutral.Kind]string{
 	neutral.KindVolume: "a claim of a Kubernetes cluster is not changed once it is made",
 	neutral.KindNode:   "nodes of a Kubernetes cluster are not changed from outside it",
 	neutral.KindSystem: "the make-up of a Kubernetes cluster is not changed from outside it",
-	neutral.KindSecret: "a secret is not changed once it is made; create another one",
-	neutral.KindConfig: "a config is not changed once it is made; create another one",
 }
 
 // refusal is why an action is not done, "" for none that is known.
