@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -167,7 +168,7 @@ func (k *kubernetesGraveyard) left(ctx context.Context, namespace string) (bool,
 	}
 	for i := range workloads.Items {
 		w := &workloads.Items[i]
-		if w.GetAnnotations()["isthmus.io/published-ports"] != "" && !slices.ContainsFunc(services.Items, func(s unstructured.Unstructured) bool { return s.GetName() == w.GetName() }) {
+		if w.GetAnnotations()["isthmus.io/published"] != "" && !slices.ContainsFunc(services.Items, func(s unstructured.Unstructured) bool { return s.GetName() == w.GetName() }) {
 			return true, nil
 		}
 	}
@@ -209,6 +210,7 @@ func (k *kubernetesGraveyard) state(t *testing.T, namespace string) string {
 // lines are the objects of a namespace; moving tells whether one is on its way.
 func (k *kubernetesGraveyard) lines(ctx context.Context, namespace string) (text string, moving bool, err error) {
 	var lines []string
+	owners, owned := map[types.UID]bool{}, []types.UID{}
 	for _, resource := range kept {
 		list, err := k.client.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -216,6 +218,12 @@ func (k *kubernetesGraveyard) lines(ctx context.Context, namespace string) (text
 		}
 		for i := range list.Items {
 			o := &list.Items[i]
+			owners[o.GetUID()] = true
+			for _, owner := range o.GetOwnerReferences() {
+				if owner.Kind == "Pod" || owner.Kind == "Deployment" {
+					owned = append(owned, owner.UID)
+				}
+			}
 			if o.GetName() == "kube-root-ca.crt" || o.GetKind() == "Pod" && metav1.GetControllerOf(o) != nil || strings.HasPrefix(o.GetName(), "published-") {
 				continue // the policy of a port is for all that publish it, and stays
 			}
@@ -237,6 +245,9 @@ func (k *kubernetesGraveyard) lines(ctx context.Context, namespace string) (text
 			}
 			lines = append(lines, passing.ReplaceAllString(fmt.Sprintf("%s %s %s %s", o.GetKind(), name, phase, raw), "~"))
 		}
+	}
+	for _, owner := range owned { // what is orphaned is on its way
+		moving = moving || !owners[owner]
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n", moving, nil

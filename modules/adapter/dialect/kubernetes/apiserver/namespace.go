@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -74,7 +75,16 @@ func (namespaceKind) complete(next, _ object) {
 	n.Spec.Finalizers = []corev1.FinalizerName{corev1.FinalizerKubernetes}
 }
 
-func (namespaceKind) validate(_, _ object) field.ErrorList { return nil }
+// namespaceLimit leaves room for the longest kind and a digest in the names of what is kept of a namespace.
+const namespaceLimit = 36
+
+func (namespaceKind) validate(next, old object) field.ErrorList {
+	if old == nil && len(next.GetName()) > namespaceLimit {
+		return field.ErrorList{field.Invalid(field.NewPath("metadata", "name"), next.GetName(), fmt.Sprintf(
+			"must be no more than %d characters: a name of docker has %d, and begins with its namespace", namespaceLimit, nameLimit))}
+	}
+	return nil
+}
 
 func (k namespaceKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 	return k.update(ctx, d)
