@@ -29,6 +29,10 @@ func TestNamespace(t *testing.T) {
 	if _, err := s.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
 		t.Errorf("made twice: %v", err)
 	}
+	long := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: strings.Repeat("n", namespaceLimit+1)}}
+	if _, err := s.CoreV1().Namespaces().Create(ctx, long, metav1.CreateOptions{}); !apierrors.IsInvalid(err) {
+		t.Errorf("a name that leaves no room: %v", err)
+	}
 	must(s.CoreV1().ConfigMaps("default").Create(ctx, configMap("other", nil), metav1.CreateOptions{}))(t)
 	must(s.CoreV1().ConfigMaps("shop").Create(ctx, configMap("files", map[string]string{"index.html": "hello"}), metav1.CreateOptions{}))(t)
 	must(s.CoreV1().Secrets("shop").Create(ctx, secret("word"), metav1.CreateOptions{}))(t)
