@@ -211,6 +211,7 @@ func (k *kubernetesGraveyard) state(t *testing.T, namespace string) string {
 func (k *kubernetesGraveyard) lines(ctx context.Context, namespace string) (text string, moving bool, err error) {
 	var lines []string
 	owners, owned := map[types.UID]bool{}, []types.UID{}
+	tasks := map[types.UID]bool{} // whose names are written by and by
 	for _, resource := range kept {
 		list, err := k.client.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -219,6 +220,12 @@ func (k *kubernetesGraveyard) lines(ctx context.Context, namespace string) (text
 		for i := range list.Items {
 			o := &list.Items[i]
 			owners[o.GetUID()] = true
+			if o.GetKind() == "Pod" && metav1.GetControllerOf(o) != nil {
+				tasks[o.GetUID()] = true
+			}
+			if references := o.GetOwnerReferences(); o.GetKind() == "EndpointSlice" && len(references) == 1 && tasks[references[0].UID] {
+				continue
+			}
 			for _, owner := range o.GetOwnerReferences() {
 				if owner.Kind == "Pod" || owner.Kind == "Deployment" {
 					owned = append(owned, owner.UID)
