@@ -44,7 +44,7 @@ for f in .[!.]* ..?* *; do
   [ -e "$f" ] || [ -L "$f" ] || continue
   case "$f" in proc|sys|dev) ;; *) set -- "$@" "./$f" ;; esac
 done
-tar -c -f - -- "$@"; s=$?; cat > /dev/null; exit $s`
+tar -c -f - -- "$@"; s=$?; [ $s -gt 1 ] || cat > /dev/null; exit $s`
 
 // mounted are the places of the container's mounts.
 func mounted(found *located) []string {
