@@ -67,7 +67,7 @@ var routes = func() []route {
 		{method: get, path: "containers/{ref}/top", action: neutral.ContainerTop},
 		{method: get, path: "containers/{ref}/logs", action: neutral.ContainerLogs},
 		{method: get, path: "containers/{ref}/changes", action: neutral.ContainerChanges, reason: reasonFiles},
-		{method: get, path: "containers/{ref}/export", action: neutral.ContainerExport, reason: reasonFiles},
+		{method: get, path: "containers/{ref}/export", action: neutral.ContainerExport},
 		{method: get, path: "containers/{ref}/stats", action: neutral.ContainerStats},
 		{method: get, path: "containers/{ref}/attach/ws", action: neutral.ContainerAttach, reason: reasonSocket},
 		{method: get, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut},

@@ -44,6 +44,10 @@ func (a *action) updateContainer(ctx context.Context) (neutral.Result, error) {
 	if terminal(found.pod) {
 		return neutral.Result{}, fault.New(fault.Conflict, "cannot update container %s: it has ended, and a Pod that ended changes no more", found.Name)
 	}
+	if found.pod.Status.QOSClass == corev1.PodQOSBestEffort {
+		return neutral.Result{}, refuse("Resources", "it was made without limits of CPU and memory, and Kubernetes fixes with a Pod's creation whether it has any; "+
+			"create it anew with limits")
+	}
 	former := found.pod.Spec.Containers[found.index].Resources
 	generation, err := a.resize(ctx, found, resources)
 	if err != nil || found.State.Status != neutral.StatusRunning {

@@ -1,13 +1,31 @@
 package kubernetes
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
+
+// TestUpdateOfUnlimited is what Kubernetes cannot do: what its Pod's class follows from is fixed when it is created.
+func TestUpdateOfUnlimited(t *testing.T) {
+	t.Parallel()
+	pod := newPod("web", "10.0.0.5")
+	pod.Namespace, pod.Status.QOSClass = "default", corev1.PodQOSBestEffort
+	f := newIdleCluster(t, pod)
+	_, err := f.run(t, neutral.Operation{Action: neutral.ContainerUpdate, Ref: "web",
+		Container: &neutral.Container{Resources: neutral.Resources{Memory: 64 << 20}}})
+	if !fault.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), "it was made without limits of CPU and memory") {
+		t.Errorf("%v", err)
+	}
+	if _, err := f.run(t, neutral.Operation{Action: neutral.ContainerUpdate, Ref: "web", Container: &neutral.Container{}}); err != nil {
+		t.Errorf("an update of nothing: %v", err)
+	}
+}
 
 func TestResized(t *testing.T) {
 	t.Parallel()
