@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/bzip2"
 	"compress/gzip"
 	"context"
@@ -166,20 +167,14 @@ func (a *action) findRunning(ctx context.Context) (*located, error) {
 
 // source is what an archive is made of.
 type source struct {
-	folder, base string   // tar's own: where it is, and what of it
-	name         string   // as a stat tells it
-	prefix       string   // what the entries' names begin with in the place of "./"; "" is as tar has them
-	exclude      []string // patterns of what is left out
+	folder, base string // tar's own: where it is, and what of it
+	name         string // as a stat tells it
+	prefix       string // what the entries' names begin with in the place of "./"; "" is as tar has them
+	script       string // packs them in place of heldTar; there is no way without a shell then
 }
 
 // arguments are tar's.
-func (s source) arguments() []string {
-	arguments := []string{"-C", s.folder}
-	for _, pattern := range s.exclude {
-		arguments = append(arguments, "--exclude", pattern)
-	}
-	return append(arguments, "--", s.base)
-}
+func (s source) arguments() []string { return []string{"-C", s.folder, "--", s.base} }
 
 // newSource reads a path as an engine does: "/a/b" is b, "/a/b/." what is in b, "/a/b/" is b as well, also where it is a
 // link.
@@ -241,7 +236,7 @@ func (a *action) open(ctx context.Context, from source) (*packing, *tar.Header, 
 func (a *action) openIn(ctx context.Context, found *located, from source) (*packing, *tar.Header, error) {
 	p := a.pack(ctx, found, from, true)
 	first, err := p.reader.Next()
-	if errors.Is(err, io.EOF) && p.shellless() {
+	if from.script == "" && errors.Is(err, io.EOF) && p.shellless() {
 		p.stop()
 		p = a.pack(ctx, found, from, false)
 		first, err = p.reader.Next()
@@ -264,7 +259,7 @@ func (a *action) pack(ctx context.Context, found *located, from source, hold boo
 		Command: append([]string{"tar", "-c", "-f", "-"}, from.arguments()...)}
 	streams := remotecommand.StreamOptions{Stdout: writer, Stderr: &p.said}
 	if hold {
-		options.Command = append([]string{"/bin/sh", "-c", heldTar, "sh"}, from.arguments()...)
+		options.Command = append([]string{"/bin/sh", "-c", cmp.Or(from.script, heldTar), "sh"}, from.arguments()...)
 		streams.Stdin, p.held = io.Pipe()
 	}
 	go func() {

@@ -23,7 +23,7 @@ func (a *action) exportFiles(ctx context.Context, session neutral.Session) (neut
 	if err != nil {
 		return neutral.Result{}, err
 	}
-	from := source{folder: "/", base: ".", exclude: excluded(found)}
+	from := source{folder: "/", base: ".", script: wholeTar}
 	archive, first, err := a.openIn(ctx, found, from)
 	if err != nil {
 		return neutral.Result{}, err
@@ -38,15 +38,13 @@ func (a *action) exportFiles(ctx context.Context, session neutral.Session) (neut
 	return neutral.Result{}, archive.end()
 }
 
-// excluded are tar's patterns of what is not the container's own.
-func excluded(found *located) []string {
-	patterns := []string{"./proc/*", "./sys/*", "./dev/*"}
-	quote := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
-	for _, at := range mounted(found) {
-		patterns = append(patterns, "."+quote.Replace(at)+"/*")
-	}
-	return patterns
-}
+// wholeTar packs everything but the kernel's own folders; not every tar knows how to leave something out.
+const wholeTar = `cd / || exit 1; set --
+for f in .[!.]* ..?* *; do
+  [ -e "$f" ] || [ -L "$f" ] || continue
+  case "$f" in proc|sys|dev) ;; *) set -- "$@" "./$f" ;; esac
+done
+tar -c -f - -- "$@"; s=$?; [ $s -gt 1 ] || cat > /dev/null; exit $s`
 
 // mounted are the places of the container's mounts.
 func mounted(found *located) []string {
@@ -60,7 +58,13 @@ func mounted(found *located) []string {
 // emptied are files that a kubelet or an engine mounts, with addresses in them.
 var emptied = []string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}
 
-// exported writes an archive of "./" anew: names begin with no "./", and files that are mounted are empty.
+// within tells whether a file is below one of the folders.
+func within(file string, folders []string) bool {
+	return slices.ContainsFunc(folders, func(folder string) bool { return strings.HasPrefix(file, strings.TrimSuffix(folder, "/")+"/") })
+}
+
+// exported writes an archive of "./" anew: names begin with no "./", what is below mounts is left out, and
+// files that are mounted are empty.
 func exported(to io.Writer, from *tar.Reader, first *tar.Header, mounts []string) error {
 	buffered := bufio.NewWriterSize(to, 64<<10)
 	out := tar.NewWriter(buffered)
@@ -72,6 +76,9 @@ func exported(to io.Writer, from *tar.Reader, first *tar.Header, mounts []string
 			return err
 		}
 		if header.Name = strings.TrimPrefix(strings.TrimPrefix(header.Name, "."), "/"); header.Name == "" {
+			continue
+		}
+		if within(path.Join("/", header.Name), mounts) {
 			continue
 		}
 		content := io.Reader(from)
