@@ -64,9 +64,9 @@ type Container struct {
 	Siblings  int // other containers that live and die with it
 	// Members are the containers of a Pod of several, in the order in which they begin. They run in the namespaces of this
 	// one, which only holds them, and are named within it. A container that stands alone has none.
-	Members []Container
+	Members []Container `json:",omitempty"`
 	// Initial says of a member that it is to end before those after it begin.
-	Initial bool
+	Initial bool `json:",omitempty"`
 
 	// Origin is the caller's own document, kept beside the object so that the caller reads back what it wrote.
 	Origin *Origin
