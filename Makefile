@@ -34,6 +34,7 @@ test-unit: $(TOOLS)/gotestsum ## the tests that start no cluster
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint protolint ## golangci-lint and buf lint
 	$(TOOLS)/golangci-lint run
+	cd e2e/sdk && $(TOOLS)/golangci-lint run
 
 .PHONY: demo
 demo: install-testbed build ## two clusters, two gateways, a tour of the three kinds of request; about a minute
@@ -50,6 +51,10 @@ down: ## ends what `make up` started
 .PHONY: bench
 bench: install-testbed build ## ratios against Envoy alone and stock ext_proc; writes .bench/results.json
 	go run ./e2e/bench/cmd/bench
+
+.PHONY: bench-large
+bench-large: install-testbed build ## lists of 10,000 pods and 10,000 containers, against asking the clusters themselves
+	go run ./e2e/bench/cmd/bench -large 10000
 
 .PHONY: clean
 clean: ## what was built here; the cache of the testbed stays

@@ -137,6 +137,14 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
+	sdk, err := filepath.Abs("sdk")
+	if err != nil {
+		return err
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return err
+	}
 	takesTurns(env)
 	examples, err := filepath.Abs(filepath.Join("..", "docs", "examples", "kubernetes"))
 	if err != nil {
@@ -201,6 +209,11 @@ func setup(env *testscript.Env) error {
 		"LINK_EAST":       running.Bed.Link("west", "east").Address("east"),
 		"HOME":            env.WorkDir,
 		"COMPOSE":         tools.Compose,
+		"GO_CACHE":        filepath.Join(cache, "go-build"), // for programs of scripts
+		// Docker's libraries, and where what uses them is.
+		"PYTHON":     tools.Python,
+		"PYTHONPATH": tools.DockerPy,
+		"SDK":        sdk,
 		// What a node's agent is given.
 		"CONTAINERD_EAST": running.Bed.Kubernetes("east").ContainerdSocket(),
 		"CTR":             tools.Ctr,
@@ -394,4 +407,5 @@ func TestSameType(t *testing.T)   { scripts(t, "sametype") }
 func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }
 func TestCallers(t *testing.T)    { scripts(t, "callers") }
+func TestSDK(t *testing.T)        { scripts(t, "sdk") }
 func TestCopying(t *testing.T)    { scripts(t, "copying") }

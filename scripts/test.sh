@@ -27,6 +27,7 @@ beside() {
 echo "compiling with the race detector"
 go list -race -export -test ./... > /dev/null
 go build -race -o bin/isthmus-race ./cmd/isthmus
+go -C e2e/sdk test -race -c -o sdk.test .
 
 set -m # a group of its own, so that what it started ends with this script
 beside > "$report/beside.log" 2>&1 &

@@ -27,7 +27,7 @@ metadata: {name: west}
 spec:
   from: [{peer: west}]
   allow:
-  - verbs: [list, get, watch, start, stop, restart, pause, resume, destroy, logs, exec, attach, access, query]
+  - verbs: [list, get, watch, start, stop, restart, pause, resume, destroy, logs, exec, attach, copy, access, query]
     objects: [{namespace: default}]
   - verbs: [create, update, scale]
     objects: [{namespace: default, kind: container}, {namespace: default, kind: workload}]

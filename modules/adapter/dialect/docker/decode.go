@@ -76,7 +76,7 @@ var needsJSON = map[neutral.Action]bool{
 	neutral.ContainerCreate: true, neutral.ContainerUpdate: true, neutral.ExecCreate: true,
 	neutral.WorkloadCreate: true, neutral.WorkloadUpdate: true, neutral.VolumeCreate: true,
 	neutral.NetworkCreate: true, neutral.NetworkJoin: true, neutral.NetworkLeave: true,
-	neutral.SecretCreate: true, neutral.ConfigCreate: true,
+	neutral.SecretCreate: true, neutral.ConfigCreate: true, neutral.SecretUpdate: true, neutral.ConfigUpdate: true,
 }
 
 func decodeBody(op *neutral.Operation, q *query, req dialect.Request, native bool) ([]neutral.Loss, error) {
@@ -96,6 +96,8 @@ func decodeBody(op *neutral.Operation, q *query, req dialect.Request, native boo
 		return decodeVolumeCreate(op, t)
 	case neutral.SecretCreate, neutral.ConfigCreate:
 		return decodeStoredFile(op, t)
+	case neutral.SecretUpdate, neutral.ConfigUpdate:
+		return decodeStoredUpdate(op, q, t)
 	case neutral.NetworkCreate:
 		return decodeNetworkCreate(op, t)
 	case neutral.NetworkJoin, neutral.NetworkLeave:

@@ -107,7 +107,7 @@ func mountDisposals(at string) map[string]disposal {
 		at + ".BindOptions":                     {reason: reasonOptions},
 		at + ".VolumeOptions":                   {reason: reasonOptions},
 		at + ".VolumeOptions.Labels":            {reason: "a volume's labels are its maker's"},
-		at + ".VolumeOptions.Subpath":           {refuse: true, reason: "a part of a volume cannot be mounted across orchestrators"},
+		at + ".VolumeOptions.Subpath":           {refuse: true, reason: "a part of a volume is mounted for single containers only"},
 		at + ".VolumeOptions.DriverConfig":      {refuse: true, reason: reasonDriver},
 		at + ".VolumeOptions.DriverConfig.Name": {refuse: true, reason: reasonDriver},
 		at + ".ImageOptions":                    {refuse: true, reason: "an image cannot be mounted across orchestrators"},

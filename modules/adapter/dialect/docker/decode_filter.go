@@ -54,7 +54,7 @@ func (q *query) filters(action neutral.Action) filters {
 	for _, key := range slices.Sorted(maps.Keys(set)) {
 		switch {
 		case !slices.Contains(filterKeys[action], key):
-			q.fail("filters", "invalid filter '%s'", shorten(key))
+			q.fail("filter", "invalid filter '%s'", shorten(key))
 		case slices.Contains(untranslatedFilters[action], key) && q.err == nil:
 			q.err = fault.New(fault.Unsupported, "filter '%s' cannot be answered by another orchestrator", key)
 		}
@@ -102,7 +102,7 @@ func (q *query) one(set filters, key string) string {
 	case 1:
 		return values[0]
 	}
-	q.fail("filters", "invalid filter '%s=%v': only one value is taken", key, values)
+	q.fail("filter", "invalid filter '%s=%v': only one value is taken", key, values)
 	return ""
 }
 
@@ -114,7 +114,7 @@ func (q *query) until(set filters) time.Time {
 	}
 	at, ok := parseMoment(text)
 	if !ok {
-		q.fail("filters", "invalid filter 'until=%s': give a time as RFC 3339 or seconds since 1970", shorten(text))
+		q.fail("filter", "invalid filter 'until=%s': give a time as RFC 3339 or seconds since 1970", shorten(text))
 	}
 	return at
 }
@@ -144,19 +144,19 @@ func (q *query) containers(action neutral.Action) neutral.Filter {
 		filter.Status = append(filter.Status, neutral.Status(status))
 		filter.All = true
 		if !slices.Contains(containerStatuses, neutral.Status(status)) {
-			q.fail("filters", "invalid filter 'status=%s'", shorten(status))
+			q.fail("filter", "invalid filter 'status=%s'", shorten(status))
 		}
 	}
 	for _, code := range set["exited"] {
 		n, err := strconv.Atoi(code)
 		if err != nil {
-			q.fail("filters", "invalid filter 'exited=%s'", shorten(code))
+			q.fail("filter", "invalid filter 'exited=%s'", shorten(code))
 		}
 		filter.ExitCodes, filter.All = append(filter.ExitCodes, n), true
 	}
 	for _, health := range set["health"] {
 		if !slices.Contains([]string{"none", "starting", "healthy", "unhealthy"}, health) {
-			q.fail("filters", "invalid filter 'health=%s'", shorten(health))
+			q.fail("filter", "invalid filter 'health=%s'", shorten(health))
 		}
 		filter.Health = append(filter.Health, health)
 	}
@@ -171,7 +171,7 @@ var containerStatuses = []neutral.Status{neutral.StatusCreated, neutral.StatusRu
 func (q *query) plainNames(set filters) []string {
 	for _, name := range set["name"] {
 		if _, err := regexp.Compile(name); err != nil {
-			q.fail("filters", "invalid filter 'name=%s'", shorten(name))
+			q.fail("filter", "invalid filter 'name=%s'", shorten(name))
 			return nil
 		}
 		if regexp.QuoteMeta(name) != name {
@@ -200,7 +200,7 @@ func nameMatcher(set filters) func(name string) bool {
 func (q *query) workloads() neutral.Filter {
 	set := q.filters(neutral.WorkloadList)
 	if runtime := set["runtime"]; len(runtime) > 0 && !slices.Contains(runtime, "container") {
-		q.fail("filters", "invalid filter 'runtime=%s'", shorten(runtime[0]))
+		q.fail("filter", "invalid filter 'runtime=%s'", shorten(runtime[0]))
 	}
 	return neutral.Filter{Names: set["name"], IDs: set["id"], Labels: set["label"], Modes: set["mode"]}
 }
@@ -211,7 +211,7 @@ func (q *query) tasks() neutral.Filter {
 		Nodes: set["node"], States: set["desired-state"], Current: slices.Contains(set["_up-to-date"], "true")}
 	for _, state := range filter.States {
 		if !slices.Contains([]string{"running", "shutdown", "accepted", "ready", "complete", "remove"}, state) {
-			q.fail("filters", "invalid filter 'desired-state=%s'", shorten(state))
+			q.fail("filter", "invalid filter 'desired-state=%s'", shorten(state))
 		}
 	}
 	return filter
@@ -232,7 +232,7 @@ func (q *query) events() neutral.Filter {
 	for _, name := range set["type"] {
 		kind, ok := eventKinds[name]
 		if !ok {
-			q.fail("filters", "invalid filter 'type=%s'", shorten(name))
+			q.fail("filter", "invalid filter 'type=%s'", shorten(name))
 		}
 		filter.Kinds = append(filter.Kinds, kind)
 	}

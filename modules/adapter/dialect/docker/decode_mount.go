@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -13,7 +14,8 @@ import (
 const (
 	reasonBind = "it is a path of the caller's host, which is not there on the target; put the files into the image, " +
 		"or mount a tmpfs"
-	reasonCopied = "only an engine fills a new volume from the image"
+	reasonCopied  = "only an engine fills a new volume from the image"
+	reasonSubpath = "only an engine wants it to be there already"
 	// defaultShm is what an engine gives without being asked.
 	defaultShm = 64 << 20
 )
@@ -27,7 +29,13 @@ func mountsFromTree(t, host *tree) []neutral.Mount {
 			mounts = append(mounts, m)
 		}
 	}
-	mounts = append(mounts, mountListFromTree(host.get("Mounts"), false)...)
+	listed := mountListFromTree(host.get("Mounts"), false)
+	for i, item := range host.get("Mounts").items() {
+		if listed[i].Type == "volume" {
+			listed[i].Subpath = subpathFromTree(item.get("VolumeOptions").get("Subpath"))
+		}
+	}
+	mounts = append(mounts, listed...)
 	for _, entry := range host.get("Tmpfs").entries() {
 		mounts = append(mounts, tmpfsFromTree(entry))
 	}
@@ -159,6 +167,20 @@ func mountListFromTree(t *tree, update bool) []neutral.Mount {
 		mounts = append(mounts, m)
 	}
 	return mounts
+}
+
+// subpathFromTree reads which folder of a volume is mounted. Services have none: clients that do not know the field would
+// send their mounts back without it.
+func subpathFromTree(t *tree) string {
+	part := t.str()
+	if part == "" {
+		return ""
+	}
+	if !filepath.IsLocal(part) {
+		t.fail(fault.Invalid, "invalid mount config for type \"volume\": subpath must be a relative path within the volume")
+	}
+	t.note("the folder "+shorten(part)+" is made where the volume has none", reasonSubpath)
+	return part
 }
 
 // tmpfsFromTree reads one entry of Tmpfs, "/run": "size=64m,mode=1777". Of its options, the size is carried.

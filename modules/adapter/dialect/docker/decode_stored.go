@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"strconv"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -24,6 +25,32 @@ var storedDisposals = map[string]disposal{
 // decodeStoredFile reads https://docs.docker.com/reference/api/engine/version/v1.49/#tag/Secret/operation/SecretCreate
 // and the same of configs. No error tells of what is in it.
 func decodeStoredFile(op *neutral.Operation, t *tree) ([]neutral.Loss, error) {
+	f, losses, err := storedFromTree(op, t)
+	if err != nil {
+		return nil, err
+	}
+	op.File, op.Ref = f, f.Name
+	op.Object.Name, op.Object.Labels = f.Name, f.Labels
+	return losses, nil
+}
+
+// decodeStoredUpdate reads https://docs.docker.com/reference/api/engine/version/v1.49/#tag/Config/operation/ConfigUpdate:
+// the whole of it once more, of which labels may be others.
+func decodeStoredUpdate(op *neutral.Operation, q *query, t *tree) ([]neutral.Loss, error) {
+	f, losses, err := storedFromTree(op, t)
+	if err != nil {
+		return nil, err
+	}
+	version := q.text("version")
+	if _, err := strconv.ParseUint(version, 10, 64); err != nil {
+		return nil, &fault.Error{Kind: fault.Invalid, Field: "version", Message: "invalid " + string(op.Object.Kind) + " version '" + shorten(version) + "'"}
+	}
+	op.File, op.Version, op.Object.Labels = f, version, f.Labels
+	return losses, nil
+}
+
+// storedFromTree reads a secret or a config. An update may leave out what is in it.
+func storedFromTree(op *neutral.Operation, t *tree) (*neutral.StoredFile, []neutral.Loss, error) {
 	f := &neutral.StoredFile{Name: t.get("Name").str(), Labels: callerLabels(t.get("Labels").strMap())}
 	data, err := base64.StdEncoding.DecodeString(t.get("Data").str())
 	if err != nil {
@@ -31,24 +58,26 @@ func decodeStoredFile(op *neutral.Operation, t *tree) ([]neutral.Loss, error) {
 	}
 	losses, err := settle(t, storedDisposals, string(op.Action))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	config := op.Action.Kind() == neutral.KindConfig
 	limit := storedLimit
-	if op.Action == neutral.ConfigCreate {
+	if config {
 		limit *= 2
 	}
+	update := op.Action == neutral.SecretUpdate || op.Action == neutral.ConfigUpdate
 	switch {
 	case !storedName.MatchString(f.Name):
-		return nil, &fault.Error{Kind: fault.Invalid, Field: "Name", Message: "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and " +
+		return nil, nil, &fault.Error{Kind: fault.Invalid, Field: "Name", Message: "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, and " +
 			"the start and end character must be [a-zA-Z0-9]"}
-	case len(data) == 0 || len(data) > limit:
-		return nil, &fault.Error{Kind: fault.Invalid, Field: "Data", Message: "data must be larger than 0 and at most " +
-			map[bool]string{true: "1000", false: "500"}[op.Action == neutral.ConfigCreate] + " KiB"}
+	case len(data) == 0 && !update || len(data) > limit:
+		return nil, nil, &fault.Error{Kind: fault.Invalid, Field: "Data", Message: "data must be larger than 0 and at most " +
+			map[bool]string{true: "1000", false: "500"}[config] + " KiB"}
 	}
-	f.Data = data
-	op.File, op.Ref = f, f.Name
-	op.Object.Name, op.Object.Labels = f.Name, f.Labels
-	return losses, nil
+	if len(data) > 0 {
+		f.Data = data
+	}
+	return f, losses, nil
 }
 
 // filesFromTree reads the secrets or the configs of a task. Their owner is left unread unless it is root.

@@ -22,7 +22,7 @@ func decodeVolumeCreate(op *neutral.Operation, t *tree) ([]neutral.Loss, error) 
 		return nil, err
 	}
 	if v.Name != "" && !validName(v.Name) {
-		return nil, &fault.Error{Kind: fault.Invalid, Field: "Name", Message: "create " + shorten(v.Name) + ": \"" + shorten(v.Name) +
+		return nil, &fault.Error{Kind: fault.Invalid, Field: "name", Message: "create " + shorten(v.Name) + ": \"" + shorten(v.Name) +
 			"\" includes invalid characters for a local volume name, only \"" + nameCharacters + "\" are allowed. If you intended to " +
 			"pass a host directory, use absolute path"}
 	}

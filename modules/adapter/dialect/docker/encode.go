@@ -29,7 +29,7 @@ func (d Dialect) Encode(op neutral.Operation, req dialect.Request, result neutra
 		neutral.VolumeRemove, neutral.NetworkRemove, neutral.SecretRemove, neutral.ConfigRemove:
 		return answerEmpty(http.StatusNoContent), nil
 	case neutral.ContainerResize, neutral.ExecResize, neutral.WorkloadRemove, neutral.NetworkJoin, neutral.NetworkLeave,
-		neutral.ExecStart: // a start that detaches
+		neutral.SecretUpdate, neutral.ConfigUpdate, neutral.ExecStart: // a start that detaches
 		return answerEmpty(http.StatusOK), nil
 	case neutral.SystemPing:
 		return ping(req), nil

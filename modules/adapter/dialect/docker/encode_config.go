@@ -69,6 +69,9 @@ func overlayConfig(asked *container.CreateRequest, was, c *neutral.Container, co
 	if asked.HostConfig.NetworkMode == "" || asked.HostConfig.NetworkMode == "default" {
 		asked.HostConfig.NetworkMode = host.NetworkMode
 	}
+	if asked.HostConfig.LogConfig.Type == "" {
+		asked.HostConfig.LogConfig.Type = logDriver
+	}
 	asked.Labels = config.Labels
 	exposed := maps.Clone(config.ExposedPorts)
 	if exposed == nil {
@@ -77,6 +80,9 @@ func overlayConfig(asked *container.CreateRequest, was, c *neutral.Container, co
 	maps.Copy(exposed, asked.ExposedPorts)
 	asked.ExposedPorts = exposed
 }
+
+// logDriver is an engine's own choice. Libraries read logs of a container only if its driver is one that keeps them.
+const logDriver = "json-file"
 
 // configFromNeutral renders the configuration of a container that no docker client made.
 func configFromNeutral(c *neutral.Container) (*container.Config, *container.HostConfig) {
@@ -88,7 +94,7 @@ func configFromNeutral(c *neutral.Container) (*container.Config, *container.Host
 		StopTimeout: c.StopTimeout, AttachStdout: true, AttachStderr: true, AttachStdin: c.Stdin,
 	}
 	host := &container.HostConfig{
-		LogConfig:      container.LogConfig{Config: map[string]string{}},
+		LogConfig:      container.LogConfig{Type: logDriver, Config: map[string]string{}},
 		NetworkMode:    modeToDocker(c),
 		PortBindings:   bound,
 		RestartPolicy:  container.RestartPolicy{Name: container.RestartPolicyMode(c.Restart.Mode), MaximumRetryCount: c.Restart.Max},

@@ -181,6 +181,9 @@ func (b *specBuilder) mounts(mounts []neutral.Mount) []mount.Mount {
 		if strings.Contains(m.Source+m.Target, templateMark) {
 			b.refuse("mounts", "a swarm reads "+templateMark+" in them as the beginning of a template")
 		}
+		if m.Subpath != "" {
+			b.refuse("mounts", "engines before version 26 would mount all of the volume in place of a folder of it")
+		}
 	}
 	return mountsIn(b.namespace, mounts)
 }

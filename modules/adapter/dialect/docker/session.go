@@ -105,6 +105,7 @@ func (s *session) accept() error {
 const (
 	mediaRaw         = "application/vnd.docker.raw-stream"
 	mediaTar         = "application/x-tar"
+	mediaBinary      = "application/octet-stream"
 	mediaMultiplexed = "application/vnd.docker.multiplexed-stream"
 )
 
@@ -114,6 +115,8 @@ func (s *session) mediaType() string {
 		return jsonMediaType
 	case neutral.ContainerCopyOut:
 		return mediaTar
+	case neutral.ContainerExport:
+		return mediaBinary
 	case neutral.ContainerCopyIn:
 		return ""
 	case neutral.ExecStart:
@@ -133,7 +136,7 @@ func (s *session) live() bool {
 	switch s.op.Action {
 	case neutral.ContainerLogs, neutral.WorkloadLogs, neutral.TaskLogs:
 		return s.op.Logs == nil || s.op.Logs.Follow
-	case neutral.ContainerCopyOut:
+	case neutral.ContainerCopyOut, neutral.ContainerExport:
 		return false
 	default:
 		return true
@@ -192,7 +195,7 @@ func (s *session) Output(chunk neutral.Chunk) error {
 	if s.op.Logs != nil {
 		payload = append(linePrefix(s.op, chunk), chunk.Data...)
 	}
-	if !s.terminal.Load() && s.op.Action != neutral.ContainerCopyOut {
+	if !s.terminal.Load() && s.op.Action != neutral.ContainerCopyOut && s.op.Action != neutral.ContainerExport {
 		payload = frame(streamByte(chunk.Stream), payload)
 	}
 	return s.write(payload)
@@ -314,7 +317,7 @@ func (s *session) fail(f *fault.Error) error {
 		return s.writeLast(container.WaitResponse{StatusCode: -1, Error: &container.WaitExitError{Message: message}})
 	case neutral.ImagePull:
 		return s.writeLast(pullFailure{ErrorDetail: jsonstream.Error{Code: refusalStatus(f.Kind), Message: message}, Error: message})
-	case neutral.EventWatch, neutral.ContainerCopyOut, neutral.ContainerStats:
+	case neutral.EventWatch, neutral.ContainerCopyOut, neutral.ContainerExport, neutral.ContainerStats:
 		s.cut()
 		return nil
 	case neutral.ContainerAttach, neutral.ExecStart:

@@ -62,7 +62,7 @@ func classifySystem(head dialect.Request, path string) (neutral.Operation, error
 	case "metrics", "logs", "debug", "flagz", "statusz":
 		op.Verb = neutral.Raw // the inside of the API server, addresses included
 	default:
-		return neutral.Operation{}, fault.New(fault.NotFound, "the Kubernetes API has no such path")
+		return neutral.Operation{}, fault.New(fault.NotFound, "the server could not find the requested resource")
 	}
 	if head.Method != http.MethodGet && head.Method != http.MethodHead {
 		op.Action, op.Verb = neutral.ObjectRaw, neutral.Raw

@@ -166,9 +166,19 @@ func (a *action) findRunning(ctx context.Context) (*located, error) {
 
 // source is what an archive is made of.
 type source struct {
-	folder, base string // tar's own: where it is, and what of it
-	name         string // as a stat tells it
-	prefix       string // what the entries' names begin with in the place of "./"; "" is as tar has them
+	folder, base string   // tar's own: where it is, and what of it
+	name         string   // as a stat tells it
+	prefix       string   // what the entries' names begin with in the place of "./"; "" is as tar has them
+	exclude      []string // patterns of what is left out
+}
+
+// arguments are tar's.
+func (s source) arguments() []string {
+	arguments := []string{"-C", s.folder}
+	for _, pattern := range s.exclude {
+		arguments = append(arguments, "--exclude", pattern)
+	}
+	return append(arguments, "--", s.base)
 }
 
 // newSource reads a path as an engine does: "/a/b" is b, "/a/b/." what is in b, "/a/b/" is b as well, also where it is a
@@ -215,9 +225,9 @@ type packing struct {
 	err     error
 }
 
-// heldTar packs $1/$2 and ends once its input has: runtimes were seen to lose the end of what a command writes just before
+// heldTar packs what it is told to and ends once its input has: runtimes were seen to lose the end of what a command writes just before
 // its own end.
-const heldTar = `tar -c -f - -C "$1" -- "$2"; s=$?; cat > /dev/null; exit $s`
+const heldTar = `tar -c -f - "$@"; s=$?; cat > /dev/null; exit $s`
 
 // open begins to make an archive, and gives its first entry. Without an error, stop must be called.
 func (a *action) open(ctx context.Context, from source) (*packing, *tar.Header, error) {
@@ -225,6 +235,10 @@ func (a *action) open(ctx context.Context, from source) (*packing, *tar.Header, 
 	if err != nil {
 		return nil, nil, err
 	}
+	return a.openIn(ctx, found, from)
+}
+
+func (a *action) openIn(ctx context.Context, found *located, from source) (*packing, *tar.Header, error) {
 	p := a.pack(ctx, found, from, true)
 	first, err := p.reader.Next()
 	if errors.Is(err, io.EOF) && p.shellless() {
@@ -247,10 +261,10 @@ func (a *action) pack(ctx context.Context, found *located, from source, hold boo
 	p := &packing{action: a, found: found, pipe: pipe, cancel: cancel, done: make(chan struct{}), seen: &tee{}}
 	p.reader = tar.NewReader(io.TeeReader(pipe, p.seen))
 	options := &corev1.PodExecOptions{Container: found.native(), Stdin: hold, Stdout: true, Stderr: true,
-		Command: []string{"tar", "-c", "-f", "-", "-C", from.folder, "--", from.base}}
+		Command: append([]string{"tar", "-c", "-f", "-"}, from.arguments()...)}
 	streams := remotecommand.StreamOptions{Stdout: writer, Stderr: &p.said}
 	if hold {
-		options.Command = []string{"/bin/sh", "-c", heldTar, "sh", from.folder, from.base}
+		options.Command = append([]string{"/bin/sh", "-c", heldTar, "sh"}, from.arguments()...)
 		streams.Stdin, p.held = io.Pipe()
 	}
 	go func() {

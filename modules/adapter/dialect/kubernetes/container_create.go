@@ -87,6 +87,9 @@ func (a *action) createContainer(ctx context.Context, made *newContainer) (neutr
 		return neutral.Result{}, err
 	}
 	on, err := a.joined(ctx, a.op.Container.Networks)
+	if fault.Is(err, fault.NotFound) { // what docker takes for an image that is not there, and pulls
+		err = fault.Wrap(fault.Invalid, err, "%s", fault.Of(err).Message)
+	}
 	if err != nil {
 		return neutral.Result{}, err
 	}

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"context"
 	"regexp"
 	"slices"
 	"strconv"
@@ -22,32 +23,80 @@ func (a *action) planContainerList() (dialect.Plan, error) {
 	if err != nil {
 		return dialect.Plan{}, err
 	}
+	listing := &containerListing{action: a, filter: filter, now: time.Now()}
+	if a.pods.many() {
+		return dialect.Plan{Program: func(ctx context.Context) (neutral.Result, error) {
+			if err := a.eachPage(ctx, listing.add); err != nil {
+				return neutral.Result{}, err
+			}
+			return listing.result()
+		}}, nil
+	}
 	return get(a.podsPath(), func(response dialect.Response) (neutral.Result, error) {
 		var list corev1.PodList
 		if err := decodeObject(response, &list); err != nil {
 			return neutral.Result{}, err
 		}
-		all := containersFromPods(a.cluster, list.Items, time.Now())
-		kept, err := filter.apply(all)
+		if err := listing.add(list.Items); err != nil {
+			return neutral.Result{}, err
+		}
+		return listing.result()
+	}), nil
+}
+
+// containerListing is what a list's answer is made of: of each Pod no more stays than is told of it.
+type containerListing struct {
+	*action
+	filter *containerFilter
+	now    time.Time
+	kept   []neutral.Container
+}
+
+func (l *containerListing) add(pods []corev1.Pod) error {
+	all := containersFromPods(l.cluster, pods, l.now)
+	if !l.filter.relative() {
+		all = l.visible(slices.DeleteFunc(all, func(c neutral.Container) bool { return !l.filter.matches(&c) }))
+	}
+	l.kept = append(l.kept, all...)
+	return nil
+}
+
+// visible leaves out what the caller may not see.
+func (l *containerListing) visible(containers []neutral.Container) []neutral.Container {
+	return slices.DeleteFunc(containers, func(c neutral.Container) bool { return l.permit(containerObject(&c)) != nil })
+}
+
+func (l *containerListing) result() (neutral.Result, error) {
+	sortNewestFirst(l.kept)
+	if l.filter.relative() { // to a container that may be anywhere in the list, and need not match
+		kept, err := l.filter.apply(l.kept)
 		if err != nil {
 			return neutral.Result{}, err
 		}
-		result := neutral.Result{Containers: slices.DeleteFunc(kept, func(c neutral.Container) bool {
-			return a.permit(containerObject(&c)) != nil
-		})}
-		if limit := a.op.Filter.Limit; limit > 0 && len(result.Containers) > limit {
-			result.Containers = result.Containers[:limit]
-		}
-		if a.op.Filter.Size {
-			result.Losses = append(result.Losses, neutral.Loss{Field: "size", Change: "dropped",
-				Reason: "Kubernetes does not tell the size of a container's files"})
-		}
-		return result, nil
-	}), nil
+		l.kept = l.visible(kept)
+	}
+	result := neutral.Result{Containers: l.kept}
+	if limit := l.filter.Limit; limit > 0 && len(result.Containers) > limit {
+		result.Containers = result.Containers[:limit]
+	}
+	if l.filter.Size {
+		result.Losses = append(result.Losses, neutral.Loss{Field: "size", Change: "dropped",
+			Reason: "Kubernetes does not tell the size of a container's files"})
+	}
+	return result, nil
 }
 
 // planContainerInspect reads one container. The reference can be an id, which only the whole list resolves.
 func (a *action) planContainerInspect() (dialect.Plan, error) {
+	if a.pods.many() {
+		return dialect.Plan{Program: func(ctx context.Context) (neutral.Result, error) {
+			found, err := a.lookFor(ctx, a.op.Ref)
+			if err != nil {
+				return neutral.Result{}, err
+			}
+			return a.inspected(&found.Container, found.pod)
+		}}, nil
+	}
 	return get(a.podsPath(), func(response dialect.Response) (neutral.Result, error) {
 		var list corev1.PodList
 		if err := decodeObject(response, &list); err != nil {
@@ -57,16 +106,21 @@ func (a *action) planContainerInspect() (dialect.Plan, error) {
 		if err != nil {
 			return neutral.Result{}, err
 		}
-		if err := a.permit(containerObject(found)); err != nil {
-			return neutral.Result{}, err
-		}
 		for i := range list.Items {
 			if list.Items[i].Name == found.Pod {
-				found.Origin = originFromMeta(list.Items[i].ObjectMeta)
+				return a.inspected(found, &list.Items[i])
 			}
 		}
-		return neutral.Result{Container: found}, nil
+		return neutral.Result{}, fault.New(fault.Internal, "container %s has no Pod", a.op.Ref)
 	}), nil
+}
+
+func (a *action) inspected(found *neutral.Container, pod *corev1.Pod) (neutral.Result, error) {
+	if err := a.permit(containerObject(found)); err != nil {
+		return neutral.Result{}, err
+	}
+	found.Origin = originFromMeta(pod.ObjectMeta)
+	return neutral.Result{Container: found}, nil
 }
 
 // containerFilter is docker's filters of a list, made ready.
@@ -131,6 +185,9 @@ func parsePortRange(text string) (portRange, error) {
 func (r portRange) holds(port uint16, protocol string) bool {
 	return port >= r.first && port <= r.last && r.protocol == protocol
 }
+
+// relative tells whether the filter names another container, which must be found first.
+func (f *containerFilter) relative() bool { return f.Before != "" || f.Filter.Since != "" }
 
 // apply keeps what the filters let through.
 func (f *containerFilter) apply(all []neutral.Container) ([]neutral.Container, error) {

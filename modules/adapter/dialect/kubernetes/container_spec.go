@@ -30,13 +30,17 @@ func containersFromPods(cluster string, pods []corev1.Pod, now time.Time) []neut
 			containers = append(containers, c)
 		}
 	}
+	sortNewestFirst(containers)
+	return containers
+}
+
+func sortNewestFirst(containers []neutral.Container) {
 	slices.SortStableFunc(containers, func(a, b neutral.Container) int {
 		if order := b.CreatedAt.Compare(a.CreatedAt); order != 0 {
 			return order
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	return containers
 }
 
 // containerFromPod reads one container of a Pod.

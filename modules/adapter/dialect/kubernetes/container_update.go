@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -42,6 +43,10 @@ func (a *action) updateContainer(ctx context.Context) (neutral.Result, error) {
 	}
 	if terminal(found.pod) {
 		return neutral.Result{}, fault.New(fault.Conflict, "cannot update container %s: it has ended, and a Pod that ended changes no more", found.Name)
+	}
+	if found.pod.Status.QOSClass == corev1.PodQOSBestEffort {
+		return neutral.Result{}, refuse("Resources", "it was made without limits of CPU and memory, and Kubernetes fixes with a Pod's creation whether it has any; "+
+			"create it anew with limits")
 	}
 	former := found.pod.Spec.Containers[found.index].Resources
 	generation, err := a.resize(ctx, found, resources)
@@ -83,6 +88,9 @@ func (a *action) resize(ctx context.Context, found *located, resources corev1.Re
 // errInfeasible marks what a node said that it cannot do.
 var errInfeasible = errors.New("infeasible")
 
+// least is what is reserved where a reservation must be told and none was asked for.
+var least = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1m"), corev1.ResourceMemory: resource.MustParse("1Mi")}
+
 // resized gives the resources with what a caller wants changed. A reservation that was equal to its limit stays so,
 // for the class of service that follows from it must stay the same.
 func resized(now corev1.ResourceRequirements, wanted neutral.Resources) (corev1.ResourceRequirements, bool) {
@@ -95,8 +103,13 @@ func resized(now corev1.ResourceRequirements, wanted neutral.Resources) (corev1.
 		if limit, ok := built.Limits[name]; ok && limit.Cmp(was) != 0 {
 			setResource(&next.Limits, name, limit)
 			changed = true
-			if _, asked := built.Requests[name]; !asked && limited && reserves && reserved.Cmp(was) == 0 {
+			_, asked := built.Requests[name]
+			switch {
+			case asked:
+			case limited && reserves && reserved.Cmp(was) == 0:
 				setResource(&next.Requests, name, limit)
+			case !reserves && len(now.Requests) > 0: // left out, it would be the limit, and the class another one
+				setResource(&next.Requests, name, least[name])
 			}
 		}
 		if request, ok := built.Requests[name]; ok && request.Cmp(reserved) != 0 {

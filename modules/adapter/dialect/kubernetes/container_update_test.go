@@ -1,13 +1,31 @@
 package kubernetes
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
+
+// TestUpdateOfUnlimited is what Kubernetes cannot do: what its Pod's class follows from is fixed when it is created.
+func TestUpdateOfUnlimited(t *testing.T) {
+	t.Parallel()
+	pod := newPod("web", "10.0.0.5")
+	pod.Namespace, pod.Status.QOSClass = "default", corev1.PodQOSBestEffort
+	f := newIdleCluster(t, pod)
+	_, err := f.run(t, neutral.Operation{Action: neutral.ContainerUpdate, Ref: "web",
+		Container: &neutral.Container{Resources: neutral.Resources{Memory: 64 << 20}}})
+	if !fault.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), "it was made without limits of CPU and memory") {
+		t.Errorf("%v", err)
+	}
+	if _, err := f.run(t, neutral.Operation{Action: neutral.ContainerUpdate, Ref: "web", Container: &neutral.Container{}}); err != nil {
+		t.Errorf("an update of nothing: %v", err)
+	}
+}
 
 func TestResized(t *testing.T) {
 	t.Parallel()
@@ -51,5 +69,12 @@ func TestResized(t *testing.T) {
 	}
 	if now.Limits.Cpu().Value() != 1 {
 		t.Error("the former resources were changed")
+	}
+
+	// A Pod that reserves and has no limit of it goes on in its class.
+	now = corev1.ResourceRequirements{Limits: list("", "64Mi"), Requests: list("", "64Mi")}
+	got, _ := resized(now, neutral.Resources{MilliCPU: 500})
+	if limit, request := got.Limits[corev1.ResourceCPU], got.Requests[corev1.ResourceCPU]; limit.String() != "500m" || request.String() != "1m" {
+		t.Errorf("a first limit of the processor: %s, reserved %s", &limit, &request)
 	}
 }

@@ -208,6 +208,12 @@ func matchReference(ref, noun string, n int, id, name func(int) string) (int, er
 	return found, nil
 }
 
+// mayBe tells whether a container is one of those among which resolveContainer finds, or about which it complains.
+func mayBe(c *neutral.Container, ref string) bool {
+	plain := strings.TrimPrefix(ref, "/")
+	return plain != "" && (strings.HasPrefix(c.ID, plain) || c.Name == plain || c.Pod == plain)
+}
+
 // resolveContainer finds the container that ref names.
 func resolveContainer(containers []neutral.Container, ref string) (*neutral.Container, error) {
 	i, err := matchReference(ref, "container", len(containers), func(i int) string { return containers[i].ID },

@@ -194,7 +194,11 @@ func resolveNetwork(all []neutral.Network, ref string) (*neutral.Network, error)
 // findNetwork is resolveNetwork for the operation's own reference, once policy lets the caller have it.
 func (a *action) findNetwork(ctx context.Context) (*neutral.Network, error) {
 	if predefined(a.op.Ref) {
-		return nil, fault.New(fault.Conflict, "%s is a pre-defined network and cannot be changed or removed", a.op.Ref)
+		what := "changed"
+		if a.op.Action == neutral.NetworkRemove {
+			what = "removed"
+		}
+		return nil, fault.New(fault.Conflict, "%s is a pre-defined network and cannot be %s", a.op.Ref, what)
 	}
 	all, err := a.callersNetworks(ctx)
 	if err != nil {

@@ -136,7 +136,7 @@ func noteNetworks(meta *metav1.ObjectMeta, list []neutral.NetworkAttachment) err
 
 // joinNetwork puts a container on one more network.
 func (a *action) joinNetwork(ctx context.Context) (neutral.Result, error) {
-	return a.changeNetworks(ctx, func(name string, list []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error) {
+	return a.changeNetworks(ctx, func(_ *located, name string, list []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error) {
 		if slices.ContainsFunc(list, func(n neutral.NetworkAttachment) bool { return n.Name == name }) {
 			return nil, fault.New(fault.Conflict, "endpoint with name %s already exists in network %s", a.op.Member.Name, name)
 		}
@@ -146,11 +146,11 @@ func (a *action) joinNetwork(ctx context.Context) (neutral.Result, error) {
 
 // leaveNetwork takes a container off one. The last one it cannot leave: it would be open to all then.
 func (a *action) leaveNetwork(ctx context.Context) (neutral.Result, error) {
-	return a.changeNetworks(ctx, func(name string, list []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error) {
+	return a.changeNetworks(ctx, func(found *located, name string, list []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error) {
 		left := slices.DeleteFunc(slices.Clone(list), func(n neutral.NetworkAttachment) bool { return n.Name == name })
 		switch {
 		case len(left) == len(list):
-			return nil, fault.New(fault.Conflict, "container %s is not connected to network %s", a.op.Member.Name, name)
+			return nil, fault.New(fault.Conflict, "container %s is not connected to network %s", found.ID, name)
 		case len(left) == 0:
 			return nil, fault.New(fault.Unsupported, "the last network of a container cannot be left: without one, its Pod is on the "+
 				"cluster's own network, which is open to all; connect it to another one first")
@@ -159,7 +159,7 @@ func (a *action) leaveNetwork(ctx context.Context) (neutral.Result, error) {
 	})
 }
 
-func (a *action) changeNetworks(ctx context.Context, change func(string, []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error)) (neutral.Result, error) {
+func (a *action) changeNetworks(ctx context.Context, change func(*located, string, []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error)) (neutral.Result, error) {
 	if a.op.Member == nil {
 		return neutral.Result{}, fault.New(fault.Invalid, "no container is named")
 	}
@@ -172,7 +172,7 @@ func (a *action) changeNetworks(ctx context.Context, change func(string, []neutr
 	}
 }
 
-func (a *action) changeNetworksOnce(ctx context.Context, change func(string, []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error)) (neutral.Result, error) {
+func (a *action) changeNetworksOnce(ctx context.Context, change func(*located, string, []neutral.NetworkAttachment) ([]neutral.NetworkAttachment, error)) (neutral.Result, error) {
 	network, err := a.findNetwork(ctx)
 	if err != nil {
 		return neutral.Result{}, err
@@ -191,7 +191,7 @@ func (a *action) changeNetworksOnce(ctx context.Context, change func(string, []n
 		return neutral.Result{}, fault.New(fault.Conflict, "container sharing network namespace with another container or host cannot be "+
 			"connected to any other network")
 	}
-	list, err := change(network.Name, networksFromMeta(found.pod.ObjectMeta))
+	list, err := change(found, network.Name, networksFromMeta(found.pod.ObjectMeta))
 	if err != nil {
 		return neutral.Result{}, err
 	}

@@ -59,6 +59,10 @@ var used = map[neutral.Action][]use{
 	neutral.SystemInfo: slices.Concat(always("list pods"), always("list nodes")),
 	neutral.EventWatch: follows,
 
+	// Where there are many Pods; one call else.
+	neutral.ContainerList:    always("list pods"),
+	neutral.ContainerInspect: looks,
+
 	neutral.ContainerStart:   slices.Concat(looks, follows, always("patch pods"), replaces, names),
 	neutral.ContainerStop:    slices.Concat(looks, follows, always("patch pods"), notifies),
 	neutral.ContainerPause:   slices.Concat(looks, follows, always("patch pods")),
@@ -73,6 +77,7 @@ var used = map[neutral.Action][]use{
 	neutral.ContainerStat:    slices.Concat(looks, execs),
 	neutral.ContainerCopyIn:  slices.Concat(looks, execs),
 	neutral.ContainerCopyOut: slices.Concat(looks, execs),
+	neutral.ContainerExport:  slices.Concat(looks, execs),
 	neutral.ContainerWait:    slices.Concat(looks, follows),
 	neutral.ContainerLogs:    slices.Concat(looks, always("get pods/log"), []use{{"list,watch pods", "where the log is followed"}}),
 	neutral.ContainerAttach:  slices.Concat(looks, follows, always("get,create pods/attach"), always("get pods/log")),
@@ -108,10 +113,12 @@ var used = map[neutral.Action][]use{
 	neutral.SecretList:   always("list secrets"),
 	neutral.SecretGet:    always("list secrets"),
 	neutral.SecretCreate: always("create secrets"),
+	neutral.SecretUpdate: always("list,patch secrets"),
 	neutral.SecretRemove: slices.Concat(always("list,delete secrets"), searches),
 	neutral.ConfigList:   always("list configmaps"),
 	neutral.ConfigGet:    always("list configmaps"),
 	neutral.ConfigCreate: always("create configmaps"),
+	neutral.ConfigUpdate: always("list,patch configmaps"),
 	neutral.ConfigRemove: slices.Concat(always("list,delete configmaps"), searches),
 }
 

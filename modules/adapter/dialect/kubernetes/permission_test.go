@@ -62,7 +62,11 @@ func TestEveryPlanIsWrittenDown(t *testing.T) {
 	f := newIdleCluster(t)
 	// The nodes pull, and who may do anything may ask for the version.
 	nothing := []neutral.Action{neutral.ImagePull, neutral.SystemPing, neutral.SystemVersion}
+	either := []neutral.Action{neutral.ContainerList, neutral.ContainerInspect} // by how many Pods there are
 	for action := range plans {
+		if slices.Contains(either, action) {
+			continue
+		}
 		plan, err := f.Plan(neutral.Operation{Action: action, Ref: "web", Container: &neutral.Container{Image: "x"}, Workload: &neutral.Workload{}}, allowAll)
 		if fault.Is(err, fault.NotFound) {
 			continue // answered by itself

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,6 +53,7 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.ContainerStat:    program((*action).statFile),
 	neutral.ContainerStats:   stream((*action).containerUsage),
 	neutral.ContainerCopyOut: stream((*action).copyOut),
+	neutral.ContainerExport:  stream((*action).exportFiles),
 	neutral.ContainerCopyIn:  stream((*action).copyIn),
 	neutral.ContainerWait:    stream((*action).waitContainer),
 	neutral.ContainerLogs:    stream((*action).containerLogs),
@@ -84,10 +86,12 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 	neutral.SecretList:    program((*action).listStored),
 	neutral.SecretGet:     program((*action).inspectStored),
 	neutral.SecretCreate:  program((*action).createStored),
+	neutral.SecretUpdate:  program((*action).updateStored),
 	neutral.SecretRemove:  program((*action).removeStored),
 	neutral.ConfigList:    program((*action).listStored),
 	neutral.ConfigGet:     program((*action).inspectStored),
 	neutral.ConfigCreate:  program((*action).createStored),
+	neutral.ConfigUpdate:  program((*action).updateStored),
 	neutral.ConfigRemove:  program((*action).removeStored),
 	neutral.VolumeList:    (*action).planVolumeList,
 	neutral.VolumeGet:     (*action).planVolumeInspect,
@@ -100,7 +104,6 @@ var plans = map[neutral.Action]func(*action) (dialect.Plan, error){
 var refused = map[neutral.Action]string{
 	neutral.ContainerRename:  "rename is refused: a Pod's name is fixed when it is created; create a container of the new name",
 	neutral.ContainerChanges: "diff is refused: Kubernetes does not tell which files a container changed",
-	neutral.ContainerExport:  "export is refused: Kubernetes does not give out a container's file system",
 	neutral.ContainerCommit:  "commit is refused: Kubernetes makes no images",
 	neutral.SystemUsage:      "the disk usage of a Kubernetes cluster is not known through its API",
 	neutral.SystemAuth:       "the nodes of a Kubernetes cluster log in to registries with their own credentials",
@@ -112,8 +115,6 @@ var refusedKinds = map[neutral.Kind]string{
 	neutral.KindVolume: "a claim of a Kubernetes cluster is not changed once it is made",
 	neutral.KindNode:   "nodes of a Kubernetes cluster are not changed from outside it",
 	neutral.KindSystem: "the make-up of a Kubernetes cluster is not changed from outside it",
-	neutral.KindSecret: "a secret is not changed once it is made; create another one",
-	neutral.KindConfig: "a config is not changed once it is made; create another one",
 }
 
 // refusal is why an action is not done, "" for none that is known.
@@ -233,17 +234,29 @@ func (a *action) lookFor(ctx context.Context, ref string) (*located, error) {
 			return nil, fault.New(fault.NotFound, "No such container: %s", ref) // such a name is no id either
 		}
 	}
-	list, err := a.client.CoreV1().Pods(a.namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, nativeFault(err)
+	// Of the Pods only those stay that may be the one.
+	var pods []corev1.Pod
+	var containers []neutral.Container
+	if err := a.eachPage(ctx, func(page []corev1.Pod) error {
+		for i := range page {
+			its := slices.DeleteFunc(containersFromPods(a.cluster, page[i:i+1], now), func(c neutral.Container) bool {
+				return !mayBe(&c, ref)
+			})
+			if len(its) > 0 {
+				pods, containers = append(pods, page[i]), append(containers, its...)
+			}
+		}
+		return nil
+	}); err != nil {
+		return nil, err
 	}
-	containers := containersFromPods(a.cluster, list.Items, now)
+	sortNewestFirst(containers)
 	found, err := resolveContainer(containers, ref)
 	if err != nil {
 		return nil, err
 	}
-	for i := range list.Items {
-		pod := &list.Items[i]
+	for i := range pods {
+		pod := &pods[i]
 		if pod.Name != found.Pod {
 			continue
 		}

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -159,6 +161,83 @@ func (a *action) createStored(ctx context.Context) (neutral.Result, error) {
 	return neutral.Result{ID: a.storedFromMeta(kind, made).ID}, nil
 }
 
+// updateStored changes labels. What is in one is said once more, as docker does, or left out; that it stays the same is
+// held by the API server, since the object is immutable: of a secret it is never read here.
+func (a *action) updateStored(ctx context.Context) (neutral.Result, error) {
+	f, kind := a.op.File, a.op.Object.Kind
+	if f == nil {
+		return neutral.Result{}, fault.New(fault.Invalid, "no %s is asked for", kind)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	found, err := a.findStored(ctx)
+	if err != nil {
+		return neutral.Result{}, err
+	}
+	if f.Name != found.Name {
+		return neutral.Result{}, fault.New(fault.Invalid, "rpc error: code = InvalidArgument desc = only updates to Labels are allowed")
+	}
+	if err := a.permit(neutral.Object{Kind: kind, Namespace: a.namespace, Name: f.Name, Labels: f.Labels}); err != nil {
+		return neutral.Result{}, err
+	}
+	if a.op.Version != "" && a.op.Version != found.Version {
+		return neutral.Result{}, fault.New(fault.Conflict, "rpc error: code = Unknown desc = update out of sequence")
+	}
+	legal, _ := legalStored(found.Name)
+	patch, err := storedPatch(found, f, kind)
+	if err != nil {
+		return neutral.Result{}, err
+	}
+	if kind == neutral.KindSecret {
+		_, err = a.metadata.Resource(secretResource).Namespace(a.namespace).Patch(ctx, legal, types.MergePatchType, patch,
+			metav1.PatchOptions{FieldManager: fieldManager})
+	} else {
+		_, err = a.client.CoreV1().ConfigMaps(a.namespace).Patch(ctx, legal, types.MergePatchType, patch,
+			metav1.PatchOptions{FieldManager: fieldManager})
+	}
+	switch {
+	case apierrors.IsInvalid(err):
+		return neutral.Result{}, fault.Wrap(fault.Invalid, err, "rpc error: code = InvalidArgument desc = only updates to Labels are allowed")
+	case apierrors.IsConflict(err):
+		return neutral.Result{}, fault.Wrap(fault.Conflict, err, "rpc error: code = Unknown desc = update out of sequence")
+	case err != nil:
+		return neutral.Result{}, nativeFault(err)
+	}
+	return neutral.Result{ID: found.ID}, nil
+}
+
+// storedPatch puts labels in the place of those that there are.
+func storedPatch(was, next *neutral.StoredFile, kind neutral.Kind) ([]byte, error) {
+	meta := metav1.ObjectMeta{Annotations: map[string]string{}}
+	if err := labelMeta(&meta, next.Labels); err != nil {
+		return nil, err
+	}
+	labels, annotations := map[string]any{}, map[string]any{annotationLabels: nil}
+	legal, _ := splitLabels(was.Labels)
+	for key := range legal {
+		labels[key] = nil
+	}
+	for key, value := range meta.Labels {
+		labels[key] = value
+	}
+	for key, value := range meta.Annotations {
+		annotations[key] = value
+	}
+	patch := map[string]any{"metadata": map[string]any{"resourceVersion": was.Version, "labels": labels, "annotations": annotations}}
+	if next.Data != nil {
+		field := "binaryData"
+		if kind == neutral.KindSecret {
+			field = "data"
+		}
+		patch[field] = map[string][]byte{storedKey: next.Data}
+	}
+	text, err := json.Marshal(patch)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "a patch cannot be written")
+	}
+	return text, nil
+}
+
 // removeStored removes one that no service uses.
 func (a *action) removeStored(ctx context.Context) (neutral.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -176,7 +255,7 @@ func (a *action) removeStored(ctx context.Context) (neutral.Result, error) {
 		for _, f := range filesFromSpec(n.template.ObjectMeta, &n.template.Spec, 0) {
 			if f.Kind == kind && f.Name == found.Name {
 				w := workloadFromNative(a.cluster, n)
-				return neutral.Result{}, fault.New(fault.Conflict, "%s '%s' is in use by the following service%s", kind, found.Name,
+				return neutral.Result{}, fault.New(fault.Invalid, "rpc error: code = InvalidArgument desc = %s '%s' is in use by the following service%s", kind, found.Name,
 					a.toldUser(ctx, &user{object: workloadObject(&w), name: n.meta.Name}, ": %s", a.storedObject(found)))
 			}
 		}

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
@@ -31,21 +32,22 @@ func (a *action) planInfo() (dialect.Plan, error) {
 		if err != nil {
 			return neutral.Result{}, err
 		}
-		list, err := a.client.CoreV1().Pods(a.namespace).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return neutral.Result{}, nativeFault(err)
-		}
-		containers := containersFromPods(a.cluster, list.Items, system.Now)
-		system.Containers, system.Running, system.Paused, system.Stopped = len(containers), 0, 0, 0
-		for i := range containers {
-			switch containers[i].State.Status {
-			case neutral.StatusRunning, neutral.StatusRestarting:
-				system.Running++
-			case neutral.StatusPaused:
-				system.Paused++
-			default:
-				system.Stopped++
+		system.Containers, system.Running, system.Paused, system.Stopped = 0, 0, 0, 0
+		if err := a.eachPage(ctx, func(page []corev1.Pod) error {
+			for _, c := range containersFromPods(a.cluster, page, system.Now) {
+				system.Containers++
+				switch c.State.Status {
+				case neutral.StatusRunning, neutral.StatusRestarting:
+					system.Running++
+				case neutral.StatusPaused:
+					system.Paused++
+				default:
+					system.Stopped++
+				}
 			}
+			return nil
+		}); err != nil {
+			return neutral.Result{}, err
 		}
 		if nodes, err := a.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{}); err == nil {
 			system.Images = len(imagesFromNodes(nodes.Items))

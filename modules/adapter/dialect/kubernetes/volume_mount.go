@@ -30,7 +30,7 @@ func (t *podTemplate) volume(m neutral.Mount) error {
 	}
 	t.out.Spec.Volumes = append(t.out.Spec.Volumes, volume)
 	t.container.VolumeMounts = append(t.container.VolumeMounts, corev1.VolumeMount{Name: volume.Name,
-		MountPath: path.Clean(m.Target), ReadOnly: m.ReadOnly})
+		MountPath: path.Clean(m.Target), SubPath: m.Subpath, ReadOnly: m.ReadOnly})
 	return nil
 }
 

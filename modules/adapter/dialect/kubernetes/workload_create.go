@@ -35,7 +35,7 @@ func (a *action) createWorkload(ctx context.Context) (neutral.Result, error) {
 		a.undoVolumes(ctx, volumes)
 	}
 	if apierrors.IsAlreadyExists(err) {
-		return neutral.Result{}, fault.Wrap(fault.Conflict, err, "name conflicts with an existing object: service %s already exists", w.Name)
+		return neutral.Result{}, fault.Wrap(fault.Conflict, err, "rpc error: code = AlreadyExists desc = name conflicts with an existing object: service %s already exists", w.Name)
 	}
 	if err != nil {
 		return neutral.Result{}, nativeFault(err)

@@ -1,7 +1,9 @@
 package apiserver
 
 import (
+	"bytes"
 	"context"
+	"maps"
 	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
@@ -109,7 +111,7 @@ func (k configMapKind) update(ctx context.Context, d deed) ([]neutral.Loss, erro
 
 // stale tells that containers which run keep the content that they were started with.
 func (s *Server) stale(d deed) []neutral.Loss {
-	if d.old == nil {
+	if d.old == nil || sameContent(d.old.object, d.next) {
 		return nil
 	}
 	_, isSecret := d.next.(*corev1.Secret)
@@ -121,6 +123,19 @@ func (s *Server) stale(d deed) []neutral.Loss {
 		}
 	}
 	return nil
+}
+
+// sameContent tells whether two ConfigMaps or Secrets hold the same.
+func sameContent(a, b object) bool {
+	switch a := a.(type) {
+	case *corev1.ConfigMap:
+		b, ok := b.(*corev1.ConfigMap)
+		return ok && maps.Equal(a.Data, b.Data) && maps.EqualFunc(a.BinaryData, b.BinaryData, bytes.Equal)
+	case *corev1.Secret:
+		b, ok := b.(*corev1.Secret)
+		return ok && maps.EqualFunc(a.Data, b.Data, bytes.Equal)
+	}
+	return false
 }
 
 // refers tells whether a Pod has something of a ConfigMap or a Secret.

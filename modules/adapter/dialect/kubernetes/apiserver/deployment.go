@@ -92,7 +92,7 @@ func (f deploymentForm) validate(next, old object) field.ErrorList {
 			problems = append(problems, field.Forbidden(path.Child("strategy", "rollingUpdate"), "may not be specified when strategy `type` is 'Recreate'"))
 		}
 	case appsv1.RollingUpdateDeploymentStrategyType:
-		if _, _, err := spread(spec); err != nil {
+		if _, _, err := spread(spec); err != nil && *spec.Replicas >= 0 {
 			problems = append(problems, field.Invalid(path.Child("strategy", "rollingUpdate"), nil, err.Error()))
 		}
 	default:

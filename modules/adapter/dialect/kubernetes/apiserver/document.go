@@ -17,6 +17,10 @@ func (s *Server) document(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return false
 	}
+	if r.URL.Path == customResources {
+		s.noCustomResources(w)
+		return true
+	}
 	answer, ok := discovery.Answer(r.URL.RequestURI(), r.Header)
 	if !ok {
 		answer, ok = openapi.Answer(r.URL.RequestURI(), r.Header)
@@ -35,6 +39,17 @@ func (s *Server) document(w http.ResponseWriter, r *http.Request) bool {
 		s.log.Debug("a caller has gone before its answer", "err", err)
 	}
 	return true
+}
+
+// customResources is what kubectl reads before it says that it does not know a kind.
+const customResources = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+// noCustomResources is their list: there are none.
+func (s *Server) noCustomResources(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", mediaJSON)
+	if _, err := w.Write([]byte(`{"kind":"CustomResourceDefinitionList","apiVersion":"apiextensions.k8s.io/v1","metadata":{"resourceVersion":"1"},"items":[]}`)); err != nil {
+		s.log.Debug("a caller has gone before its answer", "err", err)
+	}
 }
 
 // health tells whether the orchestrator can be read.

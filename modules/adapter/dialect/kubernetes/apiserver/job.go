@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"maps"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -51,6 +52,10 @@ func (jobForm) complete(o object) {
 		job.Spec.Template.Labels = map[string]string{}
 	}
 	job.Spec.Template.Labels[labelJob] = job.Name
+	job.Spec.Template.Labels["job-name"] = job.Name // as it was called before, and is asked for still
+	if len(job.Labels) == 0 {
+		job.Labels = maps.Clone(job.Spec.Template.Labels)
+	}
 }
 
 func (f jobForm) validate(next, old object) field.ErrorList {

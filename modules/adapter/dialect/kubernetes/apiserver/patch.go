@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -113,11 +114,14 @@ func patched(c *call, w writing, patchType types.PatchType, raw []byte, old obje
 	if err != nil {
 		return nil, nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", c.resource.GroupResource(), c.name, err.Error(), 0, true)
 	}
-	if err := w.strict(problems); err != nil {
+	if err := w.strict(c.resource.GroupVersionKind, problems); err != nil {
 		return nil, nil, err
 	}
 	if err := samePlace(c, next); err != nil {
 		return nil, nil, err
+	}
+	if secret, ok := next.(*corev1.Secret); ok { // stringData is nobody's field, what becomes of it is
+		secretKind{}.complete(secret, old)
 	}
 	return next, problems, updateManagers(c, w, "", old, next)
 }
@@ -182,7 +186,7 @@ func applied(c *call, w writing, raw []byte, old object) (object, []string, erro
 	if err != nil {
 		return nil, nil, badBody(err)
 	}
-	if err := w.strict(problems); err != nil {
+	if err := w.strict(c.resource.GroupVersionKind, problems); err != nil {
 		return nil, nil, err
 	}
 	if config.GetName() == "" {

@@ -22,7 +22,7 @@ func selectionOf(c *call) (selection, error) {
 	query := c.URL.Query()
 	wanted, err := labels.Parse(query.Get("labelSelector"))
 	if err != nil {
-		return selection{}, apierrors.NewBadRequest("unable to parse the label selector: " + err.Error())
+		return selection{}, apierrors.NewBadRequest(err.Error())
 	}
 	chosen, err := fields.ParseSelector(query.Get("fieldSelector"))
 	if err != nil {

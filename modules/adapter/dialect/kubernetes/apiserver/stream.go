@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -24,7 +25,7 @@ func (s *Server) serveLog(w http.ResponseWriter, c *call, e *entry, pod *corev1.
 	}
 	name := pod.Spec.Containers[0].Name
 	if asked.Previous {
-		return apierrors.NewBadRequest("previous terminated container " + name + " in pod " + pod.Name + " not found")
+		return apierrors.NewBadRequest(fmt.Sprintf("previous terminated container %q in pod %q not found", name, pod.Name))
 	}
 	if e.native.container == "" {
 		return apierrors.NewBadRequest("container " + name + " in pod " + pod.Name + " is waiting to start: " + waitingReason(pod))

@@ -11,9 +11,11 @@ import (
 	"regexp"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/yaml"
 
@@ -84,7 +86,7 @@ func readObject(c *call, w writing) (object, []string, error) {
 	if err != nil {
 		return nil, nil, badBody(err)
 	}
-	return into, problems, w.strict(problems)
+	return into, problems, w.strict(c.resource.GroupVersionKind, problems)
 }
 
 // slowQuantity is a number whose exponent has five digits or more: the library that reads quantities takes seconds for one.
@@ -121,9 +123,10 @@ func badBody(err error) error {
 }
 
 // strict refuses what is only warned of otherwise.
-func (w writing) strict(problems []string) error {
+func (w writing) strict(kind schema.GroupVersionKind, problems []string) error {
 	if len(problems) > 0 && w.validation == metav1.FieldValidationStrict {
-		return apierrors.NewBadRequest("strict decoding error: " + strings.Join(problems, ", "))
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: strict decoding error: %s", kind.Kind, kind.Version,
+			kind.Kind, strings.Join(problems, ", ")))
 	}
 	return nil
 }
@@ -346,7 +349,13 @@ func sameSpec(a, b object) bool {
 }
 
 // generational tells whether the API counts the changes of an object's spec.
-func generational(o object) bool { return part(o, "Spec").IsValid() }
+func generational(o object) bool {
+	switch o.(type) {
+	case *corev1.Namespace, *corev1.Service, *corev1.PersistentVolumeClaim:
+		return false
+	}
+	return part(o, "Spec").IsValid()
+}
 
 // dropStatus takes the status away, which callers do not write; copyStatus keeps the one that was.
 func dropStatus(o object) {

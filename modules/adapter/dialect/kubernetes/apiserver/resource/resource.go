@@ -60,7 +60,6 @@ func (r Resource) Subresource(name string) (Subresource, bool) {
 var (
 	reading = []string{"get", "list", "watch"}
 	writing = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
-	making  = []string{"create", "delete", "deletecollection", "get", "list", "watch"}
 	parts   = []string{"get", "patch", "update"}
 
 	core  = schema.GroupVersion{Version: "v1"}
@@ -81,7 +80,7 @@ var All = []Resource{
 	{GroupVersionKind: core.WithKind("Node"), Name: "nodes", Singular: "node", ShortNames: []string{"no"}, Verbs: reading,
 		New: func() runtime.Object { return &corev1.Node{} }, NewList: func() runtime.Object { return &corev1.NodeList{} }},
 	{GroupVersionKind: core.WithKind("PersistentVolumeClaim"), Name: "persistentvolumeclaims", Singular: "persistentvolumeclaim",
-		ShortNames: []string{"pvc"}, Namespaced: true, Verbs: making,
+		ShortNames: []string{"pvc"}, Namespaced: true, Verbs: writing,
 		New:     func() runtime.Object { return &corev1.PersistentVolumeClaim{} },
 		NewList: func() runtime.Object { return &corev1.PersistentVolumeClaimList{} }},
 	{GroupVersionKind: core.WithKind("Pod"), Name: "pods", Singular: "pod", ShortNames: []string{"po"}, Categories: []string{"all"},
