@@ -119,9 +119,9 @@ func (r *replicator) host(host map[string]any) {
 	if r.same() {
 		return
 	}
-	for key, why := range map[string]string{
+	for key, why := range map[string]string{ // what engines of hosts with cgroups of version 1 set by themselves is not told from a wish
 		"ExtraHosts": "addresses are the source's cluster's", "Dns": "addresses are the source's cluster's",
-		"CgroupParent": "it is of the source's host",
+		"CgroupParent": "it is of the source's host", "CgroupnsMode": "the source's host has it so by default",
 	} {
 		if !replica.Empty(host[key]) {
 			r.left("HostConfig."+key, why)

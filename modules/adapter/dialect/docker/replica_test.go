@@ -256,3 +256,53 @@ func FuzzReplica(f *testing.F) {
 		}
 	})
 }
+
+// TestReplicaDecodes takes what an engine tells of a container that nobody asked anything odd of: another orchestrator's
+// gateway has nothing to refuse in its copy.
+func TestReplicaDecodes(t *testing.T) {
+	t.Parallel()
+	const inspect = `{"Id":"0b804cd6f08f10450697bba9293494496c5ded6251ec26588974e990fa056e9d","Created":"2026-01-02T03:04:05Z","Name":"/web","State":{"Running":true},
+		"HostConfig":{"Binds":null,"ContainerIDFile":"","LogConfig":{"Type":"json-file","Config":{}},"NetworkMode":"shop-net","PortBindings":{},
+		"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3},"AutoRemove":false,"VolumeDriver":"","VolumesFrom":null,"CapAdd":null,"CapDrop":null,
+		"CgroupnsMode":"host","Dns":[],"DnsOptions":[],"DnsSearch":[],"ExtraHosts":null,"GroupAdd":null,"IpcMode":"private","Cgroup":"","Links":null,"OomScoreAdj":0,
+		"PidMode":"","Privileged":false,"PublishAllPorts":false,"ReadonlyRootfs":false,"SecurityOpt":null,"UTSMode":"","UsernsMode":"","ShmSize":67108864,
+		"Runtime":"runc","ConsoleSize":[0,0],"Isolation":"","CpuShares":0,"Memory":33554432,"NanoCpus":0,"CgroupParent":"","BlkioWeight":0,"BlkioWeightDevice":[],
+		"BlkioDeviceReadBps":null,"BlkioDeviceWriteBps":null,"BlkioDeviceReadIOps":null,"BlkioDeviceWriteIOps":null,"CpuPeriod":0,"CpuQuota":0,"CpuRealtimePeriod":0,
+		"CpuRealtimeRuntime":0,"CpusetCpus":"","CpusetMems":"","Devices":[],"DeviceCgroupRules":null,"DeviceRequests":null,"KernelMemory":0,"KernelMemoryTCP":0,
+		"MemoryReservation":0,"MemorySwap":67108864,"MemorySwappiness":null,"OomKillDisable":false,"PidsLimit":null,"Ulimits":null,"CpuCount":0,"CpuPercent":0,
+		"IOMaximumIOps":0,"IOMaximumBandwidth":0,"MaskedPaths":["/proc/asound","/proc/acpi","/proc/kcore","/proc/keys","/proc/latency_stats","/proc/timer_list",
+		"/proc/timer_stats","/proc/sched_debug","/proc/scsi","/sys/firmware"],"ReadonlyPaths":["/proc/bus","/proc/fs","/proc/irq","/proc/sys","/proc/sysrq-trigger"]},
+		"Config":{"Hostname":"0b804cd6f08f","Domainname":"","User":"","AttachStdin":false,"AttachStdout":false,"AttachStderr":false,"Tty":false,"OpenStdin":false,
+		"StdinOnce":false,"Env":["COLOUR=blue","PATH=/bin"],"Cmd":["sh","-c","true"],"Image":"shop/web:3","Volumes":null,"WorkingDir":"","Entrypoint":null,"OnBuild":null,
+		"Labels":{"tier":"front"}},
+		"NetworkSettings":{"Networks":{"shop-net":{"IPAMConfig":null,"Links":null,"Aliases":["0b804cd6f08f"],"NetworkID":"n","EndpointID":"e","Gateway":"172.18.0.1",
+		"IPAddress":"172.18.0.2","IPPrefixLen":16,"IPv6Gateway":"","GlobalIPv6Address":"","GlobalIPv6PrefixLen":0,"MacAddress":"02:42:ac:12:00:02","DriverOpts":null}}}}`
+	source, err := replica.Parse([]byte(inspect))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := sources(t)
+	all["/containers/web/json"] = source
+	place := eastPlace
+	place.Foreign = true
+	draft, err := Dialect{}.Replicate(t.Context(), reader(t, all), westWeb, place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	draft.Create.Body, err = json.Marshal(draft.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := Dialect{}.Classify(draft.Create)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, losses, err := Dialect{}.Decode(op, draft.Create)
+	if err != nil {
+		t.Fatalf("refused: %v", err)
+	}
+	if op.Container.Name != "copy" || op.Container.Resources.Memory != 1<<25 || len(op.Container.Networks) != 1 {
+		t.Errorf("decoded to %+v", op.Container)
+	}
+	t.Log(losses)
+}

@@ -205,8 +205,10 @@ var (
 		"deprecated.daemonset.template.generation", "pv.kubernetes.io/bind-completed", "pv.kubernetes.io/bound-by-controller",
 		"volume.kubernetes.io/selected-node", "volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner",
 		"batch.kubernetes.io/job-tracking"}
-	// Labels of the gateway's that callers set, or that a Deployment finds its Pods by.
-	keptLabels = []string{labelExport, labelWorkload}
+	// Labels and annotations of the gateway's in which stands what a caller said, or that a Deployment finds its Pods by.
+	keptLabels      = []string{labelExport, labelWorkload, labelStored, labelAutoRemove}
+	keptAnnotations = []string{annotationPorts, annotationLabels, annotationRestart, annotationHealth, annotationStopSignal, annotationEntrypoint,
+		annotationOptions, annotationVolumes, annotationUpdate}
 )
 
 // metadata takes out what is the source's own.
@@ -231,14 +233,23 @@ func (r *replicator) metadata(field string, metadata map[string]any) {
 	}
 	labels, annotations := replica.Object(metadata, "labels"), replica.Object(metadata, "annotations")
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		if slices.Contains(ownLabels, key) || strings.HasPrefix(key, "isthmus.io/") && !slices.Contains(keptLabels, key) {
+		network, networked := strings.CutPrefix(key, networkLabel)
+		switch {
+		case networked && !r.beside():
+			r.needed(field+".labels["+key+"]", "network "+network+" is made by docker's callers alone: nothing would keep the copy's apart")
+			delete(labels, key)
+		case key == labelNetworked && r.beside():
+		case slices.Contains(ownLabels, key), strings.HasPrefix(key, "isthmus.io/") && !slices.Contains(keptLabels, key):
 			delete(labels, key)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
 		switch {
-		case key == annotationPorts && !r.to.Foreign: // said to the catalogue
-		case key == annotationPorts:
+		case key == annotationNetworks && r.beside(), slices.Contains(keptAnnotations, key) && !r.to.Foreign:
+		case key == annotationPublished:
+			r.left(field+".annotations["+key+"]", "what it publishes is a Service of its own, which is copied by itself")
+			delete(annotations, key)
+		case slices.Contains(keptAnnotations, key):
 			r.left(field+".annotations["+key+"]", "a cluster of another orchestrator has no place for it")
 			delete(annotations, key)
 		case slices.Contains(ownAnnotations, key), strings.HasPrefix(key, "isthmus.io/"):
