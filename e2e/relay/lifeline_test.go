@@ -17,7 +17,7 @@ func TestLifeline(t *testing.T) {
 	for _, reached := range []bool{false, true} {
 		var mu sync.Mutex
 		var arrived []string
-		orchestrator := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		orchestrator := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			mu.Lock()
 			defer mu.Unlock()
 			arrived = append(arrived, r.Method+" "+r.URL.Path)

@@ -218,8 +218,8 @@ func TestLonePodIsBegunAgain(t *testing.T) {
 	o.Namespace = "default"
 	k := podKind{first}
 	k.complete(o, nil)
-	if _, err := k.create(t.Context(), deed{next: o}); err == nil {
-		t.Error("it was not killed")
+	if losses, err := k.create(t.Context(), deed{next: o}); err == nil {
+		t.Errorf("it was not killed: %v", losses)
 	}
 	first.Close()
 	fake.mu.Lock()
