@@ -155,24 +155,7 @@ func (k *kubernetesGraveyard) settle(ctx context.Context, _ *testing.T, g *docke
 // left tells whether there is something that a gateway was killed in the middle of.
 func (k *kubernetesGraveyard) left(ctx context.Context, namespace string) (bool, error) {
 	journals, err := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}).Namespace(namespace).List(ctx, journaled)
-	if err != nil || len(journals.Items) > 0 {
-		return true, err
-	}
-	services, err := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "services"}).Namespace(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return true, err
-	}
-	workloads, err := k.client.Resource(schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}).Namespace(namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return true, err
-	}
-	for i := range workloads.Items {
-		w := &workloads.Items[i]
-		if w.GetAnnotations()["isthmus.io/published"] != "" && !slices.ContainsFunc(services.Items, func(s unstructured.Unstructured) bool { return s.GetName() == w.GetName() }) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return err != nil || len(journals.Items) > 0, err
 }
 
 func (k *kubernetesGraveyard) done(err error) bool {

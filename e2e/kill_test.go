@@ -67,7 +67,7 @@ func (o *obituaries) String() string {
 
 const (
 	deedDeadline   = 30 * time.Second
-	settleDeadline = 100 * time.Second // a gateway leaves another one's work alone until it is certain that that one died
+	settleDeadline = 60 * time.Second // a gateway leaves another one's work alone until it is certain that that one died
 	settleRest     = 3 * time.Second
 	retryDeadline  = 60 * time.Second
 )

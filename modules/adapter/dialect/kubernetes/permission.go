@@ -86,7 +86,7 @@ var used = map[neutral.Action][]use{
 
 	neutral.WorkloadList:    searches,
 	neutral.WorkloadInspect: searches,
-	neutral.WorkloadCreate: slices.Concat([]use{{"create deployments.apps", whenReplicated}}, []use{{"create daemonsets.apps", whenGlobal}},
+	neutral.WorkloadCreate: slices.Concat([]use{{"create,get deployments.apps", whenReplicated}}, []use{{"create,get daemonsets.apps", whenGlobal}},
 		[]use{{"create jobs.batch", whenJob}}, []use{{"delete deployments.apps", whenHalf}}, offers, places),
 	neutral.WorkloadUpdate: slices.Concat(searches, []use{{"get,update deployments.apps", whenReplicated}}, []use{{"get,update daemonsets.apps", whenGlobal}},
 		[]use{{"get,update statefulsets.apps", whenForeign}}, []use{{"list replicasets.apps", "for a rollback"}}, offers, places),

@@ -15,10 +15,6 @@ import (
 
 const (
 	reapInterval = 5 * time.Second
-	// offerInterval is how often is looked for services whose gateway died before it had published them wholly.
-	offerInterval = 30 * time.Second
-	// offerAge leaves time for the one that makes the service.
-	offerAge = 30 * time.Second
 	// reapAge leaves time for what reads the end of a container: another replica's wait, a caller's last log line.
 	reapAge = 20 * time.Second
 )
@@ -32,13 +28,8 @@ func (c *Cluster) Reap(ctx context.Context, peers func() []string) error {
 	ticker := time.NewTicker(reapInterval)
 	defer ticker.Stop()
 	failed := false
-	var offered time.Time
 	for {
 		err := c.reapOnce(ctx, peers())
-		if time.Since(offered) >= offerInterval {
-			offered = time.Now()
-			err = errors.Join(err, c.offerAll(ctx, peers()))
-		}
 		if err != nil && !failed && ctx.Err() == nil {
 			c.log.Warn("containers that ended are not removed", "err", err)
 		}
@@ -72,45 +63,6 @@ func (c *Cluster) reapOnce(ctx context.Context, peers []string) error {
 		c.collect(as, pod, containerID(c.cluster, pod, ""))
 	}
 	return unfinished
-}
-
-// offerAll makes the Services of workloads that publish ports and have none: the gateway that made the workload died before
-// it came to that.
-func (c *Cluster) offerAll(ctx context.Context, peers []string) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	natives, err := (&action{Cluster: c, namespace: c.namespace}).natives(ctx)
-	if err != nil {
-		return err
-	}
-	services, err := c.client.CoreV1().Services(c.namespace).List(ctx, metav1.ListOptions{LabelSelector: labelWorkload})
-	if err != nil {
-		return nativeFault(err)
-	}
-	there := map[string]bool{}
-	for i := range services.Items {
-		there[services.Items[i].Name] = true
-	}
-	var failed error
-	for _, n := range natives {
-		offers := n.template.Labels[labelWorkload] != "" && (n.meta.Annotations[annotationPublished] != "" || n.meta.Labels[labelExport] == exportTrue)
-		if !offers || there[n.meta.Name] || n.meta.DeletionTimestamp != nil || time.Since(n.meta.CreationTimestamp.Time) < offerAge {
-			continue
-		}
-		as, ok := c.actingFor(ctx, *n.meta, peers)
-		if !ok {
-			continue
-		}
-		w := workloadFromNative(c.cluster, n)
-		ports, err := servicePorts(&w)
-		if err == nil {
-			_, err = c.offer(as, n, ports)
-		}
-		if err != nil && !fault.Is(err, fault.Denied) && !fault.Is(err, fault.Conflict) {
-			failed = errors.Join(failed, err)
-		}
-	}
-	return failed
 }
 
 // recoverAll finishes the replacements of every peer. One that has no rights to Secrets has none.

@@ -35,6 +35,9 @@ func (a *action) createWorkload(ctx context.Context) (neutral.Result, error) {
 		a.undoVolumes(ctx, volumes)
 	}
 	if apierrors.IsAlreadyExists(err) {
+		if err := a.offerWhole(ctx, w.Mode, w.Name); err != nil {
+			a.log.Warn("a service that is there has not all of its ports published", "workload", w.Name, "err", err)
+		}
 		return neutral.Result{}, fault.Wrap(fault.Conflict, err, "rpc error: code = AlreadyExists desc = name conflicts with an existing object: service %s already exists", w.Name)
 	}
 	if err != nil {
@@ -57,6 +60,45 @@ func (a *action) createWorkload(ctx context.Context) (neutral.Result, error) {
 	return result, nil
 }
 
+// offerWhole publishes the ports of a workload that is there already and has no Service: the gateway that made it was killed
+// before it came to that, and its caller tries again.
+func (a *action) offerWhole(ctx context.Context, mode neutral.Mode, name string) error {
+	var n *nativeWorkload
+	switch mode {
+	case "", neutral.ModeReplicated:
+		d, err := a.client.AppsV1().Deployments(a.namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nativeFault(err)
+		}
+		n = workloadFromDeployment(d)
+	case neutral.ModeGlobal:
+		d, err := a.client.AppsV1().DaemonSets(a.namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nativeFault(err)
+		}
+		n = workloadFromDaemonSet(d)
+	default:
+		return nil
+	}
+	if n.template.Labels[labelWorkload] == "" {
+		return nil
+	}
+	w := workloadFromNative(a.cluster, n)
+	ports, err := servicePorts(&w)
+	if err != nil || len(ports) == 0 {
+		return err
+	}
+	if err := a.permit(workloadObject(&w)); err != nil {
+		return err
+	}
+	_, err = a.client.CoreV1().Services(a.namespace).Get(ctx, name, metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
+		return nativeFault(err)
+	}
+	_, err = a.offer(ctx, n, ports)
+	return err
+}
+
 // makeWorkload creates the object that the mode stands for.
 func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (made *nativeWorkload, built *builtWorkload,
 	volumes []*corev1.PersistentVolumeClaim, err error) {
@@ -70,7 +112,6 @@ func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (made *n
 		if volumes, err = a.admitWorkload(ctx, workloadFromDeployment(d)); err != nil {
 			return nil, nil, volumes, err
 		}
-		leftBy(ctx, &d.ObjectMeta)
 		made, err := a.client.AppsV1().Deployments(a.namespace).Create(ctx, d, options)
 		if err != nil {
 			return nil, nil, volumes, err
@@ -84,7 +125,6 @@ func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (made *n
 		if volumes, err = a.admitWorkload(ctx, workloadFromDaemonSet(d)); err != nil {
 			return nil, nil, volumes, err
 		}
-		leftBy(ctx, &d.ObjectMeta)
 		made, err := a.client.AppsV1().DaemonSets(a.namespace).Create(ctx, d, options)
 		if err != nil {
 			return nil, nil, volumes, err
@@ -98,7 +138,6 @@ func (a *action) makeWorkload(ctx context.Context, w *neutral.Workload) (made *n
 		if volumes, err = a.admitWorkload(ctx, workloadFromJob(j)); err != nil {
 			return nil, nil, volumes, err
 		}
-		leftBy(ctx, &j.ObjectMeta)
 		made, err := a.client.BatchV1().Jobs(a.namespace).Create(ctx, j, options)
 		if err != nil {
 			return nil, nil, volumes, err

@@ -91,7 +91,11 @@ func (s *Server) Resume() {
 				return
 			}
 		}
-		if err := (serviceKind{s}).reattach(ctx); err != nil && ctx.Err() == nil {
+		w, err := s.readWorld(ctx)
+		if err == nil {
+			err = serviceKind{s}.reattach(ctx, w)
+		}
+		if err != nil && ctx.Err() == nil {
 			s.log.Warn("workloads do not answer to all names of their Services", "err", err)
 		}
 	})

@@ -266,37 +266,45 @@ func (s *Server) aliases(o object, labels map[string]string) []string {
 	return names
 }
 
-// answersOf are the names that a workload's containers answer to, and how, in one form.
-func answersOf(w *neutral.Workload) string {
-	var names []string
-	for _, n := range w.Template.Networks {
-		names = append(names, n.Aliases...)
-	}
-	return answering(w.Name, names, w.Headless)
-}
-
+// answering is the names that a workload's containers answer to on its namespace's network, and how, in one form.
 func answering(own string, names []string, headless bool) string {
 	names = slices.DeleteFunc(sorted(names), func(name string) bool { return name == own })
 	return strings.Join(append(names, strconv.FormatBool(headless)), " ")
 }
 
-// reattach brings workloads abreast of the Services there are, where a gateway was killed before it had come to that.
-func (k serviceKind) reattach(ctx context.Context) error {
+// reattach brings workloads abreast of the Services there are, where a gateway was killed before it had come to that. All
+// else of them stays as it is in the orchestrator: nobody has asked for what a document may say beyond that.
+func (k serviceKind) reattach(ctx context.Context, w *world) error {
 	var failed error
-	for _, form := range workloadForms {
-		all, _ := k.store.list(form.resource(), "")
-		for _, e := range all {
-			template := form.template(e.object)
-			if e.native.own || template.Spec.HostNetwork || e.native.answers == answering(e.object.GetName(), k.aliases(e.object, template.Labels),
-				k.headless(e.object.GetNamespace(), template.Labels)) {
+	for i := range w.workloads {
+		live := &w.workloads[i]
+		for _, form := range workloadForms {
+			e := k.store.get(form.resource(), key{live.Namespace, live.Name})
+			if e == nil || e.native.id != live.ID || e.native.own || paused(e.object) {
 				continue
 			}
-			k.log.Info("a workload is brought abreast of its Services", "namespace", e.object.GetNamespace(), "name", e.object.GetName())
-			_, err := workloadKind{k.Server, form}.write(ctx, deed{peer: e.native.peer, anew: true, old: e, next: e.object.DeepCopyObject().(object)})
-			failed = errors.Join(failed, err)
+			failed = errors.Join(failed, k.reattachOne(ctx, live, e.object, form.template(e.object).Labels))
 		}
 	}
 	return failed
+}
+
+func (k serviceKind) reattachOne(ctx context.Context, live *neutral.Workload, o object, labels map[string]string) error {
+	at := slices.IndexFunc(live.Template.Networks, func(n neutral.NetworkAttachment) bool { return n.Name == networkOfNamespace })
+	if at < 0 {
+		return nil // it was taken off, or is on its host's
+	}
+	names, headless := k.aliases(o, labels), k.headless(live.Namespace, labels)
+	if answering(live.Name, live.Template.Networks[at].Aliases, live.Headless) == answering(live.Name, names, headless) {
+		return nil
+	}
+	k.log.Info("a workload is brought abreast of its Services", "namespace", live.Namespace, "name", live.Name)
+	is := *live
+	is.Template.Networks = slices.Clone(live.Template.Networks)
+	is.Template.Networks[at].Aliases, is.Headless, is.Origin = names, headless, nil
+	_, err := k.under.Do(ctx, neutral.Operation{Action: neutral.WorkloadUpdate, Verb: neutral.Update, Ref: live.ID, Version: live.Version, Workload: &is,
+		Object: neutral.Object{Kind: neutral.KindWorkload, Namespace: live.Namespace, Name: live.Name, Labels: live.Labels}})
+	return err
 }
 
 // headless tells whether a Service without an address of its own selects a workload. Its Services share one kind of name:

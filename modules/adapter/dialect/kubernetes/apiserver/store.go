@@ -31,8 +31,6 @@ type entry struct {
 // native is what an object is in the orchestrator.
 type native struct {
 	id        string            // of the workload, the task, the container, the stored file
-	answers   string            // of a workload: the names that its containers answer to
-	peer      string            // of a workload: whose client wrote it
 	container string            // of a Pod: the container that runs, "" for none yet; of several, the one that holds them
 	members   map[string]string // of a Pod of several containers: their ids, by their names
 	version   string            // the orchestrator's lock

@@ -58,17 +58,9 @@ func (k workloadKind) project(w *world) []entry {
 		placed(o, w, k.form.resource().Resource, workload.ID, workload.Namespace, workload.Name, workload.CreatedAt)
 		k.form.live(o, workload, runs[workload.ID])
 		revise(o, revisions)
-		all = append(all, entry{object: o, native: native{id: workload.ID, version: workload.Version, own: own || foreignMade(workload),
-			waiting: workload.Labels[labelWaiting] != "", answers: answersOf(workload), peer: writerPeer(workload)}})
+		all = append(all, entry{object: o, native: native{id: workload.ID, version: workload.Version, own: own || foreignMade(workload), waiting: workload.Labels[labelWaiting] != ""}})
 	}
 	return all
-}
-
-func writerPeer(w *neutral.Workload) string {
-	if w.Origin == nil {
-		return ""
-	}
-	return w.Origin.Peer
 }
 
 // read is a workload as its client wrote it, or as it would have been written.
