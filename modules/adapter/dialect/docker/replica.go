@@ -79,7 +79,7 @@ func (Dialect) Replicate(ctx context.Context, read dialect.Read, from dialect.Ob
 func (Dialect) Alike(req dialect.Request, kind string) bool {
 	path, _, _ := strings.Cut(req.Path, "?")
 	kind, ok := replicaKinds[kind]
-	return ok && strings.HasSuffix(path, "/"+kind+"s/create")
+	return !ok || strings.HasSuffix(path, "/"+kind+"s/create")
 }
 
 // same tells whether the copy is made beside its source.

@@ -121,13 +121,13 @@ func (r *replicator) host(host map[string]any) {
 		return
 	}
 	r.powers(host)
-	for key, why := range map[string]string{ // what engines of hosts with cgroups of version 1 set by themselves is not told from a wish
-		"ExtraHosts": "addresses are the source's cluster's", "Dns": "addresses are the source's cluster's",
-		"CgroupParent": "it is of the source's host", "CgroupnsMode": "the source's host has it so by default",
+	for _, of := range [][2]string{ // what engines of hosts with cgroups of version 1 set by themselves is not told from a wish
+		{"CgroupParent", "it is of the source's host"}, {"CgroupnsMode", "the source's host has it so by default"},
+		{"Dns", "addresses are the source's cluster's"}, {"ExtraHosts", "addresses are the source's cluster's"},
 	} {
-		if !replica.Empty(host[key]) {
-			r.left("HostConfig."+key, why)
-			delete(host, key)
+		if !replica.Empty(host[of[0]]) {
+			r.left("HostConfig."+of[0], of[1])
+			delete(host, of[0])
 		}
 	}
 	for _, key := range []string{"VolumesFrom", "Links"} {

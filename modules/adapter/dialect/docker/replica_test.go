@@ -359,10 +359,33 @@ func TestAlike(t *testing.T) {
 		{"/services/create", "deployment", true},
 		{"/services/create", "container", false},
 		{"/v1.49/containers/create", "secret", false},
-		{"/v1.49/containers/create", "nothing", false},
+		{"/v1.49/containers/create", "nothing", true},
 	} {
 		if got := (Dialect{}).Alike(dialect.Request{Path: c.path}, c.kind); got != c.alike {
 			t.Errorf("%s for a %s: %t", c.path, c.kind, got)
+		}
+	}
+}
+
+// TestCompleteCommand needs a hidden command only of a request that has none of its own.
+func TestCompleteCommand(t *testing.T) {
+	t.Parallel()
+	all := map[string]map[string]any{"/containers/web/json": {"Id": "abc", "HostConfig": map[string]any{},
+		"Config": map[string]any{"Image": "shop/web:3", "Cmd": []any{"serve", "hidden-by-isthmus", "--now"}}}}
+	for body, needed := range map[string]bool{`{}`: true, `{"Cmd":["true"]}`: false, `{"Entrypoint":["true"]}`: false} {
+		draft, err := Dialect{}.Replicate(t.Context(), reader(t, all), westWeb, westPlace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, left, err := Dialect{}.Complete(dialect.Request{Header: http.Header{}, Body: []byte(body)}, draft)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := slices.ContainsFunc(left, func(l dialect.Left) bool { return l.Field == "Cmd" && l.Needed }); told != needed {
+			t.Errorf("%s: left is %v", body, left)
+		}
+		if strings.Contains(string(got.Body), "serve") {
+			t.Errorf("%s: a part of the command is copied: %s", body, got.Body)
 		}
 	}
 }

@@ -108,7 +108,7 @@ func (Dialect) Replicate(ctx context.Context, read dialect.Read, from dialect.Ob
 func (Dialect) Alike(req dialect.Request, kind string) bool {
 	path, _, _ := strings.Cut(req.Path, "?")
 	of, ok := replicaKinds[kind]
-	return ok && strings.HasPrefix(path, of.group+"/") && strings.HasSuffix(strings.TrimSuffix(path, "/"), "/"+of.resource)
+	return !ok || strings.HasPrefix(path, of.group+"/") && strings.HasSuffix(strings.TrimSuffix(path, "/"), "/"+of.resource)
 }
 
 func selectorText(labels map[string]any) string {

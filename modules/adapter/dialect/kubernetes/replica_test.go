@@ -283,7 +283,7 @@ func TestAlike(t *testing.T) {
 		{"/apis/apps/v1/namespaces/shop/deployments", "workload", true},
 		{"/apis/apps/v1/namespaces/shop/deployments", "statefulset", false},
 		{"/api/v1/namespaces/shop/pods", "secret", false},
-		{"/api/v1/namespaces/shop/pods", "node", false},
+		{"/api/v1/namespaces/shop/pods", "node", true},
 	} {
 		if got := (Dialect{}).Alike(dialect.Request{Path: c.path}, c.kind); got != c.alike {
 			t.Errorf("%s for a %s: %t", c.path, c.kind, got)
