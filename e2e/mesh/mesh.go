@@ -209,6 +209,7 @@ spec:
     peer: 0.0.0.0:%d
     http: 127.0.0.1:15080
     admin: 127.0.0.1:15000
+  admin: {copies: true}
   callers:
     tokens: {file: %s}
     clientCA: %s%s

@@ -150,17 +150,19 @@ func (b *Bridge) serve(ctx context.Context, w http.ResponseWriter, r *http.Reque
 	if session && a.read() {
 		return b.refuse(w, req, fault.New(fault.Invalid, "this request is no session"))
 	}
+	share := &share{enter: func() (func(), error) {
+		return b.module.config.Load.Enter(req.Peer.Name, req.Caller, a.streams(session))
+	}}
+	if err := share.take(); err != nil {
+		return b.refuse(w, req, err)
+	}
+	defer share.free()
 	var left []dialect.Left
 	if a.copies() && !session {
-		if left, err = b.completed(ctx, w, r, a); err != nil {
+		if left, err = b.completed(ctx, w, r, req, a, share); err != nil {
 			return b.refuse(w, req, err)
 		}
 	}
-	leave, err := b.module.config.Load.Enter(req.Peer.Name, req.Caller, a.streams(session))
-	if err != nil {
-		return b.refuse(w, req, err)
-	}
-	defer leave()
 	if reviewer := b.module.reviewer(req, a.op); reviewer != nil {
 		return b.review(w, r, req, reviewer, a)
 	}

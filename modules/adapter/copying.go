@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/replica"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -45,10 +46,37 @@ func forCopy(op neutral.Operation) neutral.Operation {
 	return op
 }
 
-// completed fills the body of a create that asks for a copy, and gives what of the source is left behind.
-func (b *Bridge) completed(ctx context.Context, w http.ResponseWriter, r *http.Request, a admission) ([]dialect.Left, error) {
+// share is what a request takes of its peer's and its caller's.
+type share struct {
+	enter func() (leave func(), err error)
+	leave func()
+}
+
+func (s *share) take() (err error) {
+	s.leave, err = s.enter()
+	return err
+}
+
+func (s *share) free() {
+	if s.leave != nil {
+		s.leave()
+	}
+	s.leave = nil
+}
+
+// completed fills the body of a create that asks for a copy, and gives what of the source is left behind. While it reads the
+// source, by requests that take shares themselves, the create gives its own back.
+func (b *Bridge) completed(ctx context.Context, w http.ResponseWriter, r *http.Request, req *modules.Request, a admission,
+	share *share) ([]dialect.Left, error) {
+	limits := b.module.config.Load
+	if err := limits.TooLarge(req.Peer.Name, r.ContentLength); err != nil {
+		return nil, err
+	}
 	body, err := b.whole(w, r)
 	if err != nil {
+		return nil, err
+	}
+	if err := limits.TooLarge(req.Peer.Name, int64(len(body))); err != nil {
 		return nil, err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
@@ -75,6 +103,9 @@ func (b *Bridge) completed(ctx context.Context, w http.ResponseWriter, r *http.R
 		return nil, fault.New(fault.Unsupported, "%s names an object of %s, and this creates one in %s: a create copies within its own cluster; "+
 			"between clusters, isthmus copy does", dialect.CopyFrom, from.Cluster, cluster)
 	}
+	if !replicator.Alike(request, from.Kind) {
+		return nil, fault.New(fault.Invalid, "%s names a %s, and a %s is created: a copy is of its source's kind", dialect.CopyFrom, from.Kind, a.op.Object.Kind)
+	}
 	if !a.same && from.Namespace != b.module.config.Namespace {
 		return nil, fault.New(fault.Unsupported, "%s names namespace %s, and callers of another orchestrator act in %s", dialect.CopyFrom,
 			from.Namespace, b.module.config.Namespace)
@@ -89,6 +120,7 @@ func (b *Bridge) completed(ctx context.Context, w http.ResponseWriter, r *http.R
 	if !a.same { // which docker's words have no other name for
 		from.Namespace, place.Namespace = "default", "default"
 	}
+	share.free()
 	draft, err := replicator.Replicate(ctx, func(ctx context.Context, req dialect.Request) (dialect.Response, error) {
 		return b.readSource(ctx, r, req)
 	}, from, place)
@@ -100,8 +132,8 @@ func (b *Bridge) completed(ctx context.Context, w http.ResponseWriter, r *http.R
 		}
 		return nil, fault.Wrap(kind, err, "%s %s: %s", dialect.CopyFrom, text, f.Message)
 	}
-	if kind := kindOf(draft); kind != "" && kind != a.op.Object.Kind {
-		return nil, fault.New(fault.Invalid, "%s names a %s, and a %s is created: a copy is of its source's kind", dialect.CopyFrom, kind, a.op.Object.Kind)
+	if err := share.take(); err != nil {
+		return nil, err
 	}
 	request, left, err := replicator.Complete(request, draft)
 	if err != nil {
@@ -121,17 +153,6 @@ func (b *Bridge) completed(ctx context.Context, w http.ResponseWriter, r *http.R
 	r.Header.Set("Content-Type", request.Header.Get("Content-Type")) // of the same map as the request's head
 	r.Header.Set("Content-Length", strconv.Itoa(len(request.Body)))
 	return left, nil
-}
-
-// kindOf is the neutral kind of what a draft makes; "" for one that no create of a copy makes.
-func kindOf(draft dialect.Draft) neutral.Kind {
-	if _, service := draft.Body["TaskTemplate"]; service {
-		return neutral.KindWorkload
-	}
-	if _, container := draft.Body["HostConfig"]; container {
-		return neutral.KindContainer
-	}
-	return ""
 }
 
 // sourceLimit bounds what is read of a source, in bytes.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/modules"
@@ -60,7 +61,9 @@ func TestCopyFrom(t *testing.T) {
 		{name: "no such source", body: `{"Image":"scratch","Labels":{"isthmus.io/copy-from":"east/team-a/container/none"}}`, allows: all,
 			status: http.StatusBadRequest, says: "No such container"},
 		{name: "another kind", body: `{"Image":"scratch","Labels":{"isthmus.io/copy-from":"east/team-a/network/web"}}`, allows: all,
-			status: http.StatusBadRequest, says: "isthmus.io/copy-from"},
+			status: http.StatusBadRequest, says: "names a network, and a container is created"},
+		{name: "a kind that is none", body: `{"Image":"scratch","Labels":{"isthmus.io/copy-from":"east/team-a/nothing/web"}}`, allows: all,
+			status: http.StatusNotImplemented, says: "a nothing cannot be copied"},
 		{name: "no copy is asked for", body: `{"Image":"busybox","Env":["X=isthmus.io/copy-from"]}`, status: http.StatusCreated,
 			allows: func(verb neutral.Verb, _ neutral.Object) bool { return verb != neutral.Copy && verb != neutral.Get },
 			made:   func(c neutral.Container) bool { return c.Image == "busybox" && !c.Security.Privileged }},
@@ -127,9 +130,69 @@ func TestCopyFrom(t *testing.T) {
 			for e := range observer.ended {
 				verbs = append(verbs, e.record.Verb)
 			}
+			if (strings.Contains(c.says, "is created") || strings.Contains(c.says, "cannot be copied")) && (len(verbs) != 1 || verbs[0] != neutral.Create) {
+				t.Errorf("something was read: %v", verbs)
+			}
 			if c.name == "filled" && !slices.Contains(verbs, neutral.Copy) {
 				t.Errorf("the source's reading has no line of its own: %v", verbs)
 			}
 		})
+	}
+}
+
+// reluctant is a body that does not end before it is let.
+type reluctant struct {
+	read chan<- struct{}
+	end  <-chan struct{}
+	once sync.Once
+}
+
+func (r *reluctant) Read([]byte) (int, error) {
+	r.once.Do(func() { r.read <- struct{}{} })
+	<-r.end
+	return 0, io.EOF
+}
+
+// TestCopyLimits reads the body of a create only within its peer's limits.
+func TestCopyLimits(t *testing.T) {
+	t.Parallel()
+	all := func(modules.Subject, neutral.Verb, neutral.Object) modules.Judgement {
+		return modules.Judgement{Allowed: true, Rule: "test"}
+	}
+	module := adapter.New(adapter.Config{Cluster: "east", Orchestrator: neutral.Kubernetes, Namespace: "team-a", Dialects: []dialect.Dialect{docker.Dialect{}},
+		Target: fakeCluster{}, APIVersion: func() string { return "1.34" }, Policy: func() modules.Policy { return fakePolicy{judge: all, foresee: all} },
+		Log:  slog.New(slog.DiscardHandler),
+		Load: load.New(load.Config{Limits: func(string) load.Limits { return load.Limits{Share: load.Share{Operations: 1}, Body: 10} }})})
+	bridge := adapter.NewBridge(adapter.BridgeConfig{Module: module, Observer: &fakeObserver{ended: make(chan ending, 8)}, BodyLimit: 1 << 16,
+		Peer: func(id string) modules.Peer { return peers[id] }})
+	defer bridge.Close()
+	create := func(body io.Reader) int {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1.49/containers/create?name=copy", body)
+		request.Header.Set(names.HeaderPeer, "west")
+		request.Header.Set("Content-Type", "application/json")
+		recorder := httptest.NewRecorder()
+		bridge.ServeHTTP(recorder, request)
+		return recorder.Code
+	}
+	read, end, first := make(chan struct{}, 8), make(chan struct{}), make(chan int)
+	go func() {
+		first <- create(io.MultiReader(strings.NewReader(strings.Repeat("x", 20)), &reluctant{read: read, end: end}))
+	}()
+	<-read
+	if status := create(&reluctant{read: read, end: end}); status != http.StatusTooManyRequests {
+		t.Errorf("one more create is answered with %d", status)
+	}
+	close(end)
+	if status := <-first; status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body that turns out to be too large is answered with %d", status)
+	}
+	untouched := &reluctant{read: read, end: end}
+	long := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1.49/containers/create?name=copy", untouched)
+	long.ContentLength = 20
+	long.Header.Set(names.HeaderPeer, "west")
+	recorder := httptest.NewRecorder()
+	bridge.ServeHTTP(recorder, long)
+	if recorder.Code != http.StatusRequestEntityTooLarge || len(read) != 0 {
+		t.Errorf("a body that is said to be too large is answered with %d, and read %d times", recorder.Code, len(read))
 	}
 }

@@ -29,6 +29,7 @@ type GatewaySpec struct {
 	Orchestrator Orchestrator `yaml:"orchestrator" required:"true" doc:"The cluster that this gateway stands for."`
 	Listeners    Listeners    `yaml:"listeners" doc:"Where the gateway listens."`
 	Trust        Trust        `yaml:"trust" doc:"Who vouches for this gateway, and how long its certificates live."`
+	Admin        Admin        `yaml:"admin" doc:"What the admin interface may be asked to do."`
 	Callers      Callers      `yaml:"callers" doc:"Who of this cluster may use the gateway. Left out, nobody but users of its Unix sockets."`
 	Envoy        Envoy        `yaml:"envoy" doc:"The Envoy that the gateway starts and supervises with --envoy."`
 	Audit        Audit        `yaml:"audit" doc:"Where decisions are recorded."`
@@ -73,6 +74,11 @@ type Listeners struct {
 	Peer  netip.AddrPort `yaml:"peer" format:"listen" default:"0.0.0.0:15443" doc:"For peers: mutual TLS, the only way in from outside."`
 	HTTP  netip.AddrPort `yaml:"http" format:"listen" default:"127.0.0.1:15080" doc:"For this cluster's own callers: HTTP to services and containers of peers, by name."`
 	Admin netip.AddrPort `yaml:"admin" format:"listen" default:"127.0.0.1:15000" doc:"For the admin: metrics, health, the dashboard. Keep it on loopback."`
+}
+
+// Admin says what the admin interface may be asked to do. Whoever reaches its listener may ask.
+type Admin struct {
+	Copies bool `yaml:"copies" default:"false" doc:"Whether isthmus copy is served. A copy is read and made in this cluster with the gateway's own rights there, for every process that reaches the admin interface."`
 }
 
 // AuthorityKind is where a gateway's certificates come from.

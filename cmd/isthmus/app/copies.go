@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/adapter/front"
 	"github.com/isthmus-mesh/isthmus/modules/adapter/replica"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 )
 
@@ -63,21 +64,26 @@ func (a *admin) copyObject(w http.ResponseWriter, r *http.Request) {
 	if !a.read(w, r, "a copy", &wish) {
 		return
 	}
+	if !a.gateway.set.Load().Gateway.Spec.Admin.Copies {
+		a.refuseCopy(w, wish, fault.New(fault.Denied, "copies are not served: they are made with the gateway's own rights, and spec.admin.copies of the "+
+			"Gateway document is not true"))
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), copyPatience)
 	defer cancel()
 	source, err := dialect.ParseObjectRef(wish.From)
 	if err != nil {
-		a.refuse(w, err)
+		a.refuseCopy(w, wish, err)
 		return
 	}
 	place, err := copyPlace(wish.To, source)
 	if err != nil {
-		a.refuse(w, err)
+		a.refuseCopy(w, wish, err)
 		return
 	}
 	replicator, ok := a.gateway.dialect.(dialect.Replicator)
 	if !ok {
-		a.refuse(w, fault.New(fault.Unsupported, "a gateway of %s cannot copy", a.gateway.dialect.Orchestrator()))
+		a.refuseCopy(w, wish, fault.New(fault.Unsupported, "a gateway of %s cannot copy", a.gateway.dialect.Orchestrator()))
 		return
 	}
 	from, err := a.gateway.side(ctx, source.Cluster)
@@ -103,6 +109,12 @@ func (a *admin) copyObject(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	a.refuseCopy(w, wish, err)
+}
+
+// refuseCopy answers for a copy that does not begin.
+func (a *admin) refuseCopy(w http.ResponseWriter, wish CopyWish, err error) {
+	a.log.Info("a copy was refused", "from", wish.From, "to", wish.To, "err", err)
 	a.refuse(w, err)
 }
 
@@ -134,6 +146,10 @@ func (g *gateway) side(ctx context.Context, cluster string) (replica.Side, error
 	}
 	if !g.knows(cluster) {
 		return replica.Side{}, fault.New(fault.NotFound, "%s is neither this cluster, %s, nor one of its peers; isthmus peers shows them", cluster, g.self.Cluster)
+	}
+	if callers := g.set.Load().Gateway.Spec.Callers; !callers.Open(manifest.CallersOfAPI) && !callers.Open(manifest.CallersOfServices) {
+		return replica.Side{}, fault.New(fault.Denied, "a copy shows %s no credential, and spec.callers.unauthenticated of the Gateway document has "+
+			"neither api nor services", cluster)
 	}
 	g.settle(ctx, cluster)
 	status, ok := g.tracker.Peer(cluster)

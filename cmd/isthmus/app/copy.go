@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +50,7 @@ func copyCommand() *cobra.Command {
 		return askCopy(cmd.Context(), *admin, wish, func(e CopyEvent) error {
 			switch {
 			case e.Step != "":
-				fmt.Fprintln(progress, e.Step)
+				fmt.Fprintln(progress, printable(e.Step))
 			case output == "json" && e.Done != nil:
 				encoder := json.NewEncoder(cmd.OutOrStdout())
 				encoder.SetEscapeHTML(false)
@@ -59,12 +61,21 @@ func copyCommand() *cobra.Command {
 			case e.Done != nil && output == "text":
 				printCopyEnd(cmd.OutOrStdout(), *e.Done)
 			case e.Failed != "":
-				return errors.New(e.Failed)
+				return errors.New(printable(e.Failed))
 			}
 			return nil
 		})
 	}
 	return c
+}
+
+// printable quotes what is not printable: a peer's words are not to move the cursor of a terminal.
+func printable(text string) string {
+	if strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
+		return text
+	}
+	quoted := strconv.Quote(text)
+	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
 }
 
 func printCopyPlan(w io.Writer, plan replica.Report) {
@@ -73,10 +84,10 @@ func printCopyPlan(w io.Writer, plan replica.Report) {
 		if l.Needed {
 			word = "needed"
 		}
-		fmt.Fprintf(w, "%-8s %s %s\n", word, l.Object, l.Left.String())
+		fmt.Fprintf(w, "%-8s %s %s\n", word, printable(l.Object), printable(l.Left.String()))
 	}
 	for _, there := range plan.There {
-		fmt.Fprintf(w, "%-8s %s is there already, and used as it is\n", "there", there)
+		fmt.Fprintf(w, "%-8s %s is there already, and used as it is\n", "there", printable(there))
 	}
 }
 
@@ -86,10 +97,10 @@ func printCopyEnd(w io.Writer, done replica.Report) {
 		word = "create"
 	}
 	for _, made := range done.Made {
-		fmt.Fprintf(w, "%-8s %s\n", word, made)
+		fmt.Fprintf(w, "%-8s %s\n", word, printable(made))
 	}
 	for _, loss := range done.Losses {
-		fmt.Fprintf(w, "%-8s %s\n", "loss", loss)
+		fmt.Fprintf(w, "%-8s %s\n", "loss", printable(loss))
 	}
 	if done.DryRun {
 		fmt.Fprintln(w, "nothing was done")

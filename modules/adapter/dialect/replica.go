@@ -48,6 +48,9 @@ type Replicator interface {
 	// Asked is the value of CopyFrom in the body of a request that creates something, "" for none, and the name that the
 	// body gives. An error says that the body is in a form in which it cannot be completed.
 	Asked(req Request) (from, name string, err error)
+	// Alike tells whether a request creates an object of the kind that is meant by the word. A word that means none is
+	// Replicate's to refuse.
+	Alike(req Request, kind string) bool
 	// Complete fills what a request left empty from a draft, and gives the request and what of the draft's losses is left:
 	// what the request says itself is none.
 	Complete(req Request, draft Draft) (Request, []Left, error)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -192,5 +193,31 @@ func TestFill(t *testing.T) {
 		if string(got) != c.want {
 			t.Errorf("%s filled from %s is %s and not %s", c.written, c.drafted, got, c.want)
 		}
+	}
+}
+
+// TestHiddenCommand takes out a whole command of which a word is hidden, and of a set the one element.
+func TestHiddenCommand(t *testing.T) {
+	t.Parallel()
+	tree := map[string]any{
+		"Cmd": []any{"run", "--password", "hidden-by-isthmus", "--force"}, "Entrypoint": []any{"sh", "-c"},
+		"Env":         []any{"A=1", "KEY=hidden-by-isthmus"},
+		"Healthcheck": map[string]any{"Test": []any{"CMD", "hidden-by-isthmus"}},
+		"spec":        map[string]any{"containers": []any{map[string]any{"name": "web", "args": []any{"a", "hidden-by-isthmus"}}}},
+	}
+	left := Hidden(tree, "east")
+	var fields []string
+	for _, l := range left {
+		fields = append(fields, l.Field)
+	}
+	if want := []string{"Cmd", "Env[KEY]", "Healthcheck.Test", "spec.containers[web].args"}; !slices.Equal(fields, want) {
+		t.Errorf("told are %v, and not %v", fields, want)
+	}
+	want := map[string]any{
+		"Entrypoint": []any{"sh", "-c"}, "Env": []any{"A=1"}, "Healthcheck": map[string]any{},
+		"spec": map[string]any{"containers": []any{map[string]any{"name": "web"}}},
+	}
+	if !reflect.DeepEqual(tree, want) {
+		t.Errorf("what is left is %v", tree)
 	}
 }

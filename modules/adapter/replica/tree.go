@@ -121,6 +121,9 @@ type hiding struct {
 	left    []dialect.Left
 }
 
+// positional are lists whose elements mean something by their places: without one of them, the others are another command.
+var positional = []string{"Cmd", "Entrypoint", "Command", "Args", "Test", "Shell", "command", "args"}
+
 func (h *hiding) object(path string, of map[string]any) {
 	for _, key := range slices.Sorted(maps.Keys(of)) {
 		at := Join(path, key)
@@ -152,6 +155,14 @@ func (h *hiding) value(path string, value any) (any, bool) {
 		}
 		h.object(path, v)
 	case []any:
+		key := path[strings.LastIndexByte(path, '.')+1:]
+		if slices.Contains(positional, key) && slices.ContainsFunc(v, func(element any) bool {
+			text, ok := element.(string)
+			return ok && h.suspect(text)
+		}) {
+			h.tell(path)
+			return nil, false
+		}
 		kept := make([]any, 0, len(v))
 		for i, element := range v {
 			at := path + "[" + strconv.Itoa(i) + "]"

@@ -75,6 +75,13 @@ func (Dialect) Replicate(ctx context.Context, read dialect.Read, from dialect.Ob
 	return r.draft, nil
 }
 
+// Alike tells whether a create is one of the kind that is meant by the word.
+func (Dialect) Alike(req dialect.Request, kind string) bool {
+	path, _, _ := strings.Cut(req.Path, "?")
+	kind, ok := replicaKinds[kind]
+	return !ok || strings.HasSuffix(path, "/"+kind+"s/create")
+}
+
 // same tells whether the copy is made beside its source.
 func (r *replicator) same() bool { return r.from.Cluster == r.to.Cluster }
 

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -119,13 +120,14 @@ func (r *replicator) host(host map[string]any) {
 	if r.same() {
 		return
 	}
-	for key, why := range map[string]string{ // what engines of hosts with cgroups of version 1 set by themselves is not told from a wish
-		"ExtraHosts": "addresses are the source's cluster's", "Dns": "addresses are the source's cluster's",
-		"CgroupParent": "it is of the source's host", "CgroupnsMode": "the source's host has it so by default",
+	r.powers(host)
+	for _, of := range [][2]string{ // what engines of hosts with cgroups of version 1 set by themselves is not told from a wish
+		{"CgroupParent", "it is of the source's host"}, {"CgroupnsMode", "the source's host has it so by default"},
+		{"Dns", "addresses are the source's cluster's"}, {"ExtraHosts", "addresses are the source's cluster's"},
 	} {
-		if !replica.Empty(host[key]) {
-			r.left("HostConfig."+key, why)
-			delete(host, key)
+		if !replica.Empty(host[of[0]]) {
+			r.left("HostConfig."+of[0], of[1])
+			delete(host, of[0])
 		}
 	}
 	for _, key := range []string{"VolumesFrom", "Links"} {
@@ -136,9 +138,27 @@ func (r *replicator) host(host map[string]any) {
 	}
 }
 
+// powers tells what a copy takes along by which it may do more at its new host than other containers.
+func (r *replicator) powers(host map[string]any) {
+	for _, key := range []string{"CapAdd", "DeviceCgroupRules", "DeviceRequests", "Devices", "IpcMode", "NetworkMode", "PidMode", "Privileged",
+		"SecurityOpt", "UTSMode", "UsernsMode"} {
+		value := host[key]
+		_, mode := value.(string)
+		if replica.Empty(value) || value == false || mode && value != "host" {
+			continue
+		}
+		text, err := json.Marshal(value)
+		if err != nil { // it was read from JSON
+			text = []byte("what cannot be written")
+		}
+		r.left("HostConfig."+key, "the copy has it too: "+string(text))
+	}
+}
+
 const (
 	volumeData   = "the data in volume %s stays where it is: the copy begins with an empty volume of this name"
 	volumeShared = "the copy uses the same volume %s as its source"
+	volumeDriven = "volume %s is made by options of its driver, which mean something of the source's host"
 	bindHost     = "%s is a path of the source's host"
 )
 
@@ -168,6 +188,10 @@ func (r *replicator) mounts(field string, mounts []any) []any {
 				continue
 			}
 		case "volume":
+			if driven(replica.Object(mount, "VolumeOptions", "DriverConfig")) && !r.same() {
+				r.needed(at, fmt.Sprintf(volumeDriven, source))
+				continue
+			}
 			if source != "" {
 				r.mounted(at, source, false)
 			}
@@ -175,6 +199,13 @@ func (r *replicator) mounts(field string, mounts []any) []any {
 		kept = append(kept, element)
 	}
 	return kept
+}
+
+// driven tells whether a volume is more than a folder that the engine makes: by its options, even the driver local mounts
+// any path of the host.
+func driven(driver map[string]any) bool {
+	name, _ := driver["Name"].(string)
+	return name != "" && name != "local" || !replica.Empty(driver["Options"])
 }
 
 // mounted tells whether a mount goes with the copy, and says what does not.

@@ -97,11 +97,19 @@ func (Dialect) Complete(req dialect.Request, draft dialect.Draft) (dialect.Reque
 	}
 	delete(drafted, "Name")
 	given := environment(body)
+	program := map[string]bool{ // what the request says of it
+		"Entrypoint":       !replica.Empty(body["Entrypoint"]),
+		"Cmd":              !replica.Empty(body["Cmd"]) || !replica.Empty(body["Entrypoint"]),
+		"Healthcheck.Test": !replica.Empty(replica.Object(body, "Healthcheck")["Test"]),
+	}
 	merge := replica.Merge{Key: elementKey, Zero: unsaid}
 	merge.Fill("", body, drafted)
 	var left []dialect.Left
 	for _, l := range draft.Left {
 		if _, name, ok := strings.Cut(l.Field, "Env["); ok && slices.Contains(given, strings.TrimSuffix(name, "]")) {
+			continue
+		}
+		if program[l.Field] {
 			continue
 		}
 		left = append(left, l)

@@ -306,3 +306,86 @@ func TestReplicaDecodes(t *testing.T) {
 	}
 	t.Log(losses)
 }
+
+// TestReplicaPowers tells an admin what a copy from another cluster would be able to do, and mounts no path of a host.
+func TestReplicaPowers(t *testing.T) {
+	t.Parallel()
+	host := map[string]any{"Privileged": true, "PidMode": "host", "NetworkMode": "bridge", "IpcMode": "shareable", "CapAdd": []any{"ALL"},
+		"SecurityOpt": []any{"seccomp=unconfined"}, "Devices": []any{map[string]any{"PathOnHost": "/dev/sda"}}, "Mounts": []any{
+			map[string]any{"Type": "volume", "Target": "/host", "VolumeOptions": map[string]any{"DriverConfig": map[string]any{
+				"Name": "local", "Options": map[string]any{"type": "none", "o": "bind", "device": "/"}}}},
+			map[string]any{"Type": "volume", "Source": "nfs", "Target": "/nfs", "VolumeOptions": map[string]any{"DriverConfig": map[string]any{"Name": "nfs"}}},
+			map[string]any{"Type": "volume", "Source": "data", "Target": "/data", "VolumeOptions": map[string]any{"DriverConfig": map[string]any{"Name": "local"}}},
+		}}
+	all := map[string]map[string]any{"/containers/web/json": {"Id": "abc", "Config": map[string]any{"Image": "shop/web:3"}, "HostConfig": host}}
+	for place, want := range map[dialect.Place][]string{
+		eastPlace: {"CapAdd", "Devices", "Mounts[0]!", "Mounts[1]!", "Mounts[2]", "PidMode", "Privileged", "SecurityOpt"},
+		westPlace: {"Mounts[1]", "Mounts[2]"},
+	} {
+		draft, err := Dialect{}.Replicate(t.Context(), reader(t, all), westWeb, place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, l := range draft.Left {
+			field, ok := strings.CutPrefix(l.Field, "HostConfig.")
+			if !ok {
+				continue
+			}
+			if l.Needed {
+				field += "!"
+			}
+			told = append(told, field)
+		}
+		slices.Sort(told)
+		if !slices.Equal(told, want) {
+			t.Errorf("for %s, told are %v, and not %v", place.Cluster, told, want)
+		}
+		mounts := replica.List(draft.Body, "HostConfig", "Mounts")
+		if place == eastPlace && len(mounts) != 1 || place == westPlace && len(mounts) != 3 {
+			t.Errorf("for %s, mounted are %v", place.Cluster, mounts)
+		}
+	}
+}
+
+// TestAlike holds creates against words for kinds.
+func TestAlike(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		path, kind string
+		alike      bool
+	}{
+		{"/v1.49/containers/create?name=x", "pod", true},
+		{"/services/create", "deployment", true},
+		{"/services/create", "container", false},
+		{"/v1.49/containers/create", "secret", false},
+		{"/v1.49/containers/create", "nothing", true},
+	} {
+		if got := (Dialect{}).Alike(dialect.Request{Path: c.path}, c.kind); got != c.alike {
+			t.Errorf("%s for a %s: %t", c.path, c.kind, got)
+		}
+	}
+}
+
+// TestCompleteCommand needs a hidden command only of a request that has none of its own.
+func TestCompleteCommand(t *testing.T) {
+	t.Parallel()
+	all := map[string]map[string]any{"/containers/web/json": {"Id": "abc", "HostConfig": map[string]any{},
+		"Config": map[string]any{"Image": "shop/web:3", "Cmd": []any{"serve", "hidden-by-isthmus", "--now"}}}}
+	for body, needed := range map[string]bool{`{}`: true, `{"Cmd":["true"]}`: false, `{"Entrypoint":["true"]}`: false} {
+		draft, err := Dialect{}.Replicate(t.Context(), reader(t, all), westWeb, westPlace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, left, err := Dialect{}.Complete(dialect.Request{Header: http.Header{}, Body: []byte(body)}, draft)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told := slices.ContainsFunc(left, func(l dialect.Left) bool { return l.Field == "Cmd" && l.Needed }); told != needed {
+			t.Errorf("%s: left is %v", body, left)
+		}
+		if strings.Contains(string(got.Body), "serve") {
+			t.Errorf("%s: a part of the command is copied: %s", body, got.Body)
+		}
+	}
+}

@@ -84,8 +84,12 @@ func (Dialect) Replicate(ctx context.Context, read dialect.Read, from dialect.Ob
 		pods := []map[string]any{object}
 		if kind.selector {
 			pods = nil
-			query := url.Values{"labelSelector": {selectorText(replica.Object(object, "spec", "selector", "matchLabels"))}}
-			if list, err := get(replicaPod.collection(from.Namespace) + "?" + query.Encode()); err == nil {
+			var list map[string]any
+			if selector := selectorText(replica.Object(object, "spec", "selector", "matchLabels")); selector != "" { // which selects all Pods
+				query := url.Values{"labelSelector": {selector}}
+				list, err = get(replicaPod.collection(from.Namespace) + "?" + query.Encode())
+			}
+			if err == nil {
 				for _, item := range replica.List(list, "items") {
 					if pod, ok := item.(map[string]any); ok {
 						pods = append(pods, pod)
@@ -98,6 +102,13 @@ func (Dialect) Replicate(ctx context.Context, read dialect.Read, from dialect.Ob
 	replica.Prune(r.draft.Body)
 	r.draft.Left = append(r.draft.Left, replica.Hidden(r.draft.Body, from.Cluster)...)
 	return r.draft, nil
+}
+
+// Alike tells whether a create is one of the kind that is meant by the word.
+func (Dialect) Alike(req dialect.Request, kind string) bool {
+	path, _, _ := strings.Cut(req.Path, "?")
+	of, ok := replicaKinds[kind]
+	return !ok || strings.HasPrefix(path, of.group+"/") && strings.HasSuffix(strings.TrimSuffix(path, "/"), "/"+of.resource)
 }
 
 func selectorText(labels map[string]any) string {
@@ -318,10 +329,20 @@ func (r *replicator) job(spec map[string]any) {
 	delete(spec, "manualSelector")
 }
 
-// digests puts the images' digests that the Pods tell into the copy. Pods of two digests tell none.
+// digests puts the images' digests that the Pods tell into the copy. Pods of two digests tell none, and neither do Pods that
+// run another image: of an earlier revision, or of somebody else who uses the same labels.
 func (r *replicator) digests(pods []map[string]any) {
-	known := map[string]string{} // by image
+	type run struct{ container, image string }
+	known := map[run]string{}
 	for _, pod := range pods {
+		images := map[string]string{} // by container
+		for _, list := range []string{"containers", "initContainers"} {
+			for _, element := range replica.List(pod, "spec", list) {
+				container, _ := element.(map[string]any)
+				name, _ := container["name"].(string)
+				images[name], _ = container["image"].(string)
+			}
+		}
 		for _, list := range []string{"containerStatuses", "initContainerStatuses"} {
 			for _, element := range replica.List(pod, "status", list) {
 				status, _ := element.(map[string]any)
@@ -330,10 +351,11 @@ func (r *replicator) digests(pods []map[string]any) {
 				if _, rest, ok := strings.Cut(id, "://"); ok {
 					id = rest
 				}
-				if before, ok := known[name]; ok && before != id {
+				of := run{name, images[name]}
+				if before, ok := known[of]; ok && before != id {
 					id = ""
 				}
-				known[name] = id
+				known[of] = id
 			}
 		}
 	}
@@ -346,7 +368,7 @@ func (r *replicator) digests(pods []map[string]any) {
 			if image == "" || strings.Contains(image, "@") {
 				continue
 			}
-			repository, digest, ok := strings.Cut(known[name], "@")
+			repository, digest, ok := strings.Cut(known[run{name, image}], "@")
 			if ok && familiarRepository(repository) == familiarRepository(repositoryOfImage(image)) {
 				container["image"] = image + "@" + digest
 				continue

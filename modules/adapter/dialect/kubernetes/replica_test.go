@@ -43,7 +43,8 @@ func answering(t testing.TB, object map[string]any) dialect.Read {
 	return func(_ context.Context, req dialect.Request) (dialect.Response, error) {
 		answer := object
 		if strings.Contains(req.Path, "labelSelector") {
-			answer = map[string]any{"items": []any{map[string]any{"status": map[string]any{"containerStatuses": []any{
+			answer = map[string]any{"items": []any{map[string]any{"spec": map[string]any{"containers": []any{
+				map[string]any{"name": "web", "image": "shop/web:3"}}}, "status": map[string]any{"containerStatuses": []any{
 				map[string]any{"name": "web", "imageID": "docker.io/shop/web@sha256:" + strings.Repeat("1", 64)}}}}}}
 		}
 		raw, err := json.Marshal(answer)
@@ -236,4 +237,56 @@ func FuzzReplica(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestReplicaDigests takes a digest only of Pods that run the image which is copied.
+func TestReplicaDigests(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, image, selector string
+		known                 bool
+	}{
+		{"the same image", "shop/web:2", `{"matchLabels":{"app":"web"}}`, true},
+		{"an earlier image", "shop/web:1", `{"matchLabels":{"app":"web"}}`, false},
+		{"no labels", "shop/web:2", `{"matchExpressions":[{"key":"app","operator":"In","values":["web"]}]}`, false},
+	} {
+		read := func(_ context.Context, req dialect.Request) (dialect.Response, error) {
+			text := `{"apiVersion":"apps/v1","kind":"StatefulSet","metadata":{"name":"web"},"spec":{"selector":` + c.selector +
+				`,"template":{"metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"name":"web","image":"shop/web:2"}]}}}}`
+			if strings.Contains(req.Path, "/pods") {
+				text = `{"items":[{"spec":{"containers":[{"name":"web","image":"` + c.image + `"}]},"status":{"containerStatuses":[
+					{"name":"web","imageID":"docker.io/shop/web@sha256:1111"}]}}]}`
+			}
+			return dialect.Response{Status: http.StatusOK, Body: []byte(text)}, nil
+		}
+		from := eastWeb
+		from.Kind = "statefulset"
+		draft, err := Dialect{}.Replicate(t.Context(), read, from, westPlace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		container := replica.List(draft.Body, "spec", "template", "spec", "containers")[0].(map[string]any)
+		if known := container["image"] == "shop/web:2@sha256:1111"; known != c.known {
+			t.Errorf("%s: the copy's image is %s", c.name, container["image"])
+		}
+	}
+}
+
+// TestAlike holds creates against words for kinds.
+func TestAlike(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		path, kind string
+		alike      bool
+	}{
+		{"/api/v1/namespaces/shop/pods?fieldManager=x", "container", true},
+		{"/apis/apps/v1/namespaces/shop/deployments", "workload", true},
+		{"/apis/apps/v1/namespaces/shop/deployments", "statefulset", false},
+		{"/api/v1/namespaces/shop/pods", "secret", false},
+		{"/api/v1/namespaces/shop/pods", "node", true},
+	} {
+		if got := (Dialect{}).Alike(dialect.Request{Path: c.path}, c.kind); got != c.alike {
+			t.Errorf("%s for a %s: %t", c.path, c.kind, got)
+		}
+	}
 }
