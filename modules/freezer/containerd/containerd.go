@@ -38,6 +38,9 @@ const (
 	labelPodNamespace = "io.kubernetes.pod.namespace"
 
 	callTimeout = 10 * time.Second
+	// pauseTimeout is well above the 10 seconds that runc itself takes to freeze or to give up: containerd kills a runc
+	// whose caller has gone, and one that is killed between the two leaves the cgroup freezing.
+	pauseTimeout = 30 * time.Second
 )
 
 // Runtime is a node's containerd.
@@ -179,7 +182,7 @@ func (r *Runtime) label(ctx context.Context, id, value string) error {
 
 // Pause freezes the processes of a container.
 func (r *Runtime) Pause(ctx context.Context, id string) error {
-	ctx, cancel := call(ctx)
+	ctx, cancel := context.WithTimeout(scope(ctx), pauseTimeout)
 	defer cancel()
 	_, err := r.tasks.Pause(ctx, &tasks.PauseTaskRequest{ContainerID: id})
 	return outcome(err)

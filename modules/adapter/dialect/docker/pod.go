@@ -358,8 +358,11 @@ func (p *podPlan) begun(ctx context.Context) (string, error) {
 		return "", err
 	}
 	config := found.Container.Config
-	if config == nil || !holds(config.Labels) || config.Labels[labelOrigin] != p.holder.Config.Labels[labelOrigin] {
+	if config == nil || config.Labels[labelOrigin] != p.holder.Config.Labels[labelOrigin] {
 		return "", taken("container", p.holder.Name)
+	}
+	if !holds(config.Labels) || config.Image != p.holder.Config.Image { // a document can be copied
+		return "", fault.New(fault.Unprocessable, "container %s has the document of Pod %s and holds no Pod", p.holder.Name, p.name)
 	}
 	return found.Container.ID, nil
 }

@@ -322,6 +322,22 @@ func TestPodKilled(t *testing.T) {
 	}
 }
 
+// A container that has a Pod's name and a copy of its document holds nothing, and gets no members.
+func TestPodOfAnother(t *testing.T) {
+	t.Parallel()
+	f, c := newFakePods(t)
+	if _, _, err := ask(t, c, duo(), everyone); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.containers[f.find("shop_web")]["Config"].(map[string]any)["Image"] = "busybox"
+	delete(f.containers, f.find("shop_web.log"))
+	f.mu.Unlock()
+	if _, _, err := ask(t, c, duo(), everyone); !fault.Is(err, fault.Unprocessable) || slices.Contains(f.names(), "shop_web.log") {
+		t.Errorf("%v, %v", f.names(), err)
+	}
+}
+
 // A step that fails takes back what was made, and containers of a Pod that is gone make way.
 func TestPodUndoes(t *testing.T) {
 	t.Parallel()

@@ -54,8 +54,13 @@ func wished(pod *corev1.Pod, name string) bool {
 		return false
 	}
 	status, answer := containerStatus(pod, name), reportOf(pod)[name]
-	return status != nil && status.State.Running != nil && wish.Instance == status.ContainerID &&
-		(answer.Wish != wish.ID || answer.State == freezer.Frozen)
+	if status == nil || status.State.Running == nil || wish.Instance != status.ContainerID {
+		return false
+	}
+	if answer.Wish != wish.ID { // an agent that comes late refuses it
+		return time.Since(wish.At).Abs() <= freezer.WishLifetime+leaseSkew
+	}
+	return answer.State == freezer.Frozen
 }
 
 // still tells whether no request should go to a container: it stands still, or is about to.

@@ -42,7 +42,7 @@ func freezePod(wish *freezer.Wish, answer *freezer.Answer) *corev1.Pod {
 func TestFrozen(t *testing.T) {
 	t.Parallel()
 	id := strings.Repeat("ab", 16)
-	wish := &freezer.Wish{ID: id, Instance: freezeID, At: time.Unix(1, 0)}
+	wish, old := &freezer.Wish{ID: id, Instance: freezeID, At: time.Now()}, &freezer.Wish{ID: id, Instance: freezeID, At: time.Unix(1, 0)}
 	answer := func(state freezer.State, wish, instance string) *freezer.Answer {
 		return &freezer.Answer{State: state, Wish: wish, Instance: instance}
 	}
@@ -53,6 +53,8 @@ func TestFrozen(t *testing.T) {
 		"nothing":               {pod: freezePod(nil, nil)},
 		"wished":                {pod: freezePod(wish, nil), still: true},
 		"frozen":                {pod: freezePod(wish, answer(freezer.Frozen, id, freezeID)), paused: true, still: true},
+		"wished long ago":       {pod: freezePod(old, nil)},
+		"frozen long ago":       {pod: freezePod(old, answer(freezer.Frozen, id, freezeID)), paused: true, still: true},
 		"frozen, no wish":       {pod: freezePod(nil, answer(freezer.Frozen, id, freezeID)), paused: true, still: true},
 		"refused":               {pod: freezePod(wish, answer(freezer.Refused, id, freezeID))},
 		"resumed":               {pod: freezePod(wish, answer(freezer.Resumed, id, freezeID))},

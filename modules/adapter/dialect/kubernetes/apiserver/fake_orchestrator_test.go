@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -28,6 +29,9 @@ type fakeOrchestrator struct {
 	watching   map[chan neutral.Event]bool
 	broken     error         // what everything is answered with
 	kill       int           // after so many writes of containers everything breaks, where it is not 0
+	faster     bool          // somebody else starts what was made at once
+	held       chan struct{} // what is to be stopped waits until it is closed; nil is not at all
+	waiting    atomic.Int32  // how many wait for an initial container
 	ends       chan struct{} // an initial container that is waited for ends when it is closed; nil is at once
 }
 
@@ -54,6 +58,9 @@ func notFound(ref string) error { return fault.New(fault.NotFound, "%s not found
 
 // Do does it.
 func (f *fakeOrchestrator) Do(_ context.Context, op neutral.Operation) (neutral.Result, error) {
+	if op.Action == neutral.ContainerStop && f.held != nil {
+		<-f.held
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.broken != nil {
@@ -206,6 +213,10 @@ func (f *fakeOrchestrator) changeContainer(op neutral.Operation) (neutral.Result
 	}
 	switch op.Action {
 	case neutral.ContainerStart:
+		if f.faster {
+			f.containers[i].State = neutral.State{Status: neutral.StatusRunning, StartedAt: time.Now()}
+			return neutral.Result{}, fault.New(fault.NotModified, "it runs")
+		}
 		f.containers[i].State = neutral.State{Status: neutral.StatusRunning, StartedAt: time.Now()}
 	case neutral.ContainerStop:
 		f.containers[i].State = neutral.State{Status: neutral.StatusExited, FinishedAt: time.Now()}
@@ -344,6 +355,8 @@ func (f *fakeOrchestrator) Stream(ctx context.Context, op neutral.Operation, ses
 	case neutral.ImagePull:
 		return neutral.Result{}, nil
 	case neutral.ContainerWait:
+		f.waiting.Add(1)
+		defer f.waiting.Add(-1)
 		if f.ends != nil {
 			select {
 			case <-f.ends:

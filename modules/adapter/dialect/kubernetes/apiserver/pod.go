@@ -218,7 +218,7 @@ func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 		return nil, err
 	}
 	_, err = k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStart, Verb: neutral.Start, Peer: d.peer, Object: about, Ref: made.ID})
-	if err != nil {
+	if err != nil && !fault.Is(err, fault.NotModified) { // somebody else started it
 		k.undo(ctx, d, made.ID)
 		return nil, err
 	}
@@ -241,6 +241,7 @@ func (k podKind) remove(ctx context.Context, d deed) error {
 	if d.dry {
 		return nil
 	}
+	defer k.starting.seize(ctx, o.Namespace, o.Name)()
 	about := neutral.Object{Kind: neutral.KindContainer, Namespace: o.Namespace, Name: o.Name}
 	err := k.halt(ctx, d, about)
 	if err != nil {

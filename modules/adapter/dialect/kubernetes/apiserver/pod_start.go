@@ -26,7 +26,7 @@ func (k podKind) launch(ctx context.Context, peer string, about neutral.Object, 
 		return nil, err
 	}
 	_, err = k.under.Do(ctx, neutral.Operation{Action: neutral.ContainerStart, Verb: neutral.Start, Peer: peer, Object: about, Ref: made.ID})
-	if err == nil {
+	if err == nil || fault.Is(err, fault.NotModified) { // somebody else was faster
 		_, err = k.advance(ctx, peer, made.ID, about.Namespace, spec)
 	}
 	if err != nil {
@@ -67,29 +67,72 @@ type starting struct {
 	ctx    context.Context //nolint:containedctx // of all that is under way; close ends it
 	cancel context.CancelFunc
 
+	again time.Duration // how long a Pod that could not begin is left alone
+
 	mu     sync.Mutex
-	busy   map[key]bool
+	busy   map[key]*work
 	closed bool
 	ended  sync.WaitGroup
 }
 
-func newStarting(s *Server) *starting {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &starting{server: s, ctx: ctx, cancel: cancel, busy: map[key]bool{}}
+// work is what somebody does with a Pod.
+type work struct {
+	cancel context.CancelFunc // nil for what is not to be ended
+	done   chan struct{}
 }
 
-// claim keeps others from a Pod while one works on it. The end looks whether it has to go on.
+func newStarting(s *Server) *starting {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &starting{server: s, ctx: ctx, cancel: cancel, again: startAgain, busy: map[key]*work{}}
+}
+
+// claim keeps others from a Pod while one works on it, unless one does already. The end looks whether it has to go on.
 func (s *starting) claim(namespace, name string) (release func()) {
-	k := key{namespace, name}
-	s.mu.Lock()
-	s.busy[k] = true
-	s.mu.Unlock()
+	k, mine := key{namespace, name}, &work{done: make(chan struct{})}
+	s.take(k, mine)
 	return func() {
-		s.mu.Lock()
-		delete(s.busy, k)
-		s.mu.Unlock()
+		s.release(k, mine)
 		s.poke()
 	}
+}
+
+// seize ends what goes on with the beginning of a Pod, and keeps it from going on.
+func (s *starting) seize(ctx context.Context, namespace, name string) (release func()) {
+	k, mine := key{namespace, name}, &work{done: make(chan struct{})}
+	s.mu.Lock()
+	before := s.busy[k]
+	s.busy[k] = mine
+	s.mu.Unlock()
+	if before != nil && before.cancel != nil {
+		before.cancel()
+		select {
+		case <-before.done:
+		case <-ctx.Done():
+		}
+	}
+	return func() {
+		s.release(k, mine)
+		s.poke()
+	}
+}
+
+func (s *starting) take(k key, mine *work) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[k] != nil {
+		return false
+	}
+	s.busy[k] = mine
+	return true
+}
+
+func (s *starting) release(k key, mine *work) {
+	s.mu.Lock()
+	if s.busy[k] == mine {
+		delete(s.busy, k)
+	}
+	s.mu.Unlock()
+	close(mine.done)
 }
 
 // poke has the orchestrator read, and with it what has to go on.
@@ -121,28 +164,29 @@ func (s *starting) close() {
 func (s *starting) see(w *world) {
 	for _, c := range w.beginning {
 		o := &corev1.Pod{}
-		if _, ok := readOrigin(c.Origin, o); !ok || c.Owner != nil || !unfinished(c, &o.Spec) || !s.server.vouched(c) {
+		if _, ok := readOrigin(c.Origin, o); !ok || c.Owner != nil || !unfinished(c, &o.Spec) || !s.server.vouched(c) || !keepsAll(&o.Spec, c) {
 			continue
 		}
 		k := key{c.Namespace, c.Name}
-		s.mu.Lock()
-		taken := s.busy[k]
-		s.busy[k] = true
-		s.mu.Unlock()
-		if taken {
+		on, cancel := context.WithCancel(s.ctx)
+		mine := &work{cancel: cancel, done: make(chan struct{})}
+		if !s.take(k, mine) {
+			cancel()
 			continue
 		}
 		o.Namespace, o.Name = c.Namespace, c.Name
 		held := *c
 		s.spawn(func(ctx context.Context) {
-			defer func() {
-				s.mu.Lock()
-				delete(s.busy, k)
-				s.mu.Unlock()
-			}()
-			if err := s.finish(ctx, &held, o); err != nil && ctx.Err() == nil && !isNotFound(err) {
+			defer cancel()
+			err := s.finish(on, &held, o)
+			failed := err != nil && on.Err() == nil && !isNotFound(err)
+			if failed {
 				s.server.log.Warn("a Pod does not begin", "namespace", k.namespace, "pod", k.name, "err", err)
-				sleep(ctx, startAgain)
+				failed = sleep(on, s.again)
+			}
+			s.release(k, mine)
+			for failed && s.server.refresh(ctx) != nil { // which sees to it once more
+				failed = sleep(ctx, s.again)
 			}
 		})
 	}
@@ -155,21 +199,21 @@ func (s *Server) vouch(origin *neutral.Origin, namespace, name string) error {
 	if err := json.Unmarshal(origin.Spec, &d); err != nil {
 		return err
 	}
-	d.Mark = s.markOf(d.Object, namespace, name)
+	d.Mark = s.markOf(d.Object, origin.Peer, namespace, name)
 	spec, err := json.Marshal(d)
 	origin.Spec = spec
 	return err
 }
 
-// vouched tells whether a container's document is of this gateway, and of a Pod of this name.
+// vouched tells whether a container's document is of this gateway, and of a Pod of this name that this peer made.
 func (s *Server) vouched(c *neutral.Container) bool {
 	var d document
-	return json.Unmarshal(c.Origin.Spec, &d) == nil && hmac.Equal(d.Mark, s.markOf(d.Object, c.Namespace, c.Name))
+	return json.Unmarshal(c.Origin.Spec, &d) == nil && hmac.Equal(d.Mark, s.markOf(d.Object, c.Origin.Peer, c.Namespace, c.Name))
 }
 
-func (s *Server) markOf(object []byte, namespace, name string) []byte {
+func (s *Server) markOf(object []byte, peer, namespace, name string) []byte {
 	mac := hmac.New(sha256.New, s.key)
-	for _, part := range []string{"pod", namespace, name} {
+	for _, part := range []string{"pod", peer, namespace, name} {
 		mac.Write([]byte(part))
 		mac.Write([]byte{0})
 	}
@@ -181,14 +225,14 @@ func (s *Server) markOf(object []byte, namespace, name string) []byte {
 const startAgain = 30 * time.Second
 
 // unfinished tells whether something of a Pod is still to be made or to be started. One whose holder was stopped is being
-// removed, or was stopped by a user of the engine.
+// removed, or was stopped by a user of the engine. All are made before the holder begins: what is missing then was removed.
 func unfinished(c *neutral.Container, spec *corev1.PodSpec) bool {
 	switch {
 	case c.State.Status == neutral.StatusCreated:
 		return true
 	case c.State.Status == neutral.StatusRunning && podspec.Several(spec):
 		start, wait := podstatus.Next(c, spec)
-		return len(c.Members) < len(spec.InitContainers)+len(spec.Containers) || len(start) > 0 || wait != ""
+		return len(start) > 0 || wait != ""
 	}
 	return false
 }
@@ -198,7 +242,7 @@ func (s *starting) finish(ctx context.Context, c *neutral.Container, o *corev1.P
 	if !podspec.Several(&o.Spec) {
 		return s.begin(ctx, c, o)
 	}
-	if c.State.Status == neutral.StatusCreated || len(c.Members) < len(o.Spec.InitContainers)+len(o.Spec.Containers) {
+	if c.State.Status == neutral.StatusCreated {
 		if err := s.complete(ctx, c, o); err != nil {
 			return err
 		}

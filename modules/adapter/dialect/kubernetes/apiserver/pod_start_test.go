@@ -238,3 +238,137 @@ func TestLonePodIsBegunAgain(t *testing.T) {
 		return fake.containers[0].State.Status == neutral.StatusRunning && fake.containers[1].State.Status == neutral.StatusCreated
 	})
 }
+
+// What was removed from a Pod that runs is not made again, and what goes before the others does not run twice.
+func TestRemovedStaysRemoved(t *testing.T) {
+	t.Parallel()
+	spec := trio().Spec
+	holder := neutral.Container{State: neutral.State{Status: neutral.StatusRunning}}
+	for _, name := range []string{"side", "web", "log"} {
+		holder.Members = append(holder.Members, neutral.Container{Name: name, State: neutral.State{Status: neutral.StatusRunning}})
+	}
+	if unfinished(&holder, &spec) {
+		t.Error("an init container that was removed is made again")
+	}
+	holder.State.Status = neutral.StatusCreated
+	if !unfinished(&holder, &spec) {
+		t.Error("a Pod whose holder has not begun is not finished")
+	}
+}
+
+// A Pod that somebody else has started meanwhile is not removed for that.
+func TestSomebodyElseStarts(t *testing.T) {
+	t.Parallel()
+	for _, o := range []*corev1.Pod{pod("alone"), trio()} {
+		s := stands(t)
+		s.fake.faster = true
+		if _, err := s.CoreV1().Pods("default").Create(t.Context(), o, metav1.CreateOptions{}); err != nil {
+			t.Errorf("%s: %v", o.Name, err)
+		}
+		eventually(t, o.Name+" runs", func() bool {
+			states := s.fake.trioStates()
+			return states == trioRuns || states == "alone:running"
+		})
+	}
+}
+
+// A document that this gateway wrote for one peer is none of another's, and none of a container that is not what it says.
+func TestVouchedForOthersIsNotBegun(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*neutral.Container){
+		"":                func(*neutral.Container) {},
+		"another peer":    func(c *neutral.Container) { c.Origin.Peer = "north" },
+		"another name":    func(c *neutral.Container) { c.Name = "other" },
+		"more privileges": func(c *neutral.Container) { c.Security.Privileged = true },
+	} {
+		for _, o := range []*corev1.Pod{pod("trio"), trio()} {
+			fake := newFakeOrchestrator()
+			s := New(Config{Cluster: "west", Orchestrator: fake, Key: []byte("key")})
+			o.Namespace = "default"
+			k := podKind{s}
+			k.complete(o, nil)
+			made, _, err := k.translated(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made.Origin = must(originOf(o, nil))(t)
+			made.Origin.Peer = "south"
+			if err := s.vouch(made.Origin, "default", "trio"); err != nil {
+				t.Fatal(err)
+			}
+			made.ID, made.State, made.Members = "h1", neutral.State{Status: neutral.StatusCreated}, nil
+			change(made)
+			fake.containers = []neutral.Container{*made}
+			if err := s.refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.starting.mu.Lock()
+			busy := len(s.starting.busy) > 0
+			s.starting.mu.Unlock()
+			begins := busy || fake.trioStates() != made.Name+":created"
+			s.Close()
+			if begins != (name == "") {
+				t.Errorf("%s: %d containers, it begins: %v", name, len(o.Spec.Containers), begins)
+			}
+		}
+	}
+}
+
+// A Pod that could not go on is tried again after a while, also when nobody asks.
+func TestPodIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	fake := newFakeOrchestrator()
+	fake.kill = 3
+	first := New(Config{Cluster: "west", Orchestrator: fake})
+	o := trio()
+	o.Namespace = "default"
+	k := podKind{first}
+	k.complete(o, nil)
+	if losses, err := k.create(t.Context(), deed{next: o}); err == nil {
+		t.Errorf("it was not killed: %v", losses)
+	}
+	first.Close()
+	fake.mu.Lock()
+	fake.kill, fake.broken = 1, nil // the next write fails as well
+	fake.mu.Unlock()
+	second := New(Config{Cluster: "west", Orchestrator: fake})
+	second.starting.again = 10 * time.Millisecond
+	defer second.Close()
+	second.Resume()
+	eventually(t, "it fails once more", func() bool {
+		fake.mu.Lock()
+		defer fake.mu.Unlock()
+		return fake.broken != nil
+	})
+	fake.mu.Lock()
+	fake.broken = nil
+	fake.mu.Unlock()
+	fake.within(t, trioRuns)
+}
+
+// The deletion of a Pod whose init container runs starts nothing more of it.
+func TestDeletedWhileItBegins(t *testing.T) {
+	t.Parallel()
+	s := stands(t)
+	s.fake.ends = make(chan struct{})
+	s.fake.held = make(chan struct{})
+	if _, err := s.CoreV1().Pods("default").Create(t.Context(), trio(), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.fake.within(t, "trio:running first:running side:created web:created log:created")
+	eventually(t, "it waits for the init container", func() bool { return s.fake.waiting.Load() == 1 })
+	deleted := make(chan error, 1)
+	go func() { deleted <- s.CoreV1().Pods("default").Delete(t.Context(), "trio", metav1.DeleteOptions{}) }()
+	eventually(t, "nobody waits for it any more", func() bool { return s.fake.waiting.Load() == 0 })
+	close(s.fake.ends)
+	if err := s.api.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if states := s.fake.trioStates(); !strings.HasSuffix(states, " side:created web:created log:created") {
+		t.Error(states)
+	}
+	close(s.fake.held)
+	if err := <-deleted; err != nil || s.fake.trioStates() != "" {
+		t.Errorf("%v, %s is left", err, s.fake.trioStates())
+	}
+}

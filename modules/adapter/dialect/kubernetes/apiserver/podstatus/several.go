@@ -39,7 +39,11 @@ func Several(holder *neutral.Container, spec *corev1.PodSpec) corev1.PodStatus {
 	}
 	for i := range spec.InitContainers {
 		c := &spec.InitContainers[i]
-		s := over.part(c, members[c.Name], waits)
+		m := members[c.Name]
+		if m == nil && !Sidecar(c) && begun(holder, spec) { // it was removed since
+			m = &neutral.Container{Image: c.Image, State: neutral.State{Status: neutral.StatusExited, StartedAt: holder.CreatedAt, FinishedAt: holder.CreatedAt}}
+		}
+		s := over.part(c, m, waits)
 		tally.initial(c, &s)
 		status.InitContainerStatuses = append(status.InitContainerStatuses, s)
 	}
@@ -163,7 +167,8 @@ func (t *tally) phase() corev1.PodPhase {
 //
 // What has begun once is the engine's to start again, and what its users stopped stays so: what has never run is started, in
 // the order of the Pod, each init container once the one before has ended well. An engine that begins itself starts
-// containers in any order, and gives those up whose holder does not run yet; they are started too.
+// containers in any order, and gives those up whose holder does not run yet; they are started too. Once one of the Pod's
+// own containers has begun, what had to end before has had its turn, also where it was removed since.
 func Next(holder *neutral.Container, spec *corev1.PodSpec) (start []string, wait string) {
 	find := func(name string) *neutral.Container {
 		i := slices.IndexFunc(holder.Members, func(m neutral.Container) bool { return m.Name == name })
@@ -172,9 +177,11 @@ func Next(holder *neutral.Container, spec *corev1.PodSpec) (start []string, wait
 		}
 		return &holder.Members[i]
 	}
+	begun := begun(holder, spec)
 	for i := range spec.InitContainers {
 		m := find(spec.InitContainers[i].Name)
 		switch {
+		case begun && (m == nil || !Sidecar(&spec.InitContainers[i])):
 		case m == nil:
 			return nil, ""
 		case m.State.Status == neutral.StatusCreated && m.State.Error == "":
@@ -198,6 +205,14 @@ func Next(holder *neutral.Container, spec *corev1.PodSpec) (start []string, wait
 		}
 	}
 	return start, ""
+}
+
+// begun tells whether any of a Pod's own containers has ever begun, so that all before them had ended well.
+func begun(holder *neutral.Container, spec *corev1.PodSpec) bool {
+	return slices.ContainsFunc(holder.Members, func(m neutral.Container) bool {
+		return m.State.Status != "" && m.State.Status != neutral.StatusCreated &&
+			slices.ContainsFunc(spec.Containers, func(c corev1.Container) bool { return c.Name == m.Name })
+	})
 }
 
 // givenUp tells whether an engine tried to start a container again, as it is to, and could not.

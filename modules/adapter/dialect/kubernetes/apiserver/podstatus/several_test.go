@@ -84,6 +84,10 @@ func TestSeveral(t *testing.T) {
 		"done given done runs runs":  {"0/3 Init:Error 0", corev1.PodRunning, "side:"},
 		"done runs done runs paused": {"2/3 Running 0", corev1.PodRunning, ":"},
 		"done runs done runs -":      {"2/3 PodInitializing 0", corev1.PodPending, ":"},
+		"- runs - runs runs":         {"3/3 Running 0", corev1.PodRunning, ":"},
+		"new runs new runs runs":     {"0/3 Init:0/3 0", corev1.PodRunning, ":"},
+		"- given - given runs":       {"0/3 Init:Error 0", corev1.PodRunning, "side:"},
+		"- runs - given runs":        {"2/3 Error 0", corev1.PodRunning, "a:"},
 	} {
 		spec, holder := severalSpec(), podOf(words)
 		status := Several(holder, spec)
