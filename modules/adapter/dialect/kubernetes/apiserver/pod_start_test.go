@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -352,6 +353,8 @@ func TestDeletedWhileItBegins(t *testing.T) {
 	s := stands(t)
 	s.fake.ends = make(chan struct{})
 	s.fake.held = make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(s.fake.held) })
+	t.Cleanup(letGo)
 	if _, err := s.CoreV1().Pods("default").Create(t.Context(), trio(), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +370,7 @@ func TestDeletedWhileItBegins(t *testing.T) {
 	if states := s.fake.trioStates(); !strings.HasSuffix(states, " side:created web:created log:created") {
 		t.Error(states)
 	}
-	close(s.fake.held)
+	letGo()
 	if err := <-deleted; err != nil || s.fake.trioStates() != "" {
 		t.Errorf("%v, %s is left", err, s.fake.trioStates())
 	}
