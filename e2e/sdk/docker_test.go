@@ -139,7 +139,7 @@ func TestDockerContainers(t *testing.T) {
 	dockerEnds(t, c, id, 4)
 	select {
 	case e := <-messages:
-		equal(t, "the end that events tell", e.Actor.ID == id && e.Actor.Attributes["exitCode"] == "4", true)
+		equal(t, "the end that events tell", e.Actor.ID+" "+e.Actor.Attributes["exitCode"], id+" 4")
 	case err := <-broken:
 		t.Errorf("events: %v", err)
 	case <-time.After(20 * time.Second):
