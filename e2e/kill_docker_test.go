@@ -249,7 +249,6 @@ func TestKilledBeforeDocker(t *testing.T) {
 			_, err := g.AppsV1().Deployments(g.namespace).Update(ctx, deployment("2"), metav1.UpdateOptions{})
 			return err
 		}, clean},
-		{"awaited ConfigMap create", []call{space, secret, deploy}, configMap, clean},
 		{"Deployment delete", []call{space, configMap, secret, deploy}, func(ctx context.Context, g *kubernetesCaller) error {
 			return ignored(g.AppsV1().Deployments(g.namespace).Delete(ctx, "web", no))
 		}, clean},

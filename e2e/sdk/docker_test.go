@@ -137,13 +137,15 @@ func TestDockerContainers(t *testing.T) {
 
 	must(t, "kill", c.ContainerKill(ctx, id, "USR1"))
 	dockerEnds(t, c, id, 4)
-	select {
-	case e := <-messages:
-		equal(t, "the end that events tell", e.Actor.ID+" "+e.Actor.Attributes["exitCode"], id+" 4")
-	case err := <-broken:
-		t.Errorf("events: %v", err)
-	case <-time.After(20 * time.Second):
-		t.Error("events do not tell of the end")
+	for late, told := time.After(20*time.Second), ""; told != id+" 4"; {
+		select {
+		case e := <-messages:
+			told = e.Actor.ID + " " + e.Actor.Attributes["exitCode"]
+		case err := <-broken:
+			t.Fatalf("events: %v", err)
+		case <-late:
+			t.Fatalf("events do not tell of the end of %s by 4; what they told last is %q", id, told)
+		}
 	}
 	must(t, "restart", c.ContainerRestart(ctx, id, container.StopOptions{Timeout: &second}))
 	must(t, "stop", c.ContainerStop(ctx, id, container.StopOptions{Timeout: &second}))
