@@ -36,15 +36,15 @@ type kubernetesCaller struct {
 	namespace string
 }
 
-// dockerGraveyard is west's engine.
-type dockerGraveyard struct {
+// dockerSite is west's engine.
+type dockerSite struct {
 	socket string
 	client *engine.Client
 }
 
-func (d *dockerGraveyard) space(*testing.T, string) {} // it comes with what is made in it
+func (d *dockerSite) space(*testing.T, string) {} // it comes with what is made in it
 
-func (d *dockerGraveyard) open(t *testing.T, namespace string) (*kubernetesCaller, *relay.Lifeline) {
+func (d *dockerSite) open(t *testing.T, namespace string) (*kubernetesCaller, *relay.Lifeline) {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "d.sock")
 	listener, err := net.Listen("unix", socket)
@@ -82,16 +82,16 @@ func (d *dockerGraveyard) open(t *testing.T, namespace string) (*kubernetesCalle
 	return &kubernetesCaller{Interface: caller, namespace: namespace}, line
 }
 
-func (d *dockerGraveyard) settle(_ context.Context, t *testing.T, g *kubernetesCaller) error {
+func (d *dockerSite) settle(_ context.Context, t *testing.T, g *kubernetesCaller) error {
 	t.Helper()
 	d.open(t, g.namespace) // which goes on with what it finds
 	return nil
 }
 
-func (d *dockerGraveyard) done(err error) bool { return apierrors.IsAlreadyExists(err) }
+func (d *dockerSite) done(err error) bool { return apierrors.IsAlreadyExists(err) }
 
 // state is what the engine has of a namespace.
-func (d *dockerGraveyard) state(t *testing.T, namespace string) string {
+func (d *dockerSite) state(t *testing.T, namespace string) string {
 	t.Helper()
 	ctx := t.Context()
 	var lines []string
@@ -163,7 +163,7 @@ func TestKilledBeforeDocker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, table := &dockerGraveyard{socket: strings.TrimPrefix(host, "unix://"), client: client}, &obituaries{}
+	in, table := &dockerSite{socket: strings.TrimPrefix(host, "unix://"), client: client}, &outcomes{}
 	t.Cleanup(func() { t.Logf("\n%s", table) })
 
 	type call = func(context.Context, *kubernetesCaller) error

@@ -64,13 +64,13 @@ func gone(op neutral.Operation) func(context.Context, *dockerCaller) error {
 	}
 }
 
-// kubernetesGraveyard is east's Kubernetes.
-type kubernetesGraveyard struct {
+// kubernetesSite is east's Kubernetes.
+type kubernetesSite struct {
 	config *rest.Config
 	client dynamic.Interface
 }
 
-func (k *kubernetesGraveyard) space(t *testing.T, namespace string) {
+func (k *kubernetesSite) space(t *testing.T, namespace string) {
 	t.Helper()
 	spaces := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"})
 	space := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": namespace}}}
@@ -84,7 +84,7 @@ func (k *kubernetesGraveyard) space(t *testing.T, namespace string) {
 	})
 }
 
-func (k *kubernetesGraveyard) open(t *testing.T, namespace string) (*dockerCaller, *relay.Lifeline) {
+func (k *kubernetesSite) open(t *testing.T, namespace string) (*dockerCaller, *relay.Lifeline) {
 	t.Helper()
 	transport, err := rest.TransportFor(k.config)
 	if err != nil {
@@ -125,7 +125,7 @@ func (k *kubernetesGraveyard) open(t *testing.T, namespace string) (*dockerCalle
 // journaled are Secrets of a container that is being made anew.
 var journaled = metav1.ListOptions{LabelSelector: "isthmus.io/journal"}
 
-func (k *kubernetesGraveyard) settle(ctx context.Context, _ *testing.T, g *dockerCaller) error {
+func (k *kubernetesSite) settle(ctx context.Context, _ *testing.T, g *dockerCaller) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
@@ -153,12 +153,12 @@ func (k *kubernetesGraveyard) settle(ctx context.Context, _ *testing.T, g *docke
 }
 
 // left tells whether there is something that a gateway was killed in the middle of.
-func (k *kubernetesGraveyard) left(ctx context.Context, namespace string) (bool, error) {
+func (k *kubernetesSite) left(ctx context.Context, namespace string) (bool, error) {
 	journals, err := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "secrets"}).Namespace(namespace).List(ctx, journaled)
 	return err != nil || len(journals.Items) > 0, err
 }
 
-func (k *kubernetesGraveyard) done(err error) bool {
+func (k *kubernetesSite) done(err error) bool {
 	message := fault.Of(err).Message
 	return fault.Is(err, fault.NotModified) || strings.Contains(message, "is not connected to network") ||
 		fault.Is(err, fault.Conflict) && strings.Contains(message, "already") && !strings.Contains(message, "being started")
@@ -174,7 +174,7 @@ var kept = []schema.GroupVersionResource{
 // passing is what is of one object alone: times, and names that are made up.
 var passing = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,}|\b[0-9a-z]{25}\b|[A-Z2-7]{20,}|\b\d+\.\d+\.\d+\.\d+\b|kube-api-access-\w+`)
 
-func (k *kubernetesGraveyard) state(t *testing.T, namespace string) string {
+func (k *kubernetesSite) state(t *testing.T, namespace string) string {
 	t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		lines, moving, err := k.lines(t.Context(), namespace)
@@ -191,7 +191,7 @@ func (k *kubernetesGraveyard) state(t *testing.T, namespace string) string {
 }
 
 // lines are the objects of a namespace; moving tells whether one is on its way.
-func (k *kubernetesGraveyard) lines(ctx context.Context, namespace string) (text string, moving bool, err error) {
+func (k *kubernetesSite) lines(ctx context.Context, namespace string) (text string, moving bool, err error) {
 	var lines []string
 	owners, owned := map[types.UID]bool{}, []types.UID{}
 	tasks := map[types.UID]bool{} // whose names are written by and by
@@ -261,7 +261,7 @@ func TestKilledBeforeKubernetes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, table := &kubernetesGraveyard{config: config, client: client}, &obituaries{}
+	in, table := &kubernetesSite{config: config, client: client}, &outcomes{}
 	t.Cleanup(func() { t.Logf("\n%s", table) })
 
 	second := 1

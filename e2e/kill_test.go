@@ -23,8 +23,8 @@ type deed[G any] struct {
 	undo   []func(context.Context, G) error // removes whatever has come of it
 }
 
-// graveyard is an orchestrator whose gateways are killed.
-type graveyard[G any] interface {
+// site is an orchestrator whose gateways are killed.
+type site[G any] interface {
 	// space makes an empty namespace, which goes with the test.
 	space(t *testing.T, namespace string)
 	// open starts a gateway whose calls go by a line of its own.
@@ -37,22 +37,22 @@ type graveyard[G any] interface {
 	done(err error) bool
 }
 
-// obituary is a line of the test's table.
-type obituary struct{ deed, call, found, settled, end string }
+// outcome is a line of the test's table.
+type outcome struct{ deed, call, found, settled, end string }
 
-type obituaries struct {
+type outcomes struct {
 	mu  sync.Mutex
-	all []obituary
+	all []outcome
 }
 
-func (o *obituaries) add(line obituary) {
+func (o *outcomes) add(line outcome) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.all = append(o.all, line)
 }
 
 // String is the table.
-func (o *obituaries) String() string {
+func (o *outcomes) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var b strings.Builder
@@ -72,15 +72,15 @@ const (
 	retryDeadline  = 60 * time.Second
 )
 
-// murder is a deed that is done in a namespace of its own.
-type murder[G any] struct {
+// interruption is a deed that is done in a namespace of its own.
+type interruption[G any] struct {
 	deed[G]
-	in        graveyard[G]
+	in        site[G]
 	namespace string
 	whole     G // a gateway that lives on
 }
 
-func (m *murder[G]) attempt(t *testing.T, what string, steps ...func(context.Context, G) error) {
+func (m *interruption[G]) attempt(t *testing.T, what string, steps ...func(context.Context, G) error) {
 	t.Helper()
 	for i, step := range steps {
 		ctx, cancel := context.WithTimeout(t.Context(), deedDeadline)
@@ -92,13 +92,13 @@ func (m *murder[G]) attempt(t *testing.T, what string, steps ...func(context.Con
 	}
 }
 
-func (m *murder[G]) state(t *testing.T) string {
+func (m *interruption[G]) state(t *testing.T) string {
 	t.Helper()
 	return strings.ReplaceAll(m.in.state(t, m.namespace), m.namespace, "~")
 }
 
 // rest is the state that things come to: orchestrators take their time to forget.
-func (m *murder[G]) rest(t *testing.T, want string, within time.Duration) string {
+func (m *interruption[G]) rest(t *testing.T, want string, within time.Duration) string {
 	t.Helper()
 	for deadline := time.Now().Add(within); ; time.Sleep(200 * time.Millisecond) {
 		if state := m.state(t); state == want || time.Now().After(deadline) {
@@ -108,7 +108,7 @@ func (m *murder[G]) rest(t *testing.T, want string, within time.Duration) string
 }
 
 // end removes all that there is, and nothing may be left.
-func (m *murder[G]) end(t *testing.T, nothing string) {
+func (m *interruption[G]) end(t *testing.T, nothing string) {
 	t.Helper()
 	m.attempt(t, "undo", m.undo...)
 	if left := m.rest(t, nothing, deedDeadline); left != nothing {
@@ -117,11 +117,11 @@ func (m *murder[G]) end(t *testing.T, nothing string) {
 }
 
 // kill kills a gateway at each of a deed's calls.
-func kill[G any](t *testing.T, in graveyard[G], d deed[G], namespace string, table *obituaries) {
+func kill[G any](t *testing.T, in site[G], d deed[G], namespace string, table *outcomes) {
 	t.Helper()
 	in.space(t, namespace)
 	whole, line := in.open(t, namespace)
-	m := &murder[G]{deed: d, in: in, namespace: namespace, whole: whole}
+	m := &interruption[G]{deed: d, in: in, namespace: namespace, whole: whole}
 	nothing := m.state(t)
 	m.attempt(t, "before", d.before...)
 	start, already := m.state(t), len(line.Changes())
@@ -150,7 +150,7 @@ func kill[G any](t *testing.T, in graveyard[G], d deed[G], namespace string, tab
 			in.space(t, m.namespace)
 			m.whole, _ = in.open(t, m.namespace)
 			m.attempt(t, "before", d.before...)
-			row := obituary{deed: d.name, call: fmt.Sprintf("%d of %d: %s", i+1, len(calls), call)}
+			row := outcome{deed: d.name, call: fmt.Sprintf("%d of %d: %s", i+1, len(calls), call)}
 			m.die(t, i+1)
 			row.found = told(m.state(t))
 			ctx, cancel := context.WithTimeout(t.Context(), settleDeadline)
@@ -171,7 +171,7 @@ func kill[G any](t *testing.T, in graveyard[G], d deed[G], namespace string, tab
 }
 
 // die does the deed by a gateway that is killed at its n-th call.
-func (m *murder[G]) die(t *testing.T, n int) {
+func (m *interruption[G]) die(t *testing.T, n int) {
 	t.Helper()
 	mortal, line := m.in.open(t, m.namespace)
 	line.CutAt(n, true)
@@ -185,7 +185,7 @@ func (m *murder[G]) die(t *testing.T, n int) {
 }
 
 // retry does the deed as a caller does who tries again.
-func (m *murder[G]) retry(t *testing.T) {
+func (m *interruption[G]) retry(t *testing.T) {
 	t.Helper()
 	var err error
 	for deadline := time.Now().Add(retryDeadline); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
