@@ -3,7 +3,9 @@ package docker
 import (
 	"context"
 	"strings"
+	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
@@ -19,8 +21,50 @@ func (a *action) startContainer(ctx context.Context) (neutral.Result, error) {
 	if found.running() {
 		return neutral.Result{}, fault.New(fault.NotModified, "container %s is already started", found.Name)
 	}
-	_, err = a.api.ContainerStart(ctx, found.id, client.ContainerStartOptions{})
-	return neutral.Result{ID: found.id}, faultOf(err)
+	return neutral.Result{ID: found.id}, faultOf(a.begin(ctx, found))
+}
+
+// letGo bounds how long a swarm may take to let go of an overlay, or of a place on it, before a container is started on it;
+// letGoPause is how often that is tried.
+const (
+	letGo      = 10 * time.Second
+	letGoPause = 250 * time.Millisecond
+)
+
+// begin starts a container. A swarm takes its time to let go of the place that a container had on an overlay, and the engine
+// to forget the overlay whose last container ended; who starts one on it meanwhile is told that there is none.
+func (a *action) begin(ctx context.Context, l *located) error {
+	for deadline := time.Now().Add(letGo); ; {
+		_, err := a.api.ContainerStart(ctx, l.id, client.ContainerStartOptions{})
+		if err == nil || !a.joining(ctx, l, err) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(letGoPause):
+		}
+	}
+}
+
+// joining reports whether an engine failed to put a container on a network that is there.
+func (a *action) joining(ctx context.Context, l *located, err error) bool {
+	text := err.Error()
+	if strings.Contains(text, "attaching to network failed") || strings.Contains(text, "after successful attachment") {
+		return true
+	}
+	if !cerrdefs.IsNotFound(err) || !strings.Contains(text, "network ") || l.native.NetworkSettings == nil {
+		return false
+	}
+	for name, settings := range l.native.NetworkSettings.Networks {
+		if settings != nil && settings.NetworkID != "" {
+			name = settings.NetworkID
+		}
+		if _, err := a.api.NetworkInspect(ctx, name, client.NetworkInspectOptions{}); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (l *located) running() bool {
@@ -67,10 +111,8 @@ func (a *action) restartContainer(ctx context.Context) (neutral.Result, error) {
 	}
 	losses := a.signalled(&options.Signal)
 	_, err = a.api.ContainerRestart(ctx, found.id, options)
-	if err != nil && strings.Contains(err.Error(), "attaching to network failed") {
-		// A swarm takes its time to let go of the place that the container had on an overlay, and the engine gives up on the
-		// next one meanwhile. The container has stopped; it is started once more.
-		_, err = a.api.ContainerStart(ctx, found.id, client.ContainerStartOptions{})
+	if err != nil && a.joining(ctx, found, err) { // the container has stopped; it is started once more
+		err = a.begin(ctx, found)
 	}
 	return neutral.Result{ID: found.id, Losses: losses}, faultOf(err)
 }

@@ -134,7 +134,7 @@ func (k namespaceKind) remove(ctx context.Context, d deed) error {
 
 // networkRelease bounds how long tasks that were stopped may hold a network, and networkPause is how often it is tried.
 const (
-	networkRelease = 15 * time.Second
+	networkRelease = 40 * time.Second
 	networkPause   = 250 * time.Millisecond
 )
 
