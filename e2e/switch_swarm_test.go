@@ -211,7 +211,6 @@ var sleeps = []string{"sleep", "600"}
 // TestSwitchSwarm switches network modes of a swarm's services and back.
 func TestSwitchSwarm(t *testing.T) {
 	scripting(t)
-	defer turn("switch-swarm")()
 	host := running.Bed.Docker("west").Host()
 	api, err := engine.New(engine.WithHost(host))
 	if err != nil {
@@ -223,6 +222,8 @@ func TestSwitchSwarm(t *testing.T) {
 		"operator": operatorsChange, "interrupted": interruptedSwitch, "kept": keptSwitch, "refused": refusedSwitch,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			defer turn("switch-swarm")()
 			test(&switched{t: t, host: host, api: api, named: fmt.Sprintf("sw%d-%s-", time.Now().UnixNano()%1e6, name)})
 		})
 	}
