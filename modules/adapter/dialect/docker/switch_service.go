@@ -19,11 +19,11 @@ import (
 // A switch of a service is an update, and its way back another: between them stands the spec that the service had, which
 // the journal keeps. What a service's spec is tells how far a switch got, so nothing else needs to be remembered.
 
-// settlePatience is how long a swarm may take for an update when its caller sets no time.
-const settlePatience = 5 * time.Minute
+// convergencePatience is how long a swarm may take for an update when its caller sets no time.
+const convergencePatience = 5 * time.Minute
 
-// settleInterval is how often a swarm is asked how far it is.
-const settleInterval = 200 * time.Millisecond
+// convergenceInterval is how often a swarm is asked how far it is.
+const convergenceInterval = 200 * time.Millisecond
 
 // switchService brings a service into its new mode, and finds the container that took the place of the target's.
 func (c *Cluster) switchService(ctx context.Context, s *neutral.Switching) (neutral.TargetRef, error) {
@@ -49,7 +49,7 @@ func (c *Cluster) switchService(ctx context.Context, s *neutral.Switching) (neut
 	}); err != nil {
 		return neutral.TargetRef{}, err
 	}
-	tasks, err := c.settle(ctx, change.Service, wanted)
+	tasks, err := c.converge(ctx, change.Service, wanted)
 	if err != nil {
 		return neutral.TargetRef{}, err
 	}
@@ -121,7 +121,7 @@ func (c *Cluster) restoreService(ctx context.Context, s *neutral.Switching) erro
 	case err != nil:
 		return err
 	case settles:
-		if _, err := c.settle(ctx, change.Service, back); err != nil {
+		if _, err := c.converge(ctx, change.Service, back); err != nil {
 			return err
 		}
 	}
@@ -221,25 +221,25 @@ func (c *Cluster) readService(ctx context.Context, id string) (swarm.Service, er
 	return found.Service, faultOf(err)
 }
 
-// settle waits until a service runs as a spec wants it, and gives the tasks that run.
-func (c *Cluster) settle(ctx context.Context, id string, spec swarm.ServiceSpec) ([]swarm.Task, error) {
-	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+// converge waits until a service runs as a spec wants it, and gives the tasks that run.
+func (c *Cluster) converge(ctx context.Context, id string, spec swarm.ServiceSpec) ([]swarm.Task, error) {
+	ctx, cancel := context.WithTimeout(ctx, convergencePatience)
 	defer cancel()
 	for {
-		tasks, done, err := c.settled(ctx, id, spec)
+		tasks, done, err := c.converged(ctx, id, spec)
 		if err != nil || done {
 			return tasks, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, fault.Wrap(fault.Timeout, ctx.Err(), "the swarm did not come to run service %s in time%s", spec.Name, c.complaints(id))
-		case <-time.After(settleInterval):
+		case <-time.After(convergenceInterval):
 		}
 	}
 }
 
-// settled asks once.
-func (c *Cluster) settled(ctx context.Context, id string, spec swarm.ServiceSpec) ([]swarm.Task, bool, error) {
+// converged asks once.
+func (c *Cluster) converged(ctx context.Context, id string, spec swarm.ServiceSpec) ([]swarm.Task, bool, error) {
 	live, err := c.readService(ctx, id)
 	if err != nil {
 		return nil, false, err
