@@ -22,8 +22,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
-// switched drives the docker dialect's switches of services on a real swarm.
-type switched struct {
+// swarmSwitch drives the docker dialect's switches of services on a real swarm.
+type swarmSwitch struct {
 	t     *testing.T
 	host  string
 	api   *engine.Client
@@ -31,7 +31,7 @@ type switched struct {
 }
 
 // gateway is the dialect, as one that has just begun has it.
-func (w *switched) gateway() interface {
+func (w *swarmSwitch) gateway() interface {
 	dialect.Cluster
 	dialect.Switcher
 } {
@@ -49,7 +49,7 @@ func (w *switched) gateway() interface {
 }
 
 // served makes a service and waits until its containers run.
-func (w *switched) served(name string, command []string, change func(*swarm.ServiceSpec)) string {
+func (w *swarmSwitch) served(name string, command []string, change func(*swarm.ServiceSpec)) string {
 	w.t.Helper()
 	grace, one := time.Second, uint64(1)
 	spec := swarm.ServiceSpec{Annotations: swarm.Annotations{Name: w.named + name}, Mode: swarm.ServiceMode{Replicated: &swarm.ReplicatedService{Replicas: &one}},
@@ -67,7 +67,7 @@ func (w *switched) served(name string, command []string, change func(*swarm.Serv
 }
 
 // overlay makes an overlay.
-func (w *switched) overlay(name string, internal bool) string {
+func (w *swarmSwitch) overlay(name string, internal bool) string {
 	w.t.Helper()
 	made, err := w.api.NetworkCreate(w.t.Context(), w.named+name, engine.NetworkCreateOptions{Driver: "overlay", Internal: internal})
 	if err != nil {
@@ -92,7 +92,7 @@ func on(networks ...string) func(*swarm.ServiceSpec) {
 	}
 }
 
-func (w *switched) until(what string, so func() bool) {
+func (w *swarmSwitch) until(what string, so func() bool) {
 	w.t.Helper()
 	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -101,7 +101,7 @@ func (w *switched) until(what string, so func() bool) {
 	}
 }
 
-func (w *switched) runs(id string) {
+func (w *swarmSwitch) runs(id string) {
 	w.t.Helper()
 	w.until("the service runs", func() bool {
 		list, err := w.api.TaskList(w.t.Context(), engine.TaskListOptions{Filters: make(engine.Filters).Add("service", id).Add("desired-state", "running")})
@@ -112,7 +112,7 @@ func (w *switched) runs(id string) {
 	})
 }
 
-func (w *switched) service(id string) swarm.Service {
+func (w *swarmSwitch) service(id string) swarm.Service {
 	w.t.Helper()
 	found, err := w.api.ServiceInspect(w.t.Context(), id, engine.ServiceInspectOptions{})
 	if err != nil {
@@ -122,7 +122,7 @@ func (w *switched) service(id string) swarm.Service {
 }
 
 // spec is a service's, word by word.
-func (w *switched) spec(id string) string {
+func (w *swarmSwitch) spec(id string) string {
 	w.t.Helper()
 	raw, err := json.Marshal(w.service(id).Spec)
 	if err != nil {
@@ -132,7 +132,7 @@ func (w *switched) spec(id string) string {
 }
 
 // operate changes a service as its operator does.
-func (w *switched) operate(id string, change func(*swarm.ServiceSpec)) {
+func (w *swarmSwitch) operate(id string, change func(*swarm.ServiceSpec)) {
 	w.t.Helper()
 	now := w.service(id)
 	change(&now.Spec)
@@ -141,7 +141,7 @@ func (w *switched) operate(id string, change func(*swarm.ServiceSpec)) {
 	}
 }
 
-func (w *switched) plan(name string, need neutral.NetworkNeed) *neutral.Switching {
+func (w *swarmSwitch) plan(name string, need neutral.NetworkNeed) *neutral.Switching {
 	w.t.Helper()
 	ref := neutral.TargetRef{Container: w.named + name, Port: need.Port}
 	plan, err := w.gateway().PlanSwitch(w.t.Context(), "east", ref, need)
@@ -153,7 +153,7 @@ func (w *switched) plan(name string, need neutral.NetworkNeed) *neutral.Switchin
 }
 
 // turns switches, and wants the target to be in the mode then.
-func (w *switched) turns(s *neutral.Switching) neutral.TargetRef {
+func (w *swarmSwitch) turns(s *neutral.Switching) neutral.TargetRef {
 	w.t.Helper()
 	if len(s.Plan.Refusals) > 0 {
 		w.t.Fatalf("refused: %q", s.Plan.Refusals)
@@ -168,7 +168,7 @@ func (w *switched) turns(s *neutral.Switching) neutral.TargetRef {
 	return ref
 }
 
-func (w *switched) mode(ref neutral.TargetRef, mode neutral.NetworkMode) {
+func (w *swarmSwitch) mode(ref neutral.TargetRef, mode neutral.NetworkMode) {
 	w.t.Helper()
 	found, err := w.gateway().Locate(w.t.Context(), ref)
 	if err != nil {
@@ -180,7 +180,7 @@ func (w *switched) mode(ref neutral.TargetRef, mode neutral.NetworkMode) {
 }
 
 // returns restores, and wants the service to be what it was.
-func (w *switched) returns(s *neutral.Switching, id, before string) {
+func (w *swarmSwitch) returns(s *neutral.Switching, id, before string) {
 	w.t.Helper()
 	if err := w.gateway().Restore(w.t.Context(), s); err != nil {
 		w.t.Fatal(err)
@@ -194,7 +194,7 @@ func (w *switched) returns(s *neutral.Switching, id, before string) {
 }
 
 // fails wants a fault of a kind.
-func (w *switched) fails(err error, kind fault.Kind, parts ...string) {
+func (w *swarmSwitch) fails(err error, kind fault.Kind, parts ...string) {
 	w.t.Helper()
 	if !fault.Is(err, kind) {
 		w.t.Fatalf("%v, want %s", err, kind)
@@ -217,19 +217,19 @@ func TestSwitchSwarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = api.Close() })
-	for name, test := range map[string]func(*switched){
+	for name, test := range map[string]func(*swarmSwitch){
 		"overlay": overlayToHost, "host": hostToBridge, "global": globalToHost, "internal": besideBridge, "failing": failingSwitch,
 		"operator": operatorsChange, "interrupted": interruptedSwitch, "kept": keptSwitch, "refused": refusedSwitch,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			defer turn("switch-swarm")()
-			test(&switched{t: t, host: host, api: api, named: fmt.Sprintf("sw%d-%s-", time.Now().UnixNano()%1e6, name)})
+			test(&swarmSwitch{t: t, host: host, api: api, named: fmt.Sprintf("sw%d-%s-", time.Now().UnixNano()%1e6, name)})
 		})
 	}
 }
 
-func overlayToHost(w *switched) {
+func overlayToHost(w *swarmSwitch) {
 	net := w.overlay("net", false)
 	id := w.served("web", sleeps, func(spec *swarm.ServiceSpec) {
 		on(net)(spec)
@@ -272,7 +272,7 @@ func overlayToHost(w *switched) {
 	}
 }
 
-func hostToBridge(w *switched) {
+func hostToBridge(w *swarmSwitch) {
 	id := w.served("web", sleeps, on("host"))
 	before := w.spec(id)
 	s := w.plan("web.1", neutral.NetworkNeed{Mode: neutral.NetworkBridge, Port: 80})
@@ -284,7 +284,7 @@ func hostToBridge(w *switched) {
 	w.mode(ref, neutral.NetworkHost)
 }
 
-func globalToHost(w *switched) {
+func globalToHost(w *swarmSwitch) {
 	id := w.served("agent", sleeps, func(spec *swarm.ServiceSpec) {
 		spec.Mode = swarm.ServiceMode{Global: &swarm.GlobalService{}}
 	})
@@ -300,7 +300,7 @@ func globalToHost(w *switched) {
 }
 
 // besideBridge reaches a service that no network of the node leads to.
-func besideBridge(w *switched) {
+func besideBridge(w *swarmSwitch) {
 	id := w.served("db", sleeps, on(w.overlay("inner", true)))
 	before := w.spec(id)
 	s := w.plan("db.1", neutral.NetworkNeed{Port: 5432})
@@ -315,7 +315,7 @@ func besideBridge(w *switched) {
 }
 
 // failingSwitch wants a port that another one took since the plan.
-func failingSwitch(w *switched) {
+func failingSwitch(w *swarmSwitch) {
 	const port = "18393"
 	serve := []string{"httpd", "-f", "-p", port}
 	id := w.served("web", serve, on(w.overlay("net", false)))
@@ -334,7 +334,7 @@ func failingSwitch(w *switched) {
 	w.mode(s.Ref, neutral.NetworkBridge)
 }
 
-func operatorsChange(w *switched) {
+func operatorsChange(w *swarmSwitch) {
 	net := w.overlay("net", false)
 	id := w.served("web", sleeps, on(net))
 	s := w.plan("web.1", neutral.NetworkNeed{Mode: neutral.NetworkHost})
@@ -376,7 +376,7 @@ func operatorsChange(w *switched) {
 }
 
 // interruptedSwitch is cut short before and after each touch, and goes on from there.
-func interruptedSwitch(w *switched) {
+func interruptedSwitch(w *swarmSwitch) {
 	id := w.served("web", sleeps, on(w.overlay("net", false)))
 	before := w.spec(id)
 	s := w.plan("web.1", neutral.NetworkNeed{Mode: neutral.NetworkHost})
@@ -433,7 +433,7 @@ func interruptedSwitch(w *switched) {
 	w.mode(s.Ref, neutral.NetworkBridge)
 }
 
-func keptSwitch(w *switched) {
+func keptSwitch(w *swarmSwitch) {
 	id := w.served("web", sleeps, on(w.overlay("net", false)))
 	s := w.plan("web.1", neutral.NetworkNeed{Mode: neutral.NetworkHost})
 	ref := w.turns(s)
@@ -448,7 +448,7 @@ func keptSwitch(w *switched) {
 	}
 }
 
-func refusedSwitch(w *switched) {
+func refusedSwitch(w *swarmSwitch) {
 	two := uint64(2)
 	w.served("web", []string{"sh", "-c", "echo x > /left; exec sleep 600"}, func(spec *swarm.ServiceSpec) {
 		spec.Mode.Replicated.Replicas = &two
