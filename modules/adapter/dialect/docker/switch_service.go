@@ -238,7 +238,7 @@ func (c *Cluster) converge(ctx context.Context, id string, spec swarm.ServiceSpe
 	}
 }
 
-// converged asks once.
+// converged asks once. The service's version tells that no update began or ended while its tasks were read.
 func (c *Cluster) converged(ctx context.Context, id string, spec swarm.ServiceSpec) ([]swarm.Task, bool, error) {
 	live, err := c.readService(ctx, id)
 	if err != nil {
@@ -259,7 +259,12 @@ func (c *Cluster) converged(ctx context.Context, id string, spec swarm.ServiceSp
 		return nil, false, fault.New(fault.Conflict, "the swarm stopped the update of service %s half way%s", spec.Name, c.complaints(id))
 	}
 	tasks, done, err := c.allRun(ctx, live)
-	return tasks, done, faultOf(err)
+	if err != nil || !done {
+		return nil, false, faultOf(err)
+	}
+	// An update that began meanwhile ends the old tasks before there are new ones: what was read is of no one moment then.
+	after, err := c.readService(ctx, id)
+	return tasks, after.Version == live.Version, err
 }
 
 // allRun tells whether every container that the swarm wants of a service runs, as the service's spec has it.
