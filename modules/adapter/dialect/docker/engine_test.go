@@ -203,6 +203,9 @@ func (e *fakeEngine) answer(path string, r *http.Request) (int, any) {
 		}
 		return http.StatusOK, withLabels(e.services, r, "Spec", "Labels")
 	case "/tasks":
+		if e.asked != nil {
+			e.asked()
+		}
 		return http.StatusOK, e.tasks
 	case "/nodes":
 		return http.StatusOK, e.nodes

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/swarm"
 
+	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -308,5 +309,34 @@ func TestComplaints(t *testing.T) {
 	}
 	if text := complaintsOf(nil, nil); text != "" {
 		t.Errorf("no complaints are %q", text)
+	}
+}
+
+// TestConverged has an update begin while it is looked whether the last one has ended.
+func TestConverged(t *testing.T) {
+	e := newFakeEngine(t)
+	service := func(version int) object {
+		return object{"ID": "s1", "Version": object{"Index": version}, "Spec": object{"Name": "agent", "Mode": object{"Global": object{}}}}
+	}
+	version := 5
+	e.others["/services/s1"] = service(version)
+	e.tasks = []object{}
+	e.asked = func() {
+		version++
+		e.others["/services/s1"] = service(version)
+	}
+	e.start()
+	c := e.connect()
+	spec := swarm.ServiceSpec{Annotations: swarm.Annotations{Name: "agent"}, Mode: swarm.ServiceMode{Global: &swarm.GlobalService{}}}
+	if _, done, err := c.converged(t.Context(), "s1", spec); done || err != nil {
+		t.Errorf("while it is updated: %t, %v", done, err)
+	}
+	e.set(func() { e.asked = nil })
+	if _, done, err := c.converged(t.Context(), "s1", spec); !done || err != nil {
+		t.Errorf("afterwards: %t, %v", done, err)
+	}
+	spec.Name = "other"
+	if _, _, err := c.converged(t.Context(), "s1", spec); !fault.Is(err, fault.Conflict) {
+		t.Errorf("with another's spec: %v", err)
 	}
 }
