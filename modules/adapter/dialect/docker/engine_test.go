@@ -37,6 +37,7 @@ type fakeEngine struct {
 	events     map[chan object]struct{}
 	lists      int
 	stall      chan struct{}     // containers/json waits for it
+	asked      func()            // what happens when tasks are asked for
 	hijacks    map[string]string // by path: what a hijacked connection begins with; it stays open until its caller closes it
 }
 
