@@ -450,11 +450,6 @@ func keptSwitch(w *swarmSwitch) {
 
 func refusedSwitch(w *swarmSwitch) {
 	two := uint64(2)
-	w.served("web", []string{"sh", "-c", "echo x > /left; exec sleep 600"}, func(spec *swarm.ServiceSpec) {
-		spec.Mode.Replicated.Replicas = &two
-		spec.TaskTemplate.ContainerSpec.Mounts = []mount.Mount{{Type: mount.TypeVolume, Target: "/anonymous/here"}, {Type: mount.TypeVolume, Source: w.named + "data", Target: "/data"},
-			{Type: mount.TypeTmpfs, Target: "/scratch"}}
-	})
 	w.t.Cleanup(func() {
 		for range 50 {
 			if _, err := w.api.VolumeRemove(context.WithoutCancel(w.t.Context()), w.named+"data", engine.VolumeRemoveOptions{}); err == nil {
@@ -462,6 +457,11 @@ func refusedSwitch(w *swarmSwitch) {
 			}
 			time.Sleep(200 * time.Millisecond)
 		}
+	})
+	w.served("web", []string{"sh", "-c", "echo x > /left; exec sleep 600"}, func(spec *swarm.ServiceSpec) {
+		spec.Mode.Replicated.Replicas = &two
+		spec.TaskTemplate.ContainerSpec.Mounts = []mount.Mount{{Type: mount.TypeVolume, Target: "/anonymous/here"}, {Type: mount.TypeVolume, Source: w.named + "data", Target: "/data"},
+			{Type: mount.TypeTmpfs, Target: "/scratch"}}
 	})
 	s := w.plan("web.1", neutral.NetworkNeed{Mode: neutral.NetworkHost, Layer: neutral.LayerCommit})
 	all := strings.Join(s.Plan.Refusals, "\n")
