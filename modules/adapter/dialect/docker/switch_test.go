@@ -388,7 +388,7 @@ func TestStrayed(t *testing.T) {
 	asked := `{"Image":"web:1","Entrypoint":[""],"Env":["A=b"],"HostConfig":{"NetworkMode":"host","Memory":5,"Binds":null,"PortBindings":{"80/tcp":[]}}}`
 	for made, want := range map[string][]string{
 		`{"Config":{"Image":"web:1","Entrypoint":null,"Env":["A=b"]},"HostConfig":{"NetworkMode":"host","Memory":5,"Binds":[],"PortBindings":{}}}`: nil,
-		`{"Config":{"Image":"web:1","Env":["A=c"]},"HostConfig":{"NetworkMode":"host","Memory":6}}`:                                               {"Config.Env", "HostConfig.Memory"},
+		`{"Config":{"Image":"web:1","Env":["A=c"]},"HostConfig":{"NetworkMode":"host","Memory":6}}`:                                                {"Config.Env", "HostConfig.Memory"},
 	} {
 		if got := strayed(parse(asked), parse(made)); !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", made, got, want)
