@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -69,7 +70,11 @@ func step(ctx context.Context, s *neutral.Switching, what string, r *switchRecor
 	if s.Step == nil {
 		return nil
 	}
-	return s.Step(ctx, what, r.native())
+	err := s.Step(ctx, what, r.native())
+	if known := (*fault.Error)(nil); err == nil || errors.As(err, &known) {
+		return err
+	}
+	return fault.Wrap(fault.Unavailable, err, "the journal of the switch cannot be written")
 }
 
 // PlanSwitch finds the container, and whose it is: a task is its service's.
