@@ -102,7 +102,7 @@ func (c *Cluster) PlanSwitch(ctx context.Context, peer string, ref neutral.Targe
 		note: &switchNote{Kind: owner.GetKind(), Namespace: namespace, Name: owner.GetName(), UID: string(owner.GetUID()),
 			Pod: pod.Name, Container: container, Node: pod.Spec.NodeName}}
 	if refusal != "" {
-		subject.refuse("%s.", sentence(refusal))
+		subject.refuse("%s", refusal)
 		subject.owner, subject.note.Kind = native, kindPod // nothing is acted on
 	}
 	if err := c.survey(ctx, native, subject, refusal == ""); err != nil {

@@ -32,7 +32,7 @@ type switchedKind struct {
 
 var (
 	apps          = schema.GroupVersion{Group: "apps", Version: "v1"}
-	corePods   = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	corePods      = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 	replicaSets   = apps.WithResource("replicasets")
 	switchedKinds = map[string]switchedKind{
 		kindPod:         {corePods, ""},

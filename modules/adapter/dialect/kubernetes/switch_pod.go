@@ -88,6 +88,12 @@ func (r *switchRun) switchPod(ctx context.Context) (*corev1.Pod, error) {
 				return nil, err
 			}
 		case r.ours(live) && live.GetDeletionTimestamp() == nil:
+			if r.note.Ending { // from now on it is somebody else who removes it
+				r.note.Ending = false
+				if err := r.step(ctx, "start of pod "+r.note.Name, true); err != nil {
+					return nil, err
+				}
+			}
 			return r.awaitPod(ctx, string(live.GetUID()), false)
 		case r.ours(live):
 			return nil, r.removed()
@@ -201,13 +207,21 @@ func (r *switchRun) end(ctx context.Context, live *unstructured.Unstructured, ne
 		return r.cluster.awaitGone(ctx, pod)
 	}
 	if err := r.cluster.rehearseCreation(ctx, next); err != nil {
-		return err
+		return unsettled(err)
 	}
 	r.note.Ending = true
 	if err := r.step(ctx, "deletion of pod "+pod.Name, true); err != nil {
 		return err
 	}
-	return r.cluster.clearWay(ctx, pod, int64(gracePeriod(pod).Seconds()))
+	return unsettled(r.cluster.clearWay(ctx, pod, int64(gracePeriod(pod).Seconds())))
+}
+
+// unsettled makes of a conflict that the API tells of a reason to try again: whose change it was, the next look shows.
+func unsettled(err error) error {
+	if fault.Is(err, fault.Conflict) {
+		return fault.Wrap(fault.Unavailable, err, "%s", fault.Of(err).Message)
+	}
+	return err
 }
 
 // create makes a Pod of a name that is free; that it is taken by then is found at the next look.
@@ -220,7 +234,7 @@ func (r *switchRun) create(ctx context.Context, made map[string]any, step string
 	case apierrors.IsAlreadyExists(err):
 		return nil
 	case err != nil:
-		return nativeFault(err)
+		return unsettled(nativeFault(err))
 	}
 	r.made = string(pod.GetUID())
 	return nil

@@ -40,7 +40,7 @@ func (s *switchSubject) refuseBy(err error) error {
 	case err == nil:
 		return nil
 	case f.Kind == fault.Denied, f.Kind == fault.Unprocessable, f.Kind == fault.Invalid, f.Kind == fault.Conflict:
-		s.refuse("%s.", sentence(strings.TrimSuffix(f.Message, ".")))
+		s.refuse("%s", strings.TrimSuffix(f.Message, "."))
 		return nil
 	}
 	return err
@@ -56,29 +56,29 @@ func (s *switchSubject) judge() {
 	name := s.note.described()
 	switch {
 	case s.need.Mode == "":
-		s.refuse("A Pod is reachable unless it is isolated, and isolated Pods are not switched: a NetworkPolicy would have to let the gateway in.")
+		s.refuse("a Pod is reachable unless it is isolated, and isolated Pods are not switched: a NetworkPolicy would have to let the gateway in")
 	case s.to == "":
-		s.refuse("Kubernetes has no network mode %q: it has host and pod.", string(s.need.Mode))
+		s.refuse("Kubernetes has no network mode %q: it has host and pod", string(s.need.Mode))
 	case s.to == s.from():
-		s.refuse("Pod %s is in the network mode %s already.", s.pod.Name, s.to)
+		s.refuse("pod %s is in the network mode %s already", s.pod.Name, s.to)
 	}
 	if s.need.Layer == neutral.LayerCommit {
-		s.refuse("Kubernetes cannot keep the files that a container changed beside its volumes (commit); discard lets them go.")
+		s.refuse("Kubernetes cannot keep the files that a container changed beside its volumes (commit); discard lets them go")
 	}
 	if s.pod.DeletionTimestamp != nil {
-		s.refuse("Pod %s is being removed.", s.pod.Name)
+		s.refuse("pod %s is being removed", s.pod.Name)
 	} else if s.pod.Status.Phase != corev1.PodRunning {
-		s.refuse("Pod %s does not run.", s.pod.Name)
+		s.refuse("pod %s does not run", s.pod.Name)
 	}
 	if lease := s.owner.GetAnnotations()[annotationSwitch]; lease != "" {
-		s.refuse("%s is in a switch already (lease %s).", sentence(name), lease)
+		s.refuse("%s is in a switch already (lease %s)", name, lease)
 	}
 	if s.owner.GetDeletionTimestamp() != nil && s.workload() {
-		s.refuse("%s is being removed.", sentence(name))
+		s.refuse("%s is being removed", name)
 	}
 	if s.need.Layer != neutral.LayerDiscard {
 		for _, volume := range shortLived(s.spec) {
-			s.refuse("Volume %s lives as long as its Pod, and what is in it would be lost; discard lets it go.", volume)
+			s.refuse("volume %s lives as long as its Pod, and what is in it would be lost; discard lets it go", volume)
 		}
 	}
 	if s.workload() {
@@ -92,23 +92,23 @@ func (s *switchSubject) judge() {
 func (s *switchSubject) judgeWorkload(name string) {
 	spec := replica.Object(s.owner.Object, "spec")
 	if paused, _ := spec["paused"].(bool); paused {
-		s.refuse("%s is paused: its Pods do not follow its template.", sentence(name))
+		s.refuse("%s is paused: its Pods do not follow its template", name)
 	}
 	strategy := replica.Object(spec, switchedKinds[s.note.Kind].strategy)
 	if replica.Text(strategy, "type") == "OnDelete" {
-		s.refuse("%s has the update strategy OnDelete: its Pods do not follow its template.", sentence(name))
+		s.refuse("%s has the update strategy OnDelete: its Pods do not follow its template", name)
 	}
 	if partition, _ := replica.Object(strategy, "rollingUpdate")["partition"].(int64); partition > 0 {
-		s.refuse("%s has an update strategy with a partition: not all of its Pods follow its template.", sentence(name))
+		s.refuse("%s has an update strategy with a partition: not all of its Pods follow its template", name)
 	}
 	if done, state := rolledOut(s.owner); !done {
-		s.refuse("%s is not at rest: %s.", sentence(name), state)
+		s.refuse("%s is not at rest: %s", name, state)
 	}
 }
 
 func (s *switchSubject) judgePod() {
 	for _, finalizer := range s.pod.Finalizers {
-		s.refuse("Pod %s has the finalizer %s: somebody else says when it may go.", s.pod.Name, finalizer)
+		s.refuse("pod %s has the finalizer %s: somebody else says when it may go", s.pod.Name, finalizer)
 	}
 	if s.need.Layer == neutral.LayerDiscard {
 		return
@@ -116,8 +116,8 @@ func (s *switchSubject) judgePod() {
 	for i := range s.pod.Spec.Containers {
 		container := &s.pod.Spec.Containers[i]
 		if context := container.SecurityContext; context == nil || context.ReadOnlyRootFilesystem == nil || !*context.ReadOnlyRootFilesystem {
-			s.refuse("Container %s may have changed files beside its volumes, which Kubernetes cannot tell and which would be lost; discard lets "+
-				"them go.", container.Name)
+			s.refuse("container %s may have changed files beside its volumes, which Kubernetes cannot tell and which would be lost; discard lets "+
+				"them go", container.Name)
 		}
 	}
 }
@@ -133,11 +133,11 @@ func (s *switchSubject) judgePorts(name string) {
 	switch taken := strings.Join(s.taken, ", "); {
 	case s.free >= wanted:
 	case taken != "" && s.note.Kind == kindPod:
-		s.refuse("On its node the ports that it needs are taken: %s.", taken)
+		s.refuse("on its node the ports that it needs are taken: %s", taken)
 	case taken != "":
-		s.refuse("%s has %d Pods, and there are only %d nodes on which their ports are free; taken are %s.", sentence(name), wanted, s.free, taken)
+		s.refuse("%s has %d Pods, and there are only %d nodes on which their ports are free; taken are %s", name, wanted, s.free, taken)
 	default:
-		s.refuse("%s has %d Pods, and two cannot have the same ports of one host; there are %d nodes.", sentence(name), wanted, s.free)
+		s.refuse("%s has %d Pods, and two cannot have the same ports of one host; there are %d nodes", name, wanted, s.free)
 	}
 }
 
@@ -158,12 +158,12 @@ func (s *switchSubject) lost() []string {
 	if s.to == "" || s.to == s.from() {
 		return nil
 	}
-	lost := []string{"Connections to it end, and it has another address."}
+	lost := []string{"connections to it end, and it has another address"}
 	if s.workload() && len(s.pods) > 1 {
-		lost[0] = fmt.Sprintf("All %d Pods of %s are made anew: connections to them end, and they have other addresses.", len(s.pods), s.note.described())
+		lost[0] = fmt.Sprintf("all %d Pods of %s are made anew: connections to them end, and they have other addresses", len(s.pods), s.note.described())
 	}
 	if s.to == neutral.NetworkHost {
-		lost = append(lost, "Meanwhile no NetworkPolicy holds for it, and what it listens on is open on its node.")
+		lost = append(lost, "meanwhile no NetworkPolicy holds for it, and what it listens on is open on its node")
 		lost = append(lost, movedPorts(s.spec)...)
 	}
 	seen := map[string]bool{}
@@ -174,18 +174,18 @@ func (s *switchSubject) lost() []string {
 				continue
 			}
 			seen[container.Name] = true
-			lost = append(lost, fmt.Sprintf("Files that container %s changed beside its volumes are lost, each way.", container.Name))
+			lost = append(lost, fmt.Sprintf("files that container %s changed beside its volumes are lost, each way", container.Name))
 		}
 	}
 	for _, volume := range shortLived(s.spec) {
-		lost = append(lost, fmt.Sprintf("What is in volume %s, which lives as long as its Pod, is lost, each way.", volume))
+		lost = append(lost, fmt.Sprintf("what is in volume %s, which lives as long as its Pod, is lost, each way", volume))
 	}
 	if !s.workload() {
 		if s.pod.Spec.RestartPolicy != corev1.RestartPolicyAlways {
-			lost = append(lost, fmt.Sprintf("It begins anew, each way, whatever it has done so far (restartPolicy %s).", s.pod.Spec.RestartPolicy))
+			lost = append(lost, fmt.Sprintf("it begins anew, each way, whatever it has done so far (restartPolicy %s)", s.pod.Spec.RestartPolicy))
 		}
 		if len(s.pod.Spec.EphemeralContainers) > 0 {
-			lost = append(lost, "Its ephemeral containers are not made anew.")
+			lost = append(lost, "its ephemeral containers are not made anew")
 		}
 	}
 	return lost
@@ -217,12 +217,4 @@ func (s *switchSubject) away() time.Duration {
 		return start + ready
 	}
 	return gracePeriod(s.pod) + start + ready
-}
-
-// sentence begins a sentence.
-func sentence(text string) string {
-	if text == "" {
-		return text
-	}
-	return strings.ToUpper(text[:1]) + text[1:]
 }

@@ -128,7 +128,7 @@ func (c *Cluster) rehearseDeletion(ctx context.Context, pod *corev1.Pod) error {
 	err := pods.EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}, DeleteOptions: &dry})
 	switch {
 	case apierrors.IsTooManyRequests(err):
-		return fault.Wrap(fault.Conflict, err, "A PodDisruptionBudget does not let pod %s go", pod.Name)
+		return fault.Wrap(fault.Conflict, err, "a PodDisruptionBudget does not let pod %s go", pod.Name)
 	case apierrors.IsForbidden(err):
 		return nil
 	}

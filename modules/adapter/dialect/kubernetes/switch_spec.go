@@ -88,7 +88,7 @@ func movedPorts(spec map[string]any) []string {
 		host, _ := port["hostPort"].(int64)
 		inside, _ := port["containerPort"].(int64)
 		if host != 0 && host != inside {
-			moved = append(moved, fmt.Sprintf("Port %d of its node leads to port %d of the container, and does not meanwhile.", host, inside))
+			moved = append(moved, fmt.Sprintf("port %d of its node leads to port %d of the container, and does not meanwhile", host, inside))
 		}
 	})
 	return moved

@@ -179,7 +179,7 @@ func TestRefusalsOfASwitch(t *testing.T) {
 		"commit":               {kindDeployment, func(s *switchSubject) { s.need.Layer = neutral.LayerCommit }, []string{"(commit)"}},
 		"ended":                {kindPod, func(s *switchSubject) { s.pod.Status.Phase = corev1.PodSucceeded }, []string{"does not run"}},
 		"going":                {kindPod, func(s *switchSubject) { s.pod.DeletionTimestamp = &now }, []string{"is being removed"}},
-		"workload going":       {kindDeployment, func(s *switchSubject) { s.owner.SetDeletionTimestamp(&now) }, []string{"Deployment web is being removed"}},
+		"workload going":       {kindDeployment, func(s *switchSubject) { s.owner.SetDeletionTimestamp(&now) }, []string{"deployment web is being removed"}},
 		"switched": {kindDeployment, func(s *switchSubject) { s.owner.SetAnnotations(map[string]string{annotationSwitch: "l9"}) },
 			[]string{"in a switch already (lease l9)"}},
 		"paused":      {kindDeployment, workload([]string{"spec", "paused"}, true), []string{"is paused"}},
@@ -188,17 +188,17 @@ func TestRefusalsOfASwitch(t *testing.T) {
 		"on delete":   {kindStatefulSet, workload([]string{"spec", "updateStrategy", "type"}, "OnDelete"), []string{"OnDelete"}},
 		"on delete 2": {kindDaemonSet, workload([]string{"spec", "updateStrategy", "type"}, "OnDelete"), []string{"OnDelete"}},
 		"partition":   {kindStatefulSet, workload([]string{"spec", "updateStrategy", "rollingUpdate", "partition"}, int64(1)), []string{"partition"}},
-		"emptyDir":    {kindDeployment, volume(`{"name":"tmp","emptyDir":{}}`), []string{"Volume tmp lives as long as its Pod"}},
-		"ephemeral":   {kindStatefulSet, volume(`{"name":"tmp","ephemeral":{}}`), []string{"Volume tmp lives as long as its Pod"}},
+		"emptyDir":    {kindDeployment, volume(`{"name":"tmp","emptyDir":{}}`), []string{"volume tmp lives as long as its Pod"}},
+		"ephemeral":   {kindStatefulSet, volume(`{"name":"tmp","ephemeral":{}}`), []string{"volume tmp lives as long as its Pod"}},
 		"claim":       {kindDeployment, volume(`{"name":"data","persistentVolumeClaim":{"claimName":"data"}}`), nil},
 		"finalizer":   {kindPod, func(s *switchSubject) { s.pod.Finalizers = []string{"example.com/hold"} }, []string{"finalizer example.com/hold"}},
-		"files":       {kindPod, func(s *switchSubject) { s.need.Layer = neutral.LayerRefuse }, []string{"Container main may have changed files"}},
+		"files":       {kindPod, func(s *switchSubject) { s.need.Layer = neutral.LayerRefuse }, []string{"container main may have changed files"}},
 		"no files": {kindPod, func(s *switchSubject) {
 			yes := true
 			s.need.Layer, s.pod.Spec.Containers[0].SecurityContext = neutral.LayerRefuse, &corev1.SecurityContext{ReadOnlyRootFilesystem: &yes}
 		}, nil},
 		"too many":    {kindDeployment, func(s *switchSubject) { workload([]string{"spec", "replicas"}, int64(3))(s); s.free = 2 }, []string{"not at rest", "has 3 Pods, and two cannot"}},
-		"port taken":  {kindPod, func(s *switchSubject) { s.free, s.taken = 0, []string{"80/tcp"} }, []string{"On its node the ports that it needs are taken: 80/tcp"}},
+		"port taken":  {kindPod, func(s *switchSubject) { s.free, s.taken = 0, []string{"80/tcp"} }, []string{"on its node the ports that it needs are taken: 80/tcp"}},
 		"ports taken": {kindDaemonSet, func(s *switchSubject) { s.free, s.taken = 0, []string{"80/tcp"} }, []string{"only 0 nodes on which their ports are free; taken are 80/tcp"}},
 		"room":        {kindDeployment, func(s *switchSubject) { s.free, s.taken = 1, []string{"80/tcp"} }, nil},
 		"all at once": {kindDeployment, func(s *switchSubject) {
@@ -220,8 +220,9 @@ func TestRefusalsOfASwitch(t *testing.T) {
 				t.Errorf("%s: %q does not say %q", name, s.refusals[i], want)
 			}
 		}
-		for _, sentence := range append(s.refusals, s.lost()...) {
-			if !strings.HasSuffix(sentence, ".") || strings.ToUpper(sentence[:1]) != sentence[:1] || strings.Contains(sentence, "10.0.0.1") {
+		for _, sentence := range append(s.refusals, s.lost()...) { // they are put one after the other
+			begins := strings.HasPrefix(sentence, "Kubernetes") || strings.ToLower(sentence[:1]) == sentence[:1]
+			if !begins || strings.HasSuffix(sentence, ".") || strings.Contains(sentence, "10.0.0.1") {
 				t.Errorf("%s: %q is no sentence for a caller", name, sentence)
 			}
 		}
@@ -231,7 +232,7 @@ func TestRefusalsOfASwitch(t *testing.T) {
 func TestRefusalsByTheCluster(t *testing.T) {
 	t.Parallel()
 	s := aSubject(t, kindPod)
-	if err := s.refuseBy(fault.New(fault.Denied, "pods is forbidden")); err != nil || !slices.Equal(s.refusals, []string{"Pods is forbidden."}) {
+	if err := s.refuseBy(fault.New(fault.Denied, "pods is forbidden")); err != nil || !slices.Equal(s.refusals, []string{"pods is forbidden"}) {
 		t.Errorf("%q, %v", s.refusals, err)
 	}
 	if err := s.refuseBy(fault.New(fault.Unavailable, "gone")); !fault.Is(err, fault.Unavailable) || len(s.refusals) != 1 {
@@ -246,7 +247,7 @@ func TestCostOfASwitch(t *testing.T) {
 	s.spec["volumes"] = []any{map[string]any{"name": "tmp", "emptyDir": map[string]any{}}}
 	replica.List(s.spec, "containers")[0].(map[string]any)["ports"] = []any{map[string]any{"containerPort": int64(80), "hostPort": int64(8080)}}
 	lost := strings.Join(s.lost(), "\n")
-	for _, want := range []string{"another address", "NetworkPolicy", "Port 8080 of its node leads to port 80", "Files that container main changed",
+	for _, want := range []string{"another address", "NetworkPolicy", "port 8080 of its node leads to port 80", "files that container main changed",
 		"volume tmp", "begins anew, each way"} {
 		if !strings.Contains(lost, want) {
 			t.Errorf("%q is not in\n%s", want, lost)

@@ -248,4 +248,3 @@ func (r *switchRun) keep(ctx context.Context) error {
 		}
 	}
 }
-
