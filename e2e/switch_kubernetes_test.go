@@ -455,7 +455,7 @@ func switchCrash(t *testing.T, s *switchSite, kind string, touch int, middle boo
 		s.restored(t, &next)
 		t.Logf("restored with %q", after.steps)
 		s.isAsBefore(t, kind, before)
-		pod = s.await(t, "ready", func(pod *corev1.Pod) bool { return s.settled(t, kind) }).Name
+		pod = s.await(t, "ready", func(*corev1.Pod) bool { return s.settled(t, kind) }).Name
 	}
 }
 
