@@ -69,6 +69,8 @@ func (s *switchSubject) judge() {
 		s.refuse("pod %s is being removed", s.pod.Name)
 	} else if s.pod.Status.Phase != corev1.PodRunning {
 		s.refuse("pod %s does not run", s.pod.Name)
+	} else if stands(s.pod, s.note.Container) {
+		s.refuse("pod %s is paused", s.pod.Name)
 	}
 	if lease := s.owner.GetAnnotations()[annotationSwitch]; lease != "" {
 		s.refuse("%s is in a switch already (lease %s)", name, lease)
@@ -165,6 +167,9 @@ func (s *switchSubject) lost() []string {
 	if s.to == neutral.NetworkHost {
 		lost = append(lost, "meanwhile no NetworkPolicy holds for it, and what it listens on is open on its node")
 		lost = append(lost, movedPorts(s.spec)...)
+		for _, network := range networksFromMeta(s.pod.ObjectMeta) {
+			lost = append(lost, fmt.Sprintf("meanwhile its names on network %s lead nowhere", network.Name))
+		}
 	}
 	seen := map[string]bool{}
 	for i := range s.pods {

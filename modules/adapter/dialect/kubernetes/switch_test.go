@@ -15,6 +15,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/replica"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/freezer"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
@@ -178,6 +179,11 @@ func TestRefusalsOfASwitch(t *testing.T) {
 		"already":              {kindDeployment, func(s *switchSubject) { s.to = neutral.NetworkPod }, []string{"in the network mode pod already"}},
 		"commit":               {kindDeployment, func(s *switchSubject) { s.need.Layer = neutral.LayerCommit }, []string{"(commit)"}},
 		"ended":                {kindPod, func(s *switchSubject) { s.pod.Status.Phase = corev1.PodSucceeded }, []string{"does not run"}},
+		"paused by a caller": {kindPod, func(s *switchSubject) {
+			s.pod.Status.ContainerStatuses[0].ContainerID = "c1"
+			s.pod.Status.Conditions = append(s.pod.Status.Conditions, corev1.PodCondition{Type: freezer.Condition,
+				Message: freezer.Report{"main": {State: freezer.Frozen, Instance: "c1"}}.String()})
+		}, []string{"pod web is paused"}},
 		"going":                {kindPod, func(s *switchSubject) { s.pod.DeletionTimestamp = &now }, []string{"is being removed"}},
 		"workload going":       {kindDeployment, func(s *switchSubject) { s.owner.SetDeletionTimestamp(&now) }, []string{"deployment web is being removed"}},
 		"switched": {kindDeployment, func(s *switchSubject) { s.owner.SetAnnotations(map[string]string{annotationSwitch: "l9"}) },
@@ -246,9 +252,10 @@ func TestCostOfASwitch(t *testing.T) {
 	s.pod.Spec.RestartPolicy = corev1.RestartPolicyNever
 	s.spec["volumes"] = []any{map[string]any{"name": "tmp", "emptyDir": map[string]any{}}}
 	replica.List(s.spec, "containers")[0].(map[string]any)["ports"] = []any{map[string]any{"containerPort": int64(80), "hostPort": int64(8080)}}
+	s.pod.Annotations = map[string]string{annotationNetworks: `[{"Name":"front"}]`}
 	lost := strings.Join(s.lost(), "\n")
 	for _, want := range []string{"another address", "NetworkPolicy", "port 8080 of its node leads to port 80", "files that container main changed",
-		"volume tmp", "begins anew, each way"} {
+		"volume tmp", "names on network front", "begins anew, each way"} {
 		if !strings.Contains(lost, want) {
 			t.Errorf("%q is not in\n%s", want, lost)
 		}
