@@ -184,8 +184,8 @@ func TestRefusalsOfASwitch(t *testing.T) {
 			s.pod.Status.Conditions = append(s.pod.Status.Conditions, corev1.PodCondition{Type: freezer.Condition,
 				Message: freezer.Report{"main": {State: freezer.Frozen, Instance: "c1"}}.String()})
 		}, []string{"pod web is paused"}},
-		"going":                {kindPod, func(s *switchSubject) { s.pod.DeletionTimestamp = &now }, []string{"is being removed"}},
-		"workload going":       {kindDeployment, func(s *switchSubject) { s.owner.SetDeletionTimestamp(&now) }, []string{"deployment web is being removed"}},
+		"going":          {kindPod, func(s *switchSubject) { s.pod.DeletionTimestamp = &now }, []string{"is being removed"}},
+		"workload going": {kindDeployment, func(s *switchSubject) { s.owner.SetDeletionTimestamp(&now) }, []string{"deployment web is being removed"}},
 		"switched": {kindDeployment, func(s *switchSubject) { s.owner.SetAnnotations(map[string]string{annotationSwitch: "l9"}) },
 			[]string{"in a switch already (lease l9)"}},
 		"paused":      {kindDeployment, workload([]string{"spec", "paused"}, true), []string{"is paused"}},
