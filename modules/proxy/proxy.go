@@ -20,7 +20,7 @@ type Locator interface {
 	Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Target, error)
 }
 
-// Config is what a Module needs. All fields but Load are required.
+// Config is what a Module needs. All fields but Load and StandIn are required.
 type Config struct {
 	Cluster, Suffix string
 	// Pods tells that a name's last label before the namespace is a pod, as on Kubernetes.
@@ -28,6 +28,8 @@ type Config struct {
 	Locator Locator
 	Policy  func() modules.Policy
 	Load    *load.Load // counts accesses by CONNECT as streams; nil has no limits
+	// StandIn gives a name to a host whose own tells an address, for peers that may not know it; nil tells none.
+	StandIn func(host string) string
 }
 
 // Module decides about container access.
@@ -49,6 +51,9 @@ func (m *Module) Class() modules.Class { return modules.ContainerAccess }
 // Decide finds the target and checks permission, state and network mode, in this order, so that a refusal tells
 // nothing about a container that the caller may not reach.
 func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verdict, error) {
+	if m.asksHosts(req.Authority) {
+		return m.hosts(ctx, req)
+	}
 	record := modules.Record{Verb: neutral.Access, Object: neutral.Object{Kind: neutral.KindContainer}}
 	ref, err := m.parse(req.Authority)
 	if err != nil {
@@ -57,15 +62,14 @@ func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 	ref.Node = req.Header.Get(names.HeaderNode)
 	record.Object.Namespace, record.Object.Name = ref.Namespace, objectName(ref)
 	if req.Peer.Name == "" {
-		return modules.Verdict{Record: record}, fault.New(fault.Denied,
-			"no permission: the caller's gateway is not a peer of %s", m.config.Cluster)
+		return modules.Verdict{Record: record}, m.stranger()
 	}
 	subject, policy := req.Subject(), m.config.Policy()
 	if foreseen := policy.Foresee(subject, neutral.Access, record.Object); !foreseen.Allowed && !foreseen.Open {
 		return modules.Verdict{Record: record}, foreseen.Err()
 	}
 	absent := fault.New(fault.NotFound, "no container %s in namespace %s of %s", objectName(ref), ref.Namespace, m.config.Cluster)
-	target, err := m.config.Locator.Locate(ctx, ref)
+	target, err := m.locate(ctx, ref)
 	if fault.Is(err, fault.NotFound) {
 		return modules.Verdict{Record: record}, absent
 	}

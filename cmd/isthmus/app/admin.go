@@ -49,6 +49,7 @@ func (a *admin) handler() http.Handler {
 		}
 		a.write(w, http.StatusOK, struct{}{})
 	})
+	mux.HandleFunc("GET /hosts", a.hosts)
 	mux.HandleFunc("POST /copies", a.copyObject)
 	a.peering(mux)
 	a.trust(mux)
