@@ -90,6 +90,11 @@ func (s *Server) Process(envoy extprocv3.ExternalProcessor_ProcessServer) error 
 		if err := envoy.Send(response); err != nil {
 			return fmt.Errorf("say a decision to Envoy: %w", err)
 		}
+		if st.later != nil { // Envoy waits, and sends nothing meanwhile
+			if err := envoy.Send(st.wait()); err != nil {
+				return fmt.Errorf("say a decision to Envoy: %w", err)
+			}
+		}
 		if st.done {
 			return nil
 		}
@@ -131,8 +136,12 @@ func edgeOf(ctx context.Context) string {
 
 // guarded runs one step of a module with the deadline, and turns a panic into a fault: one bad request must not end
 // the process that serves all others.
-func (s *Server) guarded(ctx context.Context, step func(context.Context) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.config.Deadline)
+func (s *Server) guarded(ctx context.Context, step func(context.Context) error) error {
+	return s.guardedFor(ctx, s.config.Deadline, step)
+}
+
+func (s *Server) guardedFor(ctx context.Context, deadline time.Duration, step func(context.Context) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {

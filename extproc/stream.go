@@ -8,6 +8,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/modules"
@@ -32,6 +33,7 @@ type stream struct {
 	sent     bool             // the native request is on its way
 	native   modules.Answer   // as read so far
 	decided  bool
+	later    *modules.Later // the decision that Envoy waits for
 	done     bool // the last word was said: nothing of the answer is for this stream
 }
 
@@ -95,6 +97,10 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 	if err != nil {
 		return s.refuseWith(verdict.Record, err)
 	}
+	if verdict.Later != nil {
+		s.later = verdict.Later
+		return &extprocv3.ProcessingResponse{OverrideMessageTimeout: durationpb.New(verdict.Later.Patience + answerTime)}
+	}
 	if verdict.Exchange == nil {
 		return s.say(verdict)
 	}
@@ -125,6 +131,29 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 		ModeOverride:    escalate(false),
 		DynamicMetadata: s.allowed(s.exchange.Record(), 0),
 	}
+}
+
+// answerTime is how long Envoy waits beyond the time that a decision has, so that a late one is refused in the caller's words.
+const answerTime = 5 * time.Second
+
+// wait gives the verdict that takes its time.
+func (s *stream) wait() (response *extprocv3.ProcessingResponse) {
+	defer func() {
+		if p := recover(); p != nil {
+			response = s.panicked(s.server.panicked(p))
+		}
+	}()
+	later := s.later
+	s.later = nil
+	var verdict modules.Verdict
+	err := s.server.guardedFor(s.ctx, later.Patience, func(ctx context.Context) (err error) {
+		verdict, err = later.Decide(ctx)
+		return err
+	})
+	if err != nil {
+		return s.refuseWith(verdict.Record, err)
+	}
+	return s.say(verdict)
 }
 
 // place finds who asks, and who decides about it.

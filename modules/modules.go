@@ -58,13 +58,24 @@ type Module interface {
 	Refuse(req *Request, err error) Answer
 }
 
-// Verdict says what happens to a request. Exactly one of Answer, Route and Exchange is set.
+// Verdict says what happens to a request. Exactly one of Answer, Route, Exchange and Later is set.
 type Verdict struct {
 	Answer   *Answer  // answer at once
 	Route    *Route   // forward, untouched but for what Route says
 	Exchange Exchange // rewrite in place
+	Later    *Later   // the decision takes its time
 	Record   Record   // for logs, metrics, audit and the demo
 }
+
+// Later is a decision that waits for something that was allowed, which the verdict's record is about.
+type Later struct {
+	Patience time.Duration // for how long
+	// Decide gives the verdict, which is not another Later. It is called once.
+	Decide func(ctx context.Context) (Verdict, error)
+}
+
+// MaxPatience bounds the time that a decision may take.
+const MaxPatience = 5 * time.Minute
 
 // Record is what a decision was about.
 type Record struct {

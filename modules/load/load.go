@@ -137,11 +137,21 @@ func (l *Load) enter(peer, caller string, stream bool, limits Limits) (leave fun
 	}), ""
 }
 
-// Hold is Enter for what goes on without this process: who tells of its end names it by the token.
-func (l *Load) Hold(peer, caller string, stream bool) (token string, err error) {
+// Hold is Enter for what goes on without this process: who tells of its end names it by the token. also is called at the
+// end as well.
+func (l *Load) Hold(peer, caller string, stream bool, also ...func()) (token string, err error) {
 	leave, err := l.Enter(peer, caller, stream)
 	if err != nil {
 		return "", err
+	}
+	if len(also) > 0 {
+		left := leave
+		leave = func() {
+			left()
+			for _, end := range also {
+				end()
+			}
+		}
 	}
 	token = rand.Text()
 	l.mu.Lock()

@@ -6,6 +6,16 @@ import (
 	"time"
 )
 
+// SwitchMode is what a policy says of switching network modes.
+type SwitchMode string
+
+// The modes.
+const (
+	SwitchNever   SwitchMode = "never"
+	SwitchRestore SwitchMode = "restore" // and back, when the access has ended
+	SwitchKeep    SwitchMode = "keep"    // for good
+)
+
 // NetworkNeed is what an access needs of its target's network.
 type NetworkNeed struct {
 	Mode NetworkMode `json:"mode,omitempty"` // "" is any in which the gateway reaches the port

@@ -201,19 +201,22 @@ func after(placed []Placement, key string) []Placement {
 	return placed[i:]
 }
 
-// locate finds a target. Its host may be named as the list tells it.
-func (m *Module) locate(ctx context.Context, ref neutral.TargetRef) (neutral.Target, error) {
-	target, err := m.config.Locator.Locate(ctx, ref)
+// find finds a target. Its host may be named as the list tells it. That it is on another one, which is an error by itself, is
+// for those who may know of the target.
+func (m *Module) find(ctx context.Context, ref neutral.TargetRef) (target neutral.Target, elsewhere, err error) {
+	target, err = m.config.Locator.Locate(ctx, ref)
 	if ref.Node == "" || !fault.Is(err, fault.Conflict) {
-		return target, err
+		return target, nil, err
 	}
-	given := ref.Node
+	given, conflict := ref.Node, err
 	ref.Node = ""
-	target, otherErr := m.config.Locator.Locate(ctx, ref)
-	if otherErr != nil || !tellsAddress(target.Node) || m.hostName(target.Node) != given {
-		return neutral.Target{}, err
+	if target, err = m.config.Locator.Locate(ctx, ref); err != nil {
+		return target, nil, err
 	}
-	return target, nil
+	if tellsAddress(target.Node) && m.hostName(target.Node) == given {
+		return target, nil, nil
+	}
+	return target, conflict, nil
 }
 
 // hostName is a host's name for a peer that may not know addresses: one that holds an address has a stand-in.

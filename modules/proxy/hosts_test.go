@@ -196,6 +196,19 @@ func TestStandInOfHost(t *testing.T) {
 	}
 }
 
+// TestHostOfUnknown holds that who may not know of a container does not learn of it by naming a host.
+func TestHostOfUnknown(t *testing.T) {
+	t.Parallel()
+	m := hostModule(false, hostTarget("shop", "web", "n1", neutral.NetworkBridge))
+	for _, name := range []string{"web", "nobody"} {
+		req := &modules.Request{Method: http.MethodGet, Authority: name + ".shop.ctr.east.isthmus.internal:80", Peer: modules.Peer{Name: "west"}, Header: http.Header{}}
+		req.Header.Set(names.HeaderNode, "elsewhere")
+		if _, err := m.Decide(t.Context(), req); !fault.Is(err, fault.NotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestTellsAddress(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{

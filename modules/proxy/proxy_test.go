@@ -67,7 +67,7 @@ func TestDecide(t *testing.T) {
 		"no port is http":    {authority: "db-0.shop.ctr.east.isthmus.internal", destination: "10.9.8.7:80"},
 		"container of a pod": {authority: "main.web.shop.ctr.east.isthmus.internal:1", destination: "10.9.8.7:1"},
 		"mode asked and so":  {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "bridge", destination: "10.9.8.7:5432"},
-		"mode differs":       {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "host", kind: fault.Conflict, message: "runs with network mode bridge, the request asks for host"},
+		"mode differs":       {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "host", kind: fault.Conflict, message: "runs with network mode bridge, and the request asks for host"},
 		"mode unknown":       {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "zigzag", kind: fault.Invalid, message: "zigzag"},
 		"none":               {authority: "alone.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "runs with network mode none"},
 		"stopped":            {authority: "gone.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "not running"},

@@ -51,6 +51,10 @@ const (
 // ends. Envoy follows it with a stream of external processing that names it.
 const HeaderHold = OwnPrefix + "hold"
 
+// HeaderSwitch is set by external processing on a request for which a network mode was switched. Envoy tells the answer's
+// reader, by HeaderSwitched.
+const HeaderSwitch = OwnPrefix + "switched"
+
 // MetadataHold is the key within the metadata of a stream of external processing that follows such a request.
 const MetadataHold = "isthmus-hold"
 

@@ -35,6 +35,13 @@ const (
 	HeaderNode = HeaderPrefix + "node"
 	// HeaderNetworkMode is the network mode that a caller may ask for.
 	HeaderNetworkMode = HeaderPrefix + "network-mode"
+	// HeaderLayer says what becomes of a target's changed files where its network mode cannot be switched without making it
+	// anew: commit or discard.
+	HeaderLayer = HeaderPrefix + "layer"
+	// HeaderPlan asks what an access would take, and for nothing to be done.
+	HeaderPlan = HeaderPrefix + "plan"
+	// HeaderSwitched says in an answer that a network mode was switched for it, and what that cost.
+	HeaderSwitched = HeaderPrefix + "switched"
 	// HeaderSession marks a streaming POST that stands for a hijacked docker connection; its value is the original
 	// upgrade protocol.
 	HeaderSession = LinkPrefix + "session"

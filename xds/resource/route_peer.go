@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -135,10 +136,16 @@ func decidedHost(g Gateway, orchestrator neutral.Upstream) *routev3.VirtualHost 
 		routes = append(routes, handedOn(headerIs(names.HeaderRoute, names.EmulationRoute(g.Emulation)), names.Emulation, "")...)
 	}
 	raw := forward(connect(headerIs(names.HeaderRoute, names.Access)), tunnel(names.Access))
-	raw.TypedPerFilterConfig = held(perFilter{})
+	switched := forward(anyPath(headerIs(names.HeaderRoute, names.Access), headerPresent(names.HeaderHold)), to(names.Access, 0))
+	for _, followed := range []*routev3.Route{raw, switched} {
+		followed.TypedPerFilterConfig = held(perFilter{})
+		followed.ResponseHeadersToAdd = []*corev3.HeaderValueOption{{
+			Header: &corev3.HeaderValue{Key: names.HeaderSwitched, Value: "%REQ(" + names.HeaderSwitch + ")%"},
+		}}
+	}
 	routes = append(routes,
 		forward(anyPath(headerIs(names.HeaderRoute, names.Bridge)), to(names.Bridge, 0)),
-		raw,
+		raw, switched,
 		forward(anyPath(headerIs(names.HeaderRoute, names.Access)), to(names.Access, 0)))
 	return &routev3.VirtualHost{
 		Name: "decided", Domains: []string{"*"}, Routes: append(routes, refuse(noDecision)...),

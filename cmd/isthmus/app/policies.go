@@ -41,7 +41,7 @@ func (j judge) MayKnow(s modules.Subject, object neutral.Object) bool {
 
 func judgement(r policy.Request, d policy.Decision) modules.Judgement {
 	result := modules.Judgement{Allowed: d.Allow, Rule: d.Rule, Pause: neutral.PauseMode(d.Options.Pause),
-		ShowAddresses: d.Options.Addresses == manifest.AddressesShow}
+		Switch: neutral.SwitchMode(d.Options.NetworkSwitch), ShowAddresses: d.Options.Addresses == manifest.AddressesShow}
 	if err := d.Fault(r); err != nil {
 		result.Reason, result.Detail = fault.Of(err).Message, errors.New(d.Reason)
 	}

@@ -32,8 +32,27 @@ func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 		verdict.Exchange = &auditedExchange{Exchange: verdict.Exchange, audited: a, req: req}
 		return verdict, nil
 	}
+	if err == nil && verdict.Later != nil {
+		// What is waited for is done for the request, so it is recorded first.
+		verdict.Later = a.later(req, verdict.Later)
+		return verdict, a.decided(req, verdict.Record, nil, false)
+	}
 	// The bridge tells how it ended, or Envoy does.
 	return verdict, a.decided(req, verdict.Record, err, verdict.Route != nil)
+}
+
+// later records the decision that was waited for.
+func (a Audited) later(req *modules.Request, later *modules.Later) *modules.Later {
+	return &modules.Later{Patience: later.Patience, Decide: func(ctx context.Context) (modules.Verdict, error) {
+		defer func() {
+			if p := recover(); p != nil {
+				_ = a.decided(req, modules.Record{}, errPanic, false)
+				panic(p)
+			}
+		}()
+		verdict, err := later.Decide(ctx)
+		return verdict, a.decided(req, verdict.Record, err, verdict.Route != nil)
+	}}
 }
 
 var errPanic = fault.New(fault.Internal, "the decision panicked; the log says where")

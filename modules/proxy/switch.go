@@ -1,0 +1,220 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/modules"
+	"github.com/isthmus-mesh/isthmus/modules/fault"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
+	"github.com/isthmus-mesh/isthmus/modules/proxy/lease"
+)
+
+// patience is how long a request waits until its target's network mode is switched.
+const patience = 4 * time.Minute
+
+// leased is the lease that the target is under, by its name or as the object that it is.
+func (a *access) leased(object neutral.Object) (lease.Lease, bool) {
+	leases := a.module.config.Leases
+	if leases == nil || !leases.Any(a.ref.Namespace) {
+		return lease.Lease{}, false
+	}
+	return leases.Of(object, a.ref)
+}
+
+// maySwitch asks policy whether, and how, the subject may have the target switched.
+func (a *access) maySwitch() (modules.Judgement, error) {
+	judgement := a.policy.Judge(a.subject, neutral.SwitchNetwork, a.target.Object)
+	if !judgement.Allowed {
+		return judgement, judgement.Err()
+	}
+	if judgement.Switch != neutral.SwitchRestore && judgement.Switch != neutral.SwitchKeep {
+		return judgement, fault.New(fault.Denied, "no permission: the policy of this cluster switches no network modes (networkSwitch is never)")
+	}
+	return judgement, nil
+}
+
+// join uses a lease that there is, where the subject may; joined is false where the request has to do without.
+func (a *access) join(_ context.Context, held lease.Lease) (verdict modules.Verdict, err error, joined bool) {
+	judgement, err := a.maySwitch()
+	if err != nil {
+		return modules.Verdict{}, nil, false
+	}
+	held.Plan.Native = held.Native
+	return a.later(judgement, func(context.Context) (neutral.SwitchPlan, error) { return held.Plan, nil }), nil, true
+}
+
+// change has the target switched, because its mode does not serve.
+func (a *access) change(missing error) (modules.Verdict, error) {
+	if !a.target.Running {
+		return modules.Verdict{}, missing
+	}
+	if a.module.config.Switcher == nil || a.module.config.Leases == nil {
+		return modules.Verdict{}, fault.New(fault.Conflict, "%s; this gateway does not switch network modes", fault.Of(missing).Message)
+	}
+	judgement, err := a.maySwitch()
+	if err != nil {
+		return modules.Verdict{}, fault.Wrap(fault.Denied, err, "%s; %s", fault.Of(missing).Message, fault.Of(err).Message)
+	}
+	return a.later(judgement, a.planned), nil
+}
+
+// planned is the plan of a switch that can be done.
+func (a *access) planned(ctx context.Context) (neutral.SwitchPlan, error) {
+	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+	if err == nil && len(plan.Refusals) > 0 {
+		err = fault.New(fault.Conflict, "container %s runs with network mode %s, and is not switched to %s: %s", a.name(), plan.From, plan.To,
+			strings.Join(plan.Refusals, "; "))
+	}
+	return plan, err
+}
+
+// later is the decision that waits until the target runs in the mode of a plan.
+func (a *access) later(judgement modules.Judgement, planned func(context.Context) (neutral.SwitchPlan, error)) modules.Verdict {
+	record := a.record
+	record.Verb, record.Rule = neutral.SwitchNetwork, judgement.Rule
+	return modules.Verdict{Record: record, Later: &modules.Later{Patience: patience, Decide: func(ctx context.Context) (modules.Verdict, error) {
+		verdict, err := a.switched(ctx, planned, judgement.Switch == neutral.SwitchKeep)
+		if err != nil {
+			return modules.Verdict{Record: a.record}, err
+		}
+		return verdict, nil
+	}}}
+}
+
+func (a *access) switched(ctx context.Context, planned func(context.Context) (neutral.SwitchPlan, error), keep bool) (modules.Verdict, error) {
+	plan, err := planned(ctx)
+	if err != nil {
+		return modules.Verdict{}, err
+	}
+	grant, err := a.module.config.Leases.Take(ctx, lease.Wish{
+		Ref: a.ref, Target: a.ref.Namespace + "/" + a.name(), Need: a.need, Plan: plan, Peer: a.req.Peer.Name, Caller: a.req.Caller, Keep: keep,
+	})
+	if err != nil {
+		return modules.Verdict{}, err
+	}
+	at := grant.Ref
+	at.Port, at.Node = a.ref.Port, ""
+	err = a.locate(ctx, at)
+	if err == nil {
+		err = serves(a.target, a.need.Mode, a.name())
+	}
+	if err != nil {
+		grant.Leave()
+		return modules.Verdict{}, err
+	}
+	return a.route(fmt.Sprintf("from=%s; to=%s; away=%s", grant.From, grant.To, grant.Away.Round(time.Millisecond)), grant.Leave)
+}
+
+// Plan is the answer to whoever asks what an access would take.
+type Plan struct {
+	Target string              `json:"target"`          // <namespace>/<container>
+	Mode   neutral.NetworkMode `json:"mode"`            // that it runs in
+	Needs  neutral.NetworkMode `json:"needs,omitempty"` // that the request names; "" is any in which the port is reached
+	Serves bool                `json:"serves"`          // nothing is touched
+	Switch *Switch             `json:"plan,omitempty"`
+}
+
+// Switch is what a switch would take.
+type Switch struct {
+	Object    string              `json:"object"` // that is changed
+	From      neutral.NetworkMode `json:"from"`
+	To        neutral.NetworkMode `json:"to"`
+	Live      bool                `json:"live"` // nothing is restarted
+	Restore   bool                `json:"restore"`
+	Recreated []string            `json:"recreated,omitempty"`
+	Lost      []string            `json:"lost,omitempty"`
+	Refusals  []string            `json:"refusals,omitempty"`
+	Away      string              `json:"away"`
+}
+
+// plan answers what the access would take, and does nothing.
+func (a *access) plan(ctx context.Context) (modules.Verdict, error) {
+	said := Plan{Target: a.ref.Namespace + "/" + a.name(), Mode: a.target.Network, Needs: a.need.Mode}
+	missing := serves(a.target, a.need.Mode, a.name())
+	said.Serves = missing == nil
+	if missing != nil {
+		said.Switch = &Switch{From: a.target.Network, To: a.need.Mode}
+		judgement, denied := a.maySwitch()
+		switch {
+		case !a.target.Running:
+			said.Switch.Refusals = []string{fault.Of(missing).Message}
+		case a.module.config.Switcher == nil || a.module.config.Leases == nil:
+			said.Switch.Refusals = []string{"this gateway does not switch network modes"}
+		case denied != nil: // what it would take is for those who may have it
+			said.Switch.Refusals = []string{fault.Of(denied).Message}
+		default:
+			plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+			if err != nil {
+				return modules.Verdict{}, err
+			}
+			o := plan.Object
+			said.Switch = &Switch{Object: strings.TrimSpace(fmt.Sprintf("%s %s/%s", kindOf(o), o.Namespace, o.Name)), From: plan.From, To: plan.To, Live: plan.Live,
+				Restore: judgement.Switch == neutral.SwitchRestore, Recreated: plan.Recreated, Lost: plan.Lost, Refusals: plan.Refusals,
+				Away: plan.Away.Round(time.Millisecond).String()}
+		}
+	}
+	body, err := json.MarshalIndent(said, "", "  ")
+	if err != nil {
+		return modules.Verdict{}, fault.Wrap(fault.Internal, err, "the plan cannot be written")
+	}
+	return modules.Verdict{Record: a.record, Answer: &modules.Answer{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: append(body, '\n')}}, nil
+}
+
+// kindOf is what people call an object.
+func kindOf(o neutral.Object) string {
+	if o.Resource != "" {
+		return o.Resource
+	}
+	return string(o.Kind)
+}
+
+// reachDeadline is how long a target that was switched has to answer at its port, and reachPause how often it is tried.
+const (
+	reachDeadline = 30 * time.Second
+	reachPause    = 100 * time.Millisecond
+)
+
+// Reach waits until a container answers at its port.
+func Reach(locator Locator) func(ctx context.Context, ref neutral.TargetRef) error {
+	return func(ctx context.Context, ref neutral.TargetRef) error {
+		ctx, cancel := context.WithTimeout(ctx, reachDeadline)
+		defer cancel()
+		for {
+			err := reach(ctx, locator, ref)
+			if err == nil {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return fault.Wrap(fault.Timeout, err, "container %s does not answer at port %d within %s", objectName(ref), ref.Port, reachDeadline)
+			case <-time.After(reachPause):
+			}
+		}
+	}
+}
+
+// reach connects to a container's port, once.
+func reach(ctx context.Context, locator Locator, ref neutral.TargetRef) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	target, err := locator.Locate(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if !target.Running || !target.Address.IsValid() {
+		return fault.New(fault.Conflict, "container %s is not running, or on no network", objectName(ref))
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", netip.AddrPortFrom(target.Address, ref.Port).String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
