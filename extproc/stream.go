@@ -34,7 +34,7 @@ type stream struct {
 	native   modules.Answer   // as read so far
 	decided  bool
 	later    *modules.Later // the decision that Envoy waits for
-	done     bool // the last word was said: nothing of the answer is for this stream
+	done     bool           // the last word was said: nothing of the answer is for this stream
 }
 
 // end is the end of the request.
