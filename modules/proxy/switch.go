@@ -41,13 +41,13 @@ func (a *access) maySwitch() (modules.Judgement, error) {
 }
 
 // join uses a lease that there is, where the subject may; joined is false where the request has to do without.
-func (a *access) join(_ context.Context, held lease.Lease) (verdict modules.Verdict, err error, joined bool) {
-	judgement, err := a.maySwitch()
-	if err != nil {
-		return modules.Verdict{}, nil, false
+func (a *access) join(held lease.Lease) (verdict modules.Verdict, joined bool) {
+	judgement, denied := a.maySwitch()
+	if denied != nil {
+		return modules.Verdict{}, false
 	}
 	held.Plan.Native = held.Native
-	return a.later(judgement, func(context.Context) (neutral.SwitchPlan, error) { return held.Plan, nil }), nil, true
+	return a.later(judgement, func(context.Context) (neutral.SwitchPlan, error) { return held.Plan, nil }), true
 }
 
 // change has the target switched, because its mode does not serve.
