@@ -232,7 +232,7 @@ func TestEdgeHeaders(t *testing.T) {
 				}
 			}
 			for _, h := range test.not {
-				if strings.Contains(body, h) {
+				if strings.Contains(body, h+": said") { // the target's gateway says some of them itself
 					t.Errorf("%s crossed", h)
 				}
 			}
