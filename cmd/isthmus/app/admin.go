@@ -38,6 +38,7 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("GET /peers", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.peerStates()) })
 	mux.HandleFunc("GET /catalogue", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.entries()) })
+	mux.HandleFunc("GET /hosts", a.hosts)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.status()) })
 	mux.HandleFunc("GET /accesses", func(w http.ResponseWriter, _ *http.Request) {
 		a.write(w, http.StatusOK, append([]AccessState{}, a.gateway.accesses.list()...))
@@ -51,7 +52,6 @@ func (a *admin) handler() http.Handler {
 		}
 		a.write(w, http.StatusOK, struct{}{})
 	})
-	mux.HandleFunc("GET /hosts", a.hosts)
 	mux.HandleFunc("POST /copies", a.copyObject)
 	a.peering(mux)
 	a.trust(mux)
