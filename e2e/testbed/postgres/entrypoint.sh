@@ -4,7 +4,7 @@ set -eu
 if [ "$(id -u)" = 0 ]; then
 	mkdir -p "$PGDATA"
 	chown -R postgres:postgres "$PGDATA"
-	exec su -p -s /bin/sh postgres "$0" "$@"
+	exec su -p -s /bin/sh -- postgres "$0" "$@"
 fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
 	initdb --username=postgres --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync --no-instructions
