@@ -34,6 +34,19 @@ func (a *action) removeContainer(ctx context.Context) (neutral.Result, error) {
 	return neutral.Result{ID: found.id, Removed: []string{found.id}}, nil
 }
 
+// spares are the ids of containers in whose place another one is for a while. They have ended, and will be back.
+func (c *Cluster) spares(ctx context.Context) (map[string]bool, error) {
+	list, err := c.api.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: make(client.Filters).Add("label", labelSwitchOf)})
+	if err != nil {
+		return nil, faultOf(err)
+	}
+	spares := map[string]bool{}
+	for _, s := range list.Items {
+		spares[s.Labels[labelSwitchOf]] = true
+	}
+	return spares, nil
+}
+
 // pruneContainers removes what has ended and is of no service.
 func (a *action) pruneContainers(ctx context.Context) (neutral.Result, error) {
 	a.op.Filter.All = true
@@ -45,9 +58,13 @@ func (a *action) pruneContainers(ctx context.Context) (neutral.Result, error) {
 	if err != nil {
 		return neutral.Result{}, faultOf(err)
 	}
+	spares, err := a.spares(ctx)
+	if err != nil {
+		return neutral.Result{}, err
+	}
 	var ids []string
 	for _, s := range list.Items {
-		if n := namedSummary(s); n.in(a.op.Object.Namespace) && anyContains(a.op.Filter.Names, n.name) {
+		if n := namedSummary(s); !spares[n.id] && n.in(a.op.Object.Namespace) && anyContains(a.op.Filter.Names, n.name) {
 			ids = append(ids, n.id)
 		}
 	}

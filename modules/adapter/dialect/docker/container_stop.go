@@ -34,9 +34,13 @@ const (
 // begin starts a container. A swarm takes its time to let go of the place that a container had on an overlay, and the engine
 // to forget the overlay whose last container ended; who starts one on it meanwhile is told that there is none.
 func (a *action) begin(ctx context.Context, l *located) error {
+	return a.startOn(ctx, l.id, l.native.NetworkSettings)
+}
+
+func (c *Cluster) startOn(ctx context.Context, id string, on *container.NetworkSettings) error {
 	for deadline := time.Now().Add(letGo); ; {
-		_, err := a.api.ContainerStart(ctx, l.id, client.ContainerStartOptions{})
-		if err == nil || !a.joining(ctx, l, err) || time.Now().After(deadline) {
+		_, err := c.api.ContainerStart(ctx, id, client.ContainerStartOptions{})
+		if err == nil || !c.joining(ctx, on, err) || time.Now().After(deadline) {
 			return err
 		}
 		select {
@@ -48,19 +52,19 @@ func (a *action) begin(ctx context.Context, l *located) error {
 }
 
 // joining reports whether an engine failed to put a container on a network that is there.
-func (a *action) joining(ctx context.Context, l *located, err error) bool {
+func (c *Cluster) joining(ctx context.Context, on *container.NetworkSettings, err error) bool {
 	text := err.Error()
 	if strings.Contains(text, "attaching to network failed") || strings.Contains(text, "after successful attachment") {
 		return true
 	}
-	if !cerrdefs.IsNotFound(err) || !strings.Contains(text, "network ") || l.native.NetworkSettings == nil {
+	if !cerrdefs.IsNotFound(err) || !strings.Contains(text, "network ") || on == nil {
 		return false
 	}
-	for name, settings := range l.native.NetworkSettings.Networks {
+	for name, settings := range on.Networks {
 		if settings != nil && settings.NetworkID != "" {
 			name = settings.NetworkID
 		}
-		if _, err := a.api.NetworkInspect(ctx, name, client.NetworkInspectOptions{}); err != nil {
+		if _, err := c.api.NetworkInspect(ctx, name, client.NetworkInspectOptions{}); err != nil {
 			return false
 		}
 	}
@@ -111,7 +115,7 @@ func (a *action) restartContainer(ctx context.Context) (neutral.Result, error) {
 	}
 	losses := a.signalled(&options.Signal)
 	_, err = a.api.ContainerRestart(ctx, found.id, options)
-	if err != nil && a.joining(ctx, found, err) { // the container has stopped; it is started once more
+	if err != nil && a.joining(ctx, found.native.NetworkSettings, err) { // the container has stopped; it is started once more
 		err = a.begin(ctx, found)
 	}
 	return neutral.Result{ID: found.id, Losses: losses}, faultOf(err)

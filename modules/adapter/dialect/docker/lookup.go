@@ -56,6 +56,9 @@ func (c *Cluster) lookup(ctx context.Context, op neutral.Operation, ref string) 
 		return c.lookupTask(ctx, ref)
 	case neutral.KindNetwork:
 		found, err := c.api.NetworkInspect(ctx, ref, client.NetworkInspectOptions{})
+		if err == nil && ofLease(found.Network.Labels) {
+			err = fault.New(fault.NotFound, "network %s not found", ref)
+		}
 		return objectFrom(op.Object.Kind, found.Network.Name, found.Network.Labels), err
 	case neutral.KindVolume:
 		found, err := c.api.VolumeInspect(ctx, ref, client.VolumeInspectOptions{})

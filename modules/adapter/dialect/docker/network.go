@@ -17,6 +17,9 @@ import (
 // namespace may run it there.
 const labelImplicit = "isthmus.io/implicit"
 
+// ofLease tells a network that is a lease's alone, and nobody else's to see.
+func ofLease(labels map[string]string) bool { return labels[labelSwitch] != "" }
+
 const (
 	driverBridge  = "bridge"
 	driverOverlay = "overlay"
@@ -67,6 +70,9 @@ func nameNetworks(c *neutral.Container, namespace string, all []network.Summary)
 			c.Network = neutral.NetworkHost
 			continue
 		}
+		if ofLease(all[i].Labels) {
+			continue
+		}
 		kept = append(kept, neutral.NetworkAttachment{ID: all[i].ID, Name: networkNameIn(namespace, all[i]), Aliases: attached.Aliases})
 	}
 	c.Networks = kept
@@ -108,7 +114,7 @@ func (a *action) attachments(ctx context.Context, namespace string, asked []neut
 			return s.Name == to.docker
 		})
 		switch {
-		case i < 0 && n.ID != "":
+		case i < 0 && n.ID != "", i >= 0 && ofLease(all[i].Labels):
 			return nil, fault.New(fault.NotFound, "network %s not found", n.Name)
 		case i < 0 && n.Name == "":
 			return nil, fault.New(fault.Invalid, "a network has no name")

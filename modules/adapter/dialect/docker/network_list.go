@@ -47,7 +47,9 @@ func (a *action) foundNetworks(ctx context.Context) ([]foundNetwork, error) {
 	}
 	found := make([]foundNetwork, 0, len(all))
 	for _, n := range all {
-		found = append(found, networkFromNative(n.Network))
+		if !ofLease(n.Labels) {
+			found = append(found, networkFromNative(n.Network))
+		}
 	}
 	slices.SortFunc(found, func(x, y foundNetwork) int { return strings.Compare(x.docker+x.id, y.docker+y.id) })
 	return found, nil

@@ -28,7 +28,7 @@ const (
 // ownLabel tells whether a label is the gateway's, which no caller sets.
 func ownLabel(key string) bool {
 	return strings.HasPrefix(key, labelOrigin) || strings.HasPrefix(key, labelLosses) || key == labelFiles || key == labelImplicit ||
-		strings.HasPrefix(key, labelPod)
+		strings.HasPrefix(key, labelPod) || strings.HasPrefix(key, labelSwitch)
 }
 
 // originLabel writes the caller's document for a label; ok false when it is too long to be kept.

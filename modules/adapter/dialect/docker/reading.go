@@ -253,6 +253,8 @@ func (l *listing) see(element []byte, see func(neutral.Object) bool) ([]byte, er
 		object := objectFrom(l.kind, e.Name, e.Labels)
 		object.Volume = &source
 		visible = see(object)
+	case neutral.KindNetwork:
+		visible = !ofLease(e.Labels) && see(objectFrom(l.kind, e.Name, e.Labels))
 	default:
 		visible = see(objectFrom(l.kind, e.Name, e.Labels))
 	}
