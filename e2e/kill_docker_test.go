@@ -239,6 +239,7 @@ func TestKilledBeforeDocker(t *testing.T) {
 		{"ConfigMap delete", []call{space, configMap}, func(ctx context.Context, g *kubernetesCaller) error {
 			return ignored(g.CoreV1().ConfigMaps(g.namespace).Delete(ctx, "page", no))
 		}, clean},
+		{"awaited ConfigMap create", []call{space, secret, deploy}, configMap, clean},
 		{"Secret create", []call{space}, secret, clean},
 		{"Pod create", []call{space}, pod, clean},
 		{"Pod delete", []call{space, pod}, func(ctx context.Context, g *kubernetesCaller) error {

@@ -32,6 +32,7 @@ type GatewaySpec struct {
 	Admin        Admin        `yaml:"admin" doc:"What the admin interface may be asked to do."`
 	Callers      Callers      `yaml:"callers" doc:"Who of this cluster may use the gateway. Left out, nobody but users of its Unix sockets."`
 	Envoy        Envoy        `yaml:"envoy" doc:"The Envoy that the gateway starts and supervises with --envoy."`
+	Leases       Leases       `yaml:"leases" doc:"How long containers run in a network mode into which they were switched for an access."`
 	Audit        Audit        `yaml:"audit" doc:"Where decisions are recorded."`
 	State        State        `yaml:"state" doc:"Where state that outlives the process is kept."`
 	Tracing      Tracing      `yaml:"tracing" doc:"Where traces go. Left out, no traces are made."`
@@ -117,6 +118,12 @@ type TrustSecret struct {
 type Envoy struct {
 	Path        string `yaml:"path" doc:"The Envoy binary, a path or a name in PATH. --envoy overrides it. Left out and without --envoy, Envoy is started by someone else."`
 	Concurrency int    `yaml:"concurrency" default:"2" min:"1" max:"1024" doc:"Worker threads of Envoy."`
+}
+
+// Leases are the times of switched network modes.
+type Leases struct {
+	Linger  string `yaml:"linger" format:"duration" default:"15s" doc:"How long a container stays in the mode into which it was switched after the last access has ended, or after the gateway has: 1s to 1h."`
+	Longest string `yaml:"longest" format:"duration" default:"1h" doc:"How long it stays at most after an access began, however long that lasts: from linger to 168h."`
 }
 
 // AuditStdout is the audit path that stands for standard output.

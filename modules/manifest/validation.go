@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/modules/policy/glob"
 )
@@ -32,19 +33,29 @@ func validate(set *Set, sources []Source, issues *Issues) {
 	validateListeners(set, issues)
 	validateSockets(set, issues)
 	validateSubjects(set)
-	validateEffect(set)
+	validateLeases(set, issues)
 }
 
-// validateEffect warns of what is written and has no effect in this version: an admin must not think that it has.
-func validateEffect(set *Set) {
-	for _, p := range set.Policies {
-		for path, written := range map[string]bool{
-			"spec.networkSwitch": p.Spec.NetworkSwitch != SwitchNever && p.Spec.NetworkSwitch != "",
-		} {
-			if written {
-				set.Warnings.add(p.At(path), path, "has no effect in this version")
-			}
-		}
+// Bounds of the times of leases.
+const (
+	minLinger  = time.Second
+	maxLinger  = time.Hour
+	maxLongest = 7 * 24 * time.Hour
+)
+
+// validateLeases refuses times of leases that cannot be.
+func validateLeases(set *Set, issues *Issues) {
+	g := set.Gateway
+	linger, err := time.ParseDuration(g.Spec.Leases.Linger)
+	if err != nil {
+		return // told by its format
+	}
+	if linger < minLinger || linger > maxLinger {
+		issues.add(g.At("spec.leases.linger"), "spec.leases.linger", "must be from %s to %s", minLinger, maxLinger)
+	}
+	longest, err := time.ParseDuration(g.Spec.Leases.Longest)
+	if err == nil && (longest < linger || longest > maxLongest) {
+		issues.add(g.At("spec.leases.longest"), "spec.leases.longest", "must be from linger, %s, to %s", linger, maxLongest)
 	}
 }
 

@@ -109,8 +109,8 @@ func (a *access) decide(ctx context.Context) (modules.Verdict, error) {
 		return a.plan(ctx)
 	}
 	if leased {
-		if verdict, err, joined := a.join(ctx, held); joined {
-			return verdict, err
+		if verdict, joined := a.join(held); joined {
+			return verdict, nil
 		}
 	}
 	missing := serves(a.target, a.need.Mode, a.name())

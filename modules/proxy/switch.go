@@ -41,13 +41,13 @@ func (a *access) maySwitch() (modules.Judgement, error) {
 }
 
 // join uses a lease that there is, where the subject may; joined is false where the request has to do without.
-func (a *access) join(_ context.Context, held lease.Lease) (verdict modules.Verdict, err error, joined bool) {
-	judgement, err := a.maySwitch()
-	if err != nil {
-		return modules.Verdict{}, nil, false
+func (a *access) join(held lease.Lease) (verdict modules.Verdict, joined bool) {
+	judgement, denied := a.maySwitch()
+	if denied != nil {
+		return modules.Verdict{}, false
 	}
 	held.Plan.Native = held.Native
-	return a.later(judgement, func(context.Context) (neutral.SwitchPlan, error) { return held.Plan, nil }), nil, true
+	return a.later(judgement, func(context.Context) (neutral.SwitchPlan, error) { return held.Plan, nil }), true
 }
 
 // change has the target switched, because its mode does not serve.
@@ -154,8 +154,7 @@ func (a *access) plan(ctx context.Context) (modules.Verdict, error) {
 			if err != nil {
 				return modules.Verdict{}, err
 			}
-			o := plan.Object
-			said.Switch = &Switch{Object: strings.TrimSpace(fmt.Sprintf("%s %s/%s", kindOf(o), o.Namespace, o.Name)), From: plan.From, To: plan.To, Live: plan.Live,
+			said.Switch = &Switch{Object: Describe(plan.Object), From: plan.From, To: plan.To, Live: plan.Live,
 				Restore: judgement.Switch == neutral.SwitchRestore, Recreated: plan.Recreated, Lost: plan.Lost, Refusals: plan.Refusals,
 				Away: plan.Away.Round(time.Millisecond).String()}
 		}
@@ -168,12 +167,13 @@ func (a *access) plan(ctx context.Context) (modules.Verdict, error) {
 		Body: append(body, '\n')}}, nil
 }
 
-// kindOf is what people call an object.
-func kindOf(o neutral.Object) string {
+// Describe is what people call an object.
+func Describe(o neutral.Object) string {
+	kind := string(o.Kind)
 	if o.Resource != "" {
-		return o.Resource
+		kind = o.Resource
 	}
-	return string(o.Kind)
+	return kind + " " + o.Namespace + "/" + o.Name
 }
 
 // reachDeadline is how long a target that was switched has to answer at its port, and reachPause how often it is tried.

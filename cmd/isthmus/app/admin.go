@@ -50,6 +50,7 @@ func (a *admin) handler() http.Handler {
 		a.write(w, http.StatusOK, struct{}{})
 	})
 	mux.HandleFunc("POST /copies", a.copyObject)
+	a.leases(mux)
 	a.peering(mux)
 	a.trust(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -25,6 +25,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/orchestration"
 	"github.com/isthmus-mesh/isthmus/modules/policy"
+	"github.com/isthmus-mesh/isthmus/modules/proxy/lease"
 	"github.com/isthmus-mesh/isthmus/modules/state"
 	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
@@ -117,6 +118,8 @@ type gateway struct {
 	node        *stream.Node
 	xds         *server.Server
 	accesses    *accesses
+	replica     string      // its name among those that share the home
+	leases      *lease.Book // nil where the orchestrator's dialect switches no network modes
 	joined      *joinedPeers
 	invitations *join.Invitations
 	partings    partings
@@ -148,7 +151,7 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 		return nil, err
 	}
 	g := &gateway{
-		options: options, log: log, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
+		options: options, log: log, replica: replica, catalogue: orchestration.NewCatalogue(), tracker: tracker.New(),
 		registry: prometheus.NewRegistry(), dirty: make(chan struct{}, 1), reread: make(chan struct{}, 1),
 		xds: server.New(server.Config{Log: log.With("part", "xds")}), partings: partings{of: map[string]int{}},
 	}

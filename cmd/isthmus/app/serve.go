@@ -73,6 +73,9 @@ func (g *gateway) run(ctx context.Context) error {
 			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
+	if err := g.openLeases(spec.Leases, observer); err != nil {
+		return err
+	}
 	maskKey, err := openKey(ctx, g.home, maskKind)
 	if err != nil {
 		return err
@@ -114,6 +117,9 @@ func (g *gateway) run(ctx context.Context) error {
 		manifest.Watch(serving, g.started, g.reread, g.reload)
 		return nil
 	})
+	if g.leases != nil {
+		group.Go(func() error { return g.leases.Run(serving) })
+	}
 	group.Go(func() error { return ignoreCancelled(g.target.Services(serving, g.catalogue.Publish)) })
 	g.followState(serving, group)
 	envoyEnded, stopEnvoy, err := g.supervise(serving, group)
@@ -165,7 +171,8 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 		Modules: []modules.Module{
 			audited(operations),
 			audited(proxy.New(proxy.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
-				Pods: set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes, Locator: g.target, Policy: g.policy, Load: underway})),
+				Pods: set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes, Locator: g.target, Policy: g.policy, Load: underway,
+				Switcher: g.switcher(), Leases: g.leases})),
 			audited(orchestration.New(orchestration.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
 				Catalogue: g.catalogue, Policy: g.policy, ByCaller: g.byCaller})),
 		},

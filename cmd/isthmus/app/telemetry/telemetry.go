@@ -43,6 +43,7 @@ type Telemetry struct {
 	losses    *prometheus.CounterVec
 	limited   *prometheus.CounterVec
 	callers   *prometheus.CounterVec
+	switches  *prometheus.HistogramVec
 	tracer    trace.Tracer
 	provider  *sdktrace.TracerProvider
 	context   propagation.TextMapPropagator
@@ -68,9 +69,10 @@ func New(ctx context.Context, config Config) (*Telemetry, error) {
 		callers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_callers_total",
 			Help: "Requests of this cluster's own callers whose credential was looked at, by class and outcome (allow or a fault's kind)."},
 			[]string{"class", "outcome"}),
-		context: propagation.TraceContext{},
+		switches: newSwitches(),
+		context:  propagation.TraceContext{},
 	}
-	for _, c := range []prometheus.Collector{t.requests, t.decisions, t.durations, t.losses, t.limited, t.callers} {
+	for _, c := range []prometheus.Collector{t.requests, t.decisions, t.durations, t.losses, t.limited, t.callers, t.switches} {
 		if err := config.Registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -35,7 +36,9 @@ type fakeEngine struct {
 	others     map[string]object // by path without version
 	events     map[chan object]struct{}
 	lists      int
-	stall      chan struct{} // containers/json waits for it
+	stall      chan struct{}     // containers/json waits for it
+	asked      func()            // what happens when tasks are asked for
+	hijacks    map[string]string // by path: what a hijacked connection begins with; it stays open until its caller closes it
 }
 
 // object is a JSON object.
@@ -139,7 +142,12 @@ func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Lock()
 	stall := e.stall
+	said, hijack := e.hijacks[path]
 	e.mu.Unlock()
+	if hijack {
+		e.serveHijacked(w, said)
+		return
+	}
 	if path == "/containers/json" && stall != nil {
 		select {
 		case <-stall:
@@ -154,6 +162,18 @@ func (e *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
 		e.t.Logf("answer to %s: %v", path, err)
+	}
+}
+
+func (e *fakeEngine) serveHijacked(w http.ResponseWriter, said string) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		e.t.Error(err)
+		return
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + said)); err == nil {
+		_, _ = io.Copy(io.Discard, buffered)
 	}
 }
 
@@ -184,6 +204,9 @@ func (e *fakeEngine) answer(path string, r *http.Request) (int, any) {
 		}
 		return http.StatusOK, withLabels(e.services, r, "Spec", "Labels")
 	case "/tasks":
+		if e.asked != nil {
+			e.asked()
+		}
 		return http.StatusOK, e.tasks
 	case "/nodes":
 		return http.StatusOK, e.nodes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -84,7 +85,10 @@ func (a *action) startExec(ctx context.Context, session neutral.Session) (neutra
 	if err != nil {
 		return neutral.Result{}, faultOf(err)
 	}
-	h := processStreams{attached.HijackedResponse, spec.TTY, !spec.TTY}
+	h := processStreams{attached.HijackedResponse, spec.TTY, !spec.TTY, func(ctx context.Context) bool {
+		now, err := a.api.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
+		return cerrdefs.IsNotFound(err) || err == nil && !now.Running
+	}}
 	if err := session.Accept(); err != nil {
 		h.Close()
 		return neutral.Result{}, err
@@ -110,6 +114,9 @@ func (a *action) exitCode(ctx context.Context, id string) (int, error) {
 	defer cancel()
 	for {
 		now, err := a.api.ExecInspect(ctx, id, client.ExecInspectOptions{})
+		if cerrdefs.IsNotFound(err) {
+			return 0, fault.Wrap(fault.NotFound, err, "the container ended while the command ran, and how that one ended is not known")
+		}
 		if err != nil {
 			return 0, faultOf(err)
 		}
@@ -146,7 +153,10 @@ func (a *action) attachContainer(ctx context.Context, session neutral.Session) (
 	if err != nil {
 		return neutral.Result{}, faultOf(err)
 	}
-	h := processStreams{attached.HijackedResponse, found.TTY, found.StdinOnce && !found.TTY}
+	h := processStreams{attached.HijackedResponse, found.TTY, found.StdinOnce && !found.TTY, func(ctx context.Context) bool {
+		_, err := a.api.ContainerInspect(ctx, found.id, client.ContainerInspectOptions{})
+		return cerrdefs.IsNotFound(err) // one that ended may be started again
+	}}
 	if found.TTY {
 		neutral.Terminal(session)
 	}

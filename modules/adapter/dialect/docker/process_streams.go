@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -16,6 +17,55 @@ type processStreams struct {
 	tty bool
 	// ends says that the end of the input is the process' to know of. Of others an engine takes it as the wish to leave.
 	ends bool
+	// over tells whether the process is no more. Where it ends together with its container, an engine may leave the streams
+	// open for ever.
+	over func(ctx context.Context) bool
+}
+
+// silence is how long nothing is heard of a process before somebody looks whether it is still there, and how often then.
+const silence = 2 * time.Second
+
+// looks is how often in a row it is gone before its streams are taken to have ended: until then the engine passes on what
+// the process said last.
+const looks = 2
+
+// awaited is a reader that knows for how long it has waited for more.
+type awaited struct {
+	io.Reader
+	since atomic.Int64 // nanoseconds; 0 while nothing is read
+}
+
+func (a *awaited) Read(p []byte) (int, error) {
+	a.since.Store(time.Now().UnixNano())
+	defer a.since.Store(0)
+	return a.Reader.Read(p)
+}
+
+func (a *awaited) silent(d time.Duration) bool {
+	since := a.since.Load()
+	return since != 0 && time.Since(time.Unix(0, since)) >= d
+}
+
+// watch closes the streams of a process that is no more, and says so then.
+func (h processStreams) watch(ctx context.Context, from *awaited, every time.Duration) (cut *atomic.Bool) {
+	cut = new(atomic.Bool)
+	go func() {
+		for gone := 0; gone < looks; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(every):
+			}
+			if from.silent(every) && h.over(ctx) {
+				gone++
+			} else {
+				gone = 0
+			}
+		}
+		cut.Store(true)
+		h.Close()
+	}()
+	return cut
 }
 
 // carry passes the streams on until the process has no more to say. The caller's input ends with the caller's connection,
@@ -37,11 +87,18 @@ func (h processStreams) carry(ctx context.Context, session neutral.Session, stdi
 	if h.tty {
 		read = readRaw
 	}
-	err := read(h.Reader, func(stream neutral.Stream, data []byte) error {
+	watched, stop := context.WithCancel(ctx)
+	defer stop()
+	from := &awaited{Reader: h.Reader}
+	cut := h.watch(watched, from, silence)
+	err := read(from, func(stream neutral.Stream, data []byte) error {
 		return session.Output(neutral.Chunk{Stream: stream, Data: data})
 	})
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return ctx.Err()
+	case cut.Load():
+		return nil
 	}
 	return err
 }

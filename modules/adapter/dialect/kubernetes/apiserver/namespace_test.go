@@ -225,3 +225,55 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("it has %d ReplicaSets", len(sets.Items))
 	}
 }
+
+// TestAwakenedLeft has a gateway killed between making what a Deployment waits for and starting it.
+func TestAwakenedLeft(t *testing.T) {
+	s := stands(t)
+	ctx := t.Context()
+	must(s.AppsV1().Deployments("default").Create(ctx, mounting(deployment("web", 2), "files", "word"), metav1.CreateOptions{}))(t)
+	s.fake.mu.Lock()
+	waits := s.fake.workloads[0]
+	s.fake.mu.Unlock()
+	must(s.CoreV1().Secrets("default").Create(ctx, secret("word"), metav1.CreateOptions{}))(t)
+	replicas := func() int {
+		s.fake.mu.Lock()
+		defer s.fake.mu.Unlock()
+		return s.fake.workloads[0].Replicas
+	}
+	sealed := s.api.kinds[secretResource].(secretKind)
+	// next is the gateway that comes after one that was killed.
+	next := func(w neutral.Workload) *Server {
+		s.fake.mu.Lock()
+		w.Version = s.fake.workloads[0].Version
+		s.fake.workloads[0] = w
+		s.fake.mu.Unlock()
+		server := New(Config{Cluster: "west", Orchestrator: s.fake, Seal: sealed.seal, Unseal: sealed.unseal})
+		server.Resume()
+		t.Cleanup(server.Close)
+		return server
+	}
+	version := func() string {
+		s.fake.mu.Lock()
+		defer s.fake.mu.Unlock()
+		return s.fake.workloads[0].Version
+	}
+	before := version()
+	next(waits).starting.ended.Wait()
+	if replicas() != 0 || version() != before {
+		t.Errorf("it was begun before all was there: %d, %s", replicas(), version())
+	}
+	must(s.CoreV1().ConfigMaps("default").Create(ctx, configMap("files", map[string]string{"a": "1"}), metav1.CreateOptions{}))(t)
+	forged := waits
+	forged.Origin = &neutral.Origin{Dialect: waits.Origin.Dialect, Peer: "another", Spec: waits.Origin.Spec}
+	next(forged).starting.ended.Wait()
+	if replicas() != 0 {
+		t.Error("a Deployment was begun that nobody vouches for")
+	}
+	next(waits)
+	eventually(t, "it runs", func() bool { return replicas() == 2 })
+	s.fake.mu.Lock()
+	defer s.fake.mu.Unlock()
+	if left := s.fake.workloads[0].Labels[labelWaiting]; left != "" {
+		t.Errorf("it waits for %s", left)
+	}
+}

@@ -22,7 +22,7 @@ import (
 type document struct {
 	Object    json.RawMessage `json:"object"`
 	Revisions []revision      `json:"revisions,omitempty"` // of a Deployment, the oldest first
-	Mark      []byte          `json:"mark,omitempty"`      // of a Pod: that this gateway wrote it
+	Mark      []byte          `json:"mark,omitempty"`      // of what another gateway may begin: that this one wrote it
 }
 
 // revision is one template that a Deployment has had.

@@ -194,7 +194,7 @@ func (k podKind) create(ctx context.Context, d deed) ([]neutral.Loss, error) {
 		return nil, err
 	}
 	container.Origin.Peer = d.peer
-	if err := k.vouch(container.Origin, o.Namespace, o.Name); err != nil {
+	if err := k.vouch(vouchedPod, container.Origin, o.Namespace, o.Name); err != nil {
 		return nil, err
 	}
 	if d.dry {

@@ -2,9 +2,6 @@ package apiserver
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/json"
 	"sync"
 	"time"
 
@@ -164,7 +161,7 @@ func (s *starting) close() {
 func (s *starting) see(w *world) {
 	for _, c := range w.beginning {
 		o := &corev1.Pod{}
-		if _, ok := readOrigin(c.Origin, o); !ok || c.Owner != nil || !unfinished(c, &o.Spec) || !s.server.vouched(c) || !keepsAll(&o.Spec, c) {
+		if _, ok := readOrigin(c.Origin, o); !ok || c.Owner != nil || !unfinished(c, &o.Spec) || !s.server.vouched(vouchedPod, c.Origin, c.Namespace, c.Name) || !keepsAll(&o.Spec, c) {
 			continue
 		}
 		k := key{c.Namespace, c.Name}
@@ -190,35 +187,6 @@ func (s *starting) see(w *world) {
 			}
 		})
 	}
-}
-
-// vouch writes into a document that it was judged, and by whom it was written: what is in it may be made again without
-// asking, and others can write such labels too.
-func (s *Server) vouch(origin *neutral.Origin, namespace, name string) error {
-	var d document
-	if err := json.Unmarshal(origin.Spec, &d); err != nil {
-		return err
-	}
-	d.Mark = s.markOf(d.Object, origin.Peer, namespace, name)
-	spec, err := json.Marshal(d)
-	origin.Spec = spec
-	return err
-}
-
-// vouched tells whether a container's document is of this gateway, and of a Pod of this name that this peer made.
-func (s *Server) vouched(c *neutral.Container) bool {
-	var d document
-	return json.Unmarshal(c.Origin.Spec, &d) == nil && hmac.Equal(d.Mark, s.markOf(d.Object, c.Origin.Peer, c.Namespace, c.Name))
-}
-
-func (s *Server) markOf(object []byte, peer, namespace, name string) []byte {
-	mac := hmac.New(sha256.New, s.key)
-	for _, part := range []string{"pod", peer, namespace, name} {
-		mac.Write([]byte(part))
-		mac.Write([]byte{0})
-	}
-	mac.Write(object)
-	return mac.Sum(nil)
 }
 
 // startAgain is how long a Pod that could not begin is left alone.

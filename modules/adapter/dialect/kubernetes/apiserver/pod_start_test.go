@@ -155,7 +155,7 @@ func TestForgedPodIsNotBegun(t *testing.T) {
 			t.Fatal(err)
 		}
 		if vouched { // for a Pod of another name
-			if err := honest.vouch(origin, "default", "other"); err != nil {
+			if err := honest.vouch(vouchedPod, origin, "default", "other"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -294,7 +294,7 @@ func TestVouchedForOthersIsNotBegun(t *testing.T) {
 			}
 			made.Origin = must(originOf(o, nil))(t)
 			made.Origin.Peer = "south"
-			if err := s.vouch(made.Origin, "default", "trio"); err != nil {
+			if err := s.vouch(vouchedPod, made.Origin, "default", "trio"); err != nil {
 				t.Fatal(err)
 			}
 			made.ID, made.State, made.Members = "h1", neutral.State{Status: neutral.StatusCreated}, nil

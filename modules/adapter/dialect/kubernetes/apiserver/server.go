@@ -92,11 +92,17 @@ func (s *Server) Resume() {
 			}
 		}
 		w, err := s.readWorld(ctx)
-		if err == nil {
-			err = serviceKind{s}.reattach(ctx, w)
-		}
 		if err != nil && ctx.Err() == nil {
+			s.log.Warn("what a gateway before this one was killed at is not known", "err", err)
+		}
+		if err != nil {
+			return
+		}
+		if err := (serviceKind{s}).reattach(ctx, w); err != nil && ctx.Err() == nil {
 			s.log.Warn("workloads do not answer to all names of their Services", "err", err)
+		}
+		if err := s.awakenLeft(ctx, w); err != nil && ctx.Err() == nil {
+			s.log.Warn("workloads go on waiting for what is there", "err", err)
 		}
 	})
 }

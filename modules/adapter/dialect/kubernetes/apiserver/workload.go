@@ -186,6 +186,11 @@ func (k workloadKind) workload(d deed) (*neutral.Workload, podspec.Result, []neu
 		return nil, decoded, nil, err
 	}
 	origin.Peer = d.peer
+	if waits != "" { // what is begun later by another gateway is judged now
+		if err := k.vouch(vouchedDeployment, origin, o.GetNamespace(), o.GetName()); err != nil {
+			return nil, decoded, nil, err
+		}
+	}
 	w.Origin, w.Losses = origin, losses
 	return w, decoded, losses, nil
 }
@@ -224,6 +229,29 @@ func (s *Server) awaken(ctx context.Context, d deed) ([]neutral.Loss, error) {
 		}
 	}
 	return losses, nil
+}
+
+// awakenLeft starts what waits though all is there by now: a gateway was killed between the two.
+func (s *Server) awakenLeft(ctx context.Context, w *world) error {
+	var failed error
+	for i := range w.workloads {
+		live := &w.workloads[i]
+		if live.Labels[labelWaiting] == "" || !s.vouched(vouchedDeployment, live.Origin, live.Namespace, live.Name) {
+			continue
+		}
+		k, of := key{live.Namespace, live.Name}, workloadKind{s, deploymentForm{}}
+		e := s.store.get(deploymentResource, k)
+		if e == nil || !e.native.waiting || e.native.id != live.ID {
+			continue
+		}
+		d := deed{peer: live.Origin.Peer, anew: true, old: e, next: e.object.DeepCopyObject().(object)}
+		made, _, _, err := of.workload(d)
+		if err == nil && made.Labels[labelWaiting] == "" {
+			err = s.start(ctx, d, k)
+		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
 }
 
 // start writes a Deployment that waits anew, also when somebody else writes it at the same time.
