@@ -45,13 +45,16 @@ func (z Zone) ClassifyEdge(edge, authority string) (class modules.Class, peer st
 
 // classOf classifies what stands before a cluster's name.
 func classOf(rest string) modules.Class {
-	if rest == names.APILabel {
+	switch rest {
+	case names.APILabel:
 		return modules.ContainerOperation
+	case names.AccessLabel: // the list of hosts
+		return modules.ContainerAccess
 	}
 	switch last := rest[strings.LastIndexByte(rest, '.')+1:]; {
 	case last == names.ServiceLabel && len(rest) > len(names.ServiceLabel):
 		return modules.ServiceQuery
-	case last == names.AccessLabel && len(rest) > len(names.AccessLabel):
+	case last == names.AccessLabel:
 		return modules.ContainerAccess
 	}
 	return modules.Unknown

@@ -34,6 +34,7 @@ func TestClassifyEdge(t *testing.T) {
 		{"edge", "shop.east.isthmus.internal", modules.Unknown, "east"},
 		{"edge", "east.isthmus.internal", modules.Unknown, ""},
 		{"edge", "svc.east.isthmus.internal", modules.Unknown, "east"},
+		{"edge", "ctr.east.isthmus.internal", modules.ContainerAccess, "east"},
 		{"edge", "web.shop.svc.east.example", modules.Unknown, ""},
 		{"edge", "", modules.Unknown, ""},
 	} {

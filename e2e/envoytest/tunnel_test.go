@@ -55,7 +55,7 @@ func dialTCP(t *testing.T, address string) *net.TCPConn {
 func (g *gateway) access(name, authority string) string {
 	at := loopback.Address(g.t, g.address)
 	g.model.Accesses = append(g.model.Accesses, snapshot.Access{
-		Name: name, Listen: at, Peer: "east", Authority: authority, Caller: "ci", Node: "node-1", NetworkMode: "host",
+		Name: name, Listen: at, Peer: "east", Authority: authority, Caller: "ci", Node: "node-1", NetworkMode: "host", Layer: "discard",
 	})
 	return at
 }
@@ -148,7 +148,7 @@ func TestTunnel(t *testing.T) {
 	t.Run("what external processing sees", func(t *testing.T) {
 		for _, seen := range d.requests() {
 			if seen[":method"] != "CONNECT" || seen[names.HeaderPeer] != id("west") || seen[names.HeaderCaller] != "ci" ||
-				seen[names.HeaderNode] != "node-1" || seen[names.HeaderNetworkMode] != "host" {
+				seen[names.HeaderNode] != "node-1" || seen[names.HeaderNetworkMode] != "host" || seen[names.HeaderLayer] != "discard" {
 				t.Errorf("%v", seen)
 			}
 		}

@@ -68,11 +68,12 @@ func AppProtocolOf(word string) AppProtocol {
 
 // Target is a container that an access wants to reach, as its orchestrator has it now.
 type Target struct {
-	Object  Object      // labels included
-	Network NetworkMode // the mode it runs in
-	Node    string      // the host that runs it
-	Address netip.Addr  // reachable from this gateway; invalid where no network reaches it
-	Running bool
+	Object    Object      // labels included
+	Container string      // the one of Object, where that is a Pod and one of its containers is meant
+	Network   NetworkMode // the mode it runs in
+	Node      string      // the host that runs it
+	Address   netip.Addr  // reachable from this gateway; invalid where no network reaches it
+	Running   bool
 }
 
 // TargetRef names the container that an access wants.

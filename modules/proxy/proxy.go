@@ -21,7 +21,7 @@ type Locator interface {
 	Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Target, error)
 }
 
-// Config is what a Module needs. All fields but Load, Switcher and Leases are required.
+// Config is what a Module needs. All fields but Load, StandIn, Switcher and Leases are required.
 type Config struct {
 	Cluster, Suffix string
 	// Pods tells that a name's last label before the namespace is a pod, as on Kubernetes.
@@ -29,6 +29,8 @@ type Config struct {
 	Locator Locator
 	Policy  func() modules.Policy
 	Load    *load.Load // counts accesses by CONNECT as streams; nil has no limits
+	// StandIn gives a name to a host whose own tells an address, for peers that may not know it; nil tells none.
+	StandIn func(host string) string
 	// Switcher and Leases switch network modes; without them none is.
 	Switcher lease.Switcher
 	Leases   *lease.Book
@@ -54,6 +56,9 @@ func (m *Module) Class() modules.Class { return modules.ContainerAccess }
 // nothing about a container that the caller may not reach. Where the mode does not serve, and policy lets it be switched,
 // the decision waits for that.
 func (m *Module) Decide(ctx context.Context, req *modules.Request) (modules.Verdict, error) {
+	if m.asksHosts(req.Authority) {
+		return m.hosts(ctx, req)
+	}
 	ref, err := m.parse(req.Authority)
 	if err != nil {
 		return modules.Verdict{Record: modules.Record{Verb: neutral.Access, Object: neutral.Object{Kind: neutral.KindContainer}}}, err
@@ -84,7 +89,7 @@ func (a *access) name() string { return objectName(a.ref) }
 
 func (a *access) decide(ctx context.Context) (modules.Verdict, error) {
 	if a.req.Peer.Name == "" {
-		return modules.Verdict{}, fault.New(fault.Denied, "no permission: the caller's gateway is not a peer of %s", a.module.config.Cluster)
+		return modules.Verdict{}, a.module.stranger()
 	}
 	if foreseen := a.policy.Foresee(a.subject, neutral.Access, a.record.Object); !foreseen.Allowed && !foreseen.Open {
 		return modules.Verdict{}, foreseen.Err()
@@ -123,7 +128,7 @@ func (a *access) decide(ctx context.Context) (modules.Verdict, error) {
 // locate finds the target and asks policy about it.
 func (a *access) locate(ctx context.Context, at neutral.TargetRef) error {
 	absent := fault.New(fault.NotFound, "no container %s in namespace %s of %s", a.name(), a.ref.Namespace, a.module.config.Cluster)
-	target, err := a.module.config.Locator.Locate(ctx, at)
+	target, elsewhere, err := a.module.find(ctx, at)
 	if fault.Is(err, fault.NotFound) {
 		return absent
 	}
@@ -139,7 +144,7 @@ func (a *access) locate(ctx context.Context, at neutral.TargetRef) error {
 		return judgement.Err()
 	}
 	a.record.Rule, a.target = judgement.Rule, target
-	return nil
+	return elsewhere
 }
 
 // route sends the request to the target. leave, where there is one, is told of its end, and switched is for the answer.

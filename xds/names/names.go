@@ -109,6 +109,9 @@ func AccessHost(container, namespace, cluster, suffix string) string {
 	return strings.Join([]string{container, namespace, AccessLabel, cluster, suffix}, ".")
 }
 
+// AccessZone is the name under which a cluster's containers have theirs.
+func AccessZone(cluster, suffix string) string { return AccessLabel + "." + cluster + "." + suffix }
+
 // APIHost is the name of a cluster's orchestrator API.
 func APIHost(cluster, suffix string) string { return APILabel + "." + cluster + "." + suffix }
 

@@ -57,7 +57,7 @@ var (
 	socket = neutral.Upstream{Socket: "/var/run/docker.sock"}
 	access = Access{
 		Name: "db", Listen: "127.0.0.1:5432", Peer: "west", Authority: "db-0.shop.ctr.west.isthmus.internal:5432",
-		Caller: "100% ci", Node: "node-1", NetworkMode: "host",
+		Caller: "100% ci", Node: "node-1", NetworkMode: "host", Layer: "commit",
 	}
 )
 

@@ -127,6 +127,7 @@ func ContainerListener(g Gateway, a Access) *listenerv3.Listener {
 	var headers []*corev3.HeaderValueOption
 	for _, h := range [...]struct{ key, value string }{
 		{names.HeaderCaller, a.Caller}, {names.HeaderNode, a.Node}, {names.HeaderNetworkMode, a.NetworkMode},
+		{names.HeaderLayer, a.Layer},
 	} {
 		if h.value != "" {
 			headers = append(headers, headerOption(h.key, escape(h.value)))

@@ -88,6 +88,7 @@ type Access struct {
 	Caller      string // names.HeaderCaller; "" for none
 	Node        string // names.HeaderNode; "" for none
 	NetworkMode string // names.HeaderNetworkMode; "" for none
+	Layer       string // names.HeaderLayer; "" for none
 }
 
 // suffix is the gateway's name suffix.

@@ -141,9 +141,13 @@ func peerHosts(g Gateway, p Peer, routes func(Peer, string) []*routev3.Route) []
 	for _, n := range [...]struct{ label, kind string }{
 		{names.ServiceLabel, kindQuery}, {names.AccessLabel, kindAccess},
 	} {
+		domains := []string{"*." + n.label + "." + p.Name + "." + g.suffix()}
+		if n.label == names.AccessLabel { // the list of hosts
+			domains = append(domains, names.AccessZone(p.Name, g.suffix()))
+		}
 		hosts = append(hosts, &routev3.VirtualHost{
 			Name:    n.label + "/" + p.Name,
-			Domains: []string{"*." + n.label + "." + p.Name + "." + g.suffix()},
+			Domains: domains,
 			Routes:  routes(p, n.kind),
 
 			RequestHeadersToRemove: []string{headerProxyAuthorization, names.HeaderRoute},

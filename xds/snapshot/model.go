@@ -254,7 +254,7 @@ func (m Model) accesses() error {
 			errs = append(errs, fmt.Errorf("access %q: there is no peer %q", a.Name, a.Peer))
 		case resource.CheckAddress(a.Authority) != nil || strings.HasPrefix(a.Authority, "/") || !printable(a.Authority):
 			errs = append(errs, fmt.Errorf("access %q: the target %q is not name:port", a.Name, a.Authority))
-		case !printable(a.Caller + a.Node + a.NetworkMode):
+		case !printable(a.Caller + a.Node + a.NetworkMode + a.Layer):
 			errs = append(errs, fmt.Errorf("access %q: a header's value is not printable", a.Name))
 		}
 		seen[a.Name] = true

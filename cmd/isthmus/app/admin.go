@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/neutral"
 )
 
 // admin is the admin interface: JSON over HTTP on loopback.
@@ -37,11 +38,13 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("GET /peers", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.peerStates()) })
 	mux.HandleFunc("GET /catalogue", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.entries()) })
+	mux.HandleFunc("GET /hosts", a.hosts)
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.status()) })
 	mux.HandleFunc("GET /accesses", func(w http.ResponseWriter, _ *http.Request) {
 		a.write(w, http.StatusOK, append([]AccessState{}, a.gateway.accesses.list()...))
 	})
 	mux.HandleFunc("POST /accesses", a.openAccess)
+	mux.HandleFunc("POST /accesses/plan", a.planAccess)
 	mux.HandleFunc("DELETE /accesses/{name}", func(w http.ResponseWriter, r *http.Request) {
 		if err := a.gateway.accesses.close(r.Context(), r.PathValue("name")); err != nil {
 			a.refuse(w, err)
@@ -88,12 +91,8 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *admin) openAccess(w http.ResponseWriter, r *http.Request) {
-	var access AccessState
-	if !a.read(w, r, "an access", &access) {
-		return
-	}
-	if _, err := accessTarget(access.Peer + "/" + namespaceOf(access.Target) + "/" + containerOf(access.Target) + ":" + strconv.Itoa(int(access.Port))); err != nil {
-		a.refuse(w, fault.New(fault.Invalid, "%v", err))
+	access, ok := a.readAccess(w, r)
+	if !ok {
 		return
 	}
 	if address, err := netip.ParseAddrPort(access.Listen); err != nil || address.Port() == 0 {
@@ -126,6 +125,23 @@ func (a *admin) openAccess(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.write(w, http.StatusOK, opened)
+}
+
+// readAccess takes an access from a request's body; it has answered when ok is false.
+func (a *admin) readAccess(w http.ResponseWriter, r *http.Request) (access AccessState, ok bool) {
+	if !a.read(w, r, "an access", &access) {
+		return access, false
+	}
+	if _, err := accessTarget(access.Peer + "/" + namespaceOf(access.Target) + "/" + containerOf(access.Target) + ":" + strconv.Itoa(int(access.Port))); err != nil {
+		a.refuse(w, fault.New(fault.Invalid, "%v", err))
+		return access, false
+	}
+	switch neutral.LayerMode(access.Layer) {
+	case neutral.LayerRefuse, neutral.LayerCommit, neutral.LayerDiscard:
+		return access, true
+	}
+	a.refuse(w, fault.New(fault.Invalid, "layer %q is neither commit nor discard", access.Layer))
+	return access, false
 }
 
 func namespaceOf(target string) string { return target[strings.LastIndexByte(target, '.')+1:] }

@@ -40,7 +40,7 @@ func command() *cobra.Command {
 			"services and containers through two gateways, with its own unmodified clients, and no address is exposed.",
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(gatewayCommand(), trustCommand(), peerCommand(), peersCommand(), catalogueCommand(), accessCommand(), leasesCommand(), copyCommand(),
+	root.AddCommand(gatewayCommand(), trustCommand(), peerCommand(), peersCommand(), catalogueCommand(), accessCommand(), hostsCommand(), leasesCommand(), copyCommand(),
 		kubeconfigCommand(), policyCommand(), explainCommand(), auditCommand(), stateCommand(), agentCommand())
 	return root
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
 	"github.com/isthmus-mesh/isthmus/modules/policy"
-	"github.com/isthmus-mesh/isthmus/xds/names"
 	"github.com/isthmus-mesh/isthmus/xds/peering"
 	"github.com/isthmus-mesh/isthmus/xds/peering/trust"
 	"github.com/isthmus-mesh/isthmus/xds/snapshot"
@@ -104,8 +103,8 @@ func (v view) compile() (model snapshot.Model, untrusted []string) {
 			continue
 		}
 		model.Accesses = append(model.Accesses, snapshot.Access{
-			Name: a.Name, Listen: a.Listen, Peer: a.Peer, Node: a.Node, NetworkMode: a.NetworkMode,
-			Authority: names.AccessHost(containerOf(a.Target), namespaceOf(a.Target), a.Peer, spec.Suffix) + ":" + portText(a.Port),
+			Name: a.Name, Listen: a.Listen, Peer: a.Peer, Node: a.Node, NetworkMode: a.NetworkMode, Layer: a.Layer,
+			Authority: accessAuthority(a, spec.Suffix),
 		})
 	}
 	return model, untrusted

@@ -16,6 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/xds/names"
+	"github.com/isthmus-mesh/isthmus/xds/peering/tracker"
 )
 
 const (
@@ -151,10 +152,9 @@ func (g *gateway) side(ctx context.Context, cluster string) (replica.Side, error
 		return replica.Side{}, fault.New(fault.Denied, "a copy shows %s no credential, and spec.callers.unauthenticated of the Gateway document has "+
 			"neither api nor services", cluster)
 	}
-	g.settle(ctx, cluster)
-	status, ok := g.tracker.Peer(cluster)
-	if !ok || status.Configuration == nil || !status.Routable() {
-		return replica.Side{}, fault.New(fault.Unavailable, "peer %s is not joined at the moment; isthmus peers says why", cluster)
+	status, err := g.reachable(ctx, cluster)
+	if err != nil {
+		return replica.Side{}, err
 	}
 	transport := front.Transport(g.socket(names.EdgeSocket))
 	host := names.APIHost(cluster, g.started.Gateway.Spec.Suffix)
@@ -163,6 +163,16 @@ func (g *gateway) side(ctx context.Context, cluster string) (replica.Side, error
 			defer transport.CloseIdleConnections()
 			return exchangeHTTP(ctx, transport, host, req)
 		}}, nil
+}
+
+// reachable is what a peer has said, once requests may go there.
+func (g *gateway) reachable(ctx context.Context, peer string) (tracker.Status, error) {
+	g.settle(ctx, peer)
+	status, ok := g.tracker.Peer(peer)
+	if !ok || status.Configuration == nil || !status.Routable() {
+		return status, fault.New(fault.Unavailable, "peer %s is not joined at the moment; isthmus peers says why", peer)
+	}
+	return status, nil
 }
 
 // exchangeHTTP asks an API and reads its whole answer.

@@ -418,6 +418,10 @@ func (r *explainRun) access(ctx context.Context, req *modules.Request) {
 	if err == nil || errors.Is(err, errLive) {
 		verdict.Record.Upstream = names.Access
 		r.out.Upstream, r.out.Plan = names.Access, "a connection from Envoy to the container's port"
+		if verdict.Record.Verb == neutral.List {
+			verdict.Record.Upstream, r.out.Upstream = "", ""
+			r.out.Plan = "the list of hosts, answered by the gateway: the containers that the peer may list or access"
+		}
 	}
 	r.out.Notes = append(r.out.Notes, "whether the container runs, where, and in which network mode, is live state")
 	r.finish(verdict.Record, err)

@@ -21,6 +21,8 @@ var (
 	_ dialect.Cluster    = explainTarget{}
 	_ dialect.Reader     = explainTarget{}
 	_ dialect.Forecaster = explainTarget{}
+
+	_ dialect.TargetLister = explainTarget{}
 )
 
 // explainEmulated is an API before the orchestrator, of an explanation.
@@ -148,4 +150,9 @@ func (t explainTarget) Locate(_ context.Context, ref neutral.TargetRef) (neutral
 // System is live state.
 func (explainTarget) System(context.Context) (neutral.System, error) {
 	return neutral.System{}, fault.Wrap(fault.Unavailable, errLive, "live state is not asked")
+}
+
+// Targets are live state.
+func (explainTarget) Targets(context.Context, string) ([]neutral.Target, error) {
+	return nil, fault.Wrap(fault.Unavailable, errLive, "live state is not asked")
 }

@@ -176,6 +176,8 @@ func TestExplainRequest(t *testing.T) {
 		"an access":        {method: "GET", path: "/", more: []string{"--host", "db-1.team.ctr.east.isthmus.internal:5432"}, decision: "depends", says: []string{"class        container-access"}},
 		"an access allowed": {method: "GET", path: "/", more: []string{"--host", "db-1.team.ctr.east.isthmus.internal:5432", "--labels", "open=yes"}, decision: "allow", rule: "west/4",
 			says: []string{"upstream     access"}},
+		"a list of hosts": {method: "GET", path: "/?namespace=team", more: []string{"--host", "ctr.east.isthmus.internal"}, decision: "allow", rule: "west/0",
+			says: []string{"class        container-access", "the list of hosts"}},
 		"an access denied": {method: "GET", path: "/", more: []string{"--host", "web.team.ctr.east.isthmus.internal"}, decision: "deny", says: []string{"objects[0] is for name db-?, not web"}},
 		"no name of ours":  {method: "GET", path: "/", more: []string{"--host", "example.org"}, decision: "refuse", says: []string{"class        unknown"}},
 		"impersonation":    {method: "GET", path: pods, more: []string{"--header", "Impersonate-User: root"}, decision: "deny", says: []string{"impersonation does not cross gateways"}},

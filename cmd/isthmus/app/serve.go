@@ -80,11 +80,12 @@ func (g *gateway) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	masks := mask.New(maskKey)
 	underway := load.New(load.Config{Limits: g.limits, Limited: observer.Limited})
 	operations := adapter.New(adapter.Config{
 		Cluster: g.self.Cluster, Orchestrator: g.dialect.Orchestrator(), Namespace: namespaceFor(g.started),
 		Dialects: adapter.Dialects, Target: g.target, Emulated: g.emulations(), Policy: g.policy, Log: g.log.With("part", "adapter"),
-		Load: underway, Mask: mask.New(maskKey),
+		Load: underway, Mask: masks,
 		APIVersion: func() string {
 			if system := g.system.Load(); system != nil {
 				return system.APIVersion
@@ -101,7 +102,7 @@ func (g *gateway) run(ctx context.Context) error {
 	intake, stopIntake := context.WithCancel(serving)
 	defer stopIntake()
 
-	if err := g.listeners(serving, intake, group, observer, auditLog, underway, operations, bridge); err != nil {
+	if err := g.listeners(serving, intake, group, observer, auditLog, underway, masks, operations, bridge); err != nil {
 		return err
 	}
 	group.Go(func() error { return g.renew(serving) })
@@ -162,7 +163,7 @@ func (g *gateway) run(ctx context.Context) error {
 
 // listeners opens every socket before anything is served, so that a taken one ends the start.
 func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Group, observer *telemetry.Telemetry,
-	auditLog *audit.Log, underway *load.Load, operations *adapter.Module, bridge *adapter.Bridge) error {
+	auditLog *audit.Log, underway *load.Load, masks *mask.Mask, operations *adapter.Module, bridge *adapter.Bridge) error {
 	set := g.started
 	audited := func(m modules.Module) modules.Module { return telemetry.Audited{Module: m, Log: auditLog} }
 	fallback := unknown{zone: set.Gateway.Metadata.Name + "." + set.Gateway.Spec.Suffix}
@@ -171,7 +172,7 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 		Modules: []modules.Module{
 			audited(operations),
 			audited(proxy.New(proxy.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
-				Pods: set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes, Locator: g.target, Policy: g.policy, Load: underway,
+				Pods: set.Gateway.Spec.Orchestrator.Type == manifest.Kubernetes, Locator: g.target, Policy: g.policy, Load: underway, StandIn: masks.Name,
 				Switcher: g.switcher(), Leases: g.leases})),
 			audited(orchestration.New(orchestration.Config{Cluster: g.self.Cluster, Suffix: set.Gateway.Spec.Suffix,
 				Catalogue: g.catalogue, Policy: g.policy, ByCaller: g.byCaller})),

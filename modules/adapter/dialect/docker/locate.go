@@ -51,18 +51,24 @@ func (c *Cluster) Locate(ctx context.Context, ref neutral.TargetRef) (neutral.Ta
 		return neutral.Target{}, faultOf(err)
 	}
 	if ref.Node != "" && !node.is(ref.Node) {
-		return neutral.Target{}, fault.New(fault.Conflict, "container %s runs on node %s, not on %s", name, node.name, ref.Node)
+		// The node that does run it is not named: names of nodes are often addresses.
+		return neutral.Target{}, fault.New(fault.Conflict, "container %s does not run on node %s", name, ref.Node)
 	}
 	object, err := c.judged(ctx, found)
 	if err != nil {
 		return neutral.Target{}, err
 	}
+	return c.targetOf(ctx, found, object, node, &gateways{cluster: c})
+}
+
+// targetOf is an inspected container as the target of an access.
+func (c *Cluster) targetOf(ctx context.Context, found container.InspectResponse, object neutral.Object, node node, g *gateways) (neutral.Target, error) {
 	target := neutral.Target{
 		Object:  object,
 		Node:    node.name,
 		Running: found.State != nil && found.State.Running && !found.State.Paused && !found.State.Restarting,
 	}
-	where, err := c.place(ctx, found.ID, string(found.HostConfig.NetworkMode), found.NetworkSettings.Networks, &gateways{cluster: c})
+	where, err := c.place(ctx, found.ID, string(found.HostConfig.NetworkMode), found.NetworkSettings.Networks, g)
 	if err != nil {
 		return neutral.Target{}, faultOf(err)
 	}

@@ -126,6 +126,7 @@ func targetOf(pod *corev1.Pod, container string) (neutral.Target, error) {
 			return neutral.Target{}, fault.New(fault.NotFound, "no container %q in pod %q of namespace %q",
 				container, pod.Name, pod.Namespace)
 		}
+		t.Container = container
 		t.Running = t.Running && containerRuns(pod, container)
 	}
 	t.Running = t.Running && !stands(pod, container)
