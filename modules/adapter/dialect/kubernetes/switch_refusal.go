@@ -65,11 +65,12 @@ func (s *switchSubject) judge() {
 	if s.need.Layer == neutral.LayerCommit {
 		s.refuse("Kubernetes cannot keep the files that a container changed beside its volumes (commit); discard lets them go")
 	}
-	if s.pod.DeletionTimestamp != nil {
+	switch {
+	case s.pod.DeletionTimestamp != nil:
 		s.refuse("pod %s is being removed", s.pod.Name)
-	} else if s.pod.Status.Phase != corev1.PodRunning {
+	case s.pod.Status.Phase != corev1.PodRunning:
 		s.refuse("pod %s does not run", s.pod.Name)
-	} else if stands(s.pod, s.note.Container) {
+	case stands(s.pod, s.note.Container):
 		s.refuse("pod %s is paused", s.pod.Name)
 	}
 	if lease := s.owner.GetAnnotations()[annotationSwitch]; lease != "" {
