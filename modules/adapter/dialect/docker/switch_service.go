@@ -172,11 +172,11 @@ func (c *Cluster) keepService(ctx context.Context, s *neutral.Switching) error {
 
 // withoutSwitch takes the label of a lease from a spec; nil when it has none.
 func withoutSwitch(spec swarm.ServiceSpec, lease string) *swarm.ServiceSpec {
-	if spec.Labels[labelServiceSwitch] != lease {
+	if spec.Labels[labelSwitch] != lease {
 		return nil
 	}
 	spec.Labels = maps.Clone(spec.Labels)
-	delete(spec.Labels, labelServiceSwitch)
+	delete(spec.Labels, labelSwitch)
 	return &spec
 }
 

@@ -206,7 +206,7 @@ func (v *serviceView) forbidden(need neutral.NetworkNeed) []string {
 	if !v.whole {
 		refuse("the service has settings that this gateway does not know and could not give back")
 	}
-	if other := spec.Labels[labelServiceSwitch]; other != "" {
+	if other := spec.Labels[labelSwitch]; other != "" {
 		refuse("the service is in a switched mode already, of lease %s", shorten(other))
 	}
 	if status := v.service.UpdateStatus; status != nil {

@@ -12,9 +12,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 )
 
-// labelServiceSwitch is what a service carries while its network mode is another than its own: the id of the lease.
-const labelServiceSwitch = "isthmus.io/switch"
-
 // switchMonitor is how long a swarm watches a container of a switch before it takes it for good.
 const switchMonitor = 3 * time.Second
 
@@ -52,7 +49,7 @@ func (c *serviceSwitch) spec(lease string) swarm.ServiceSpec {
 	if spec.Labels == nil {
 		spec.Labels = map[string]string{}
 	}
-	spec.Labels[labelServiceSwitch] = lease
+	spec.Labels[labelSwitch] = lease
 	spec.TaskTemplate.Networks = c.Networks
 	if c.Host {
 		ports, _ := publishedOnHost(c.Was.EndpointSpec)

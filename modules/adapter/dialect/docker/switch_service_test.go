@@ -76,7 +76,7 @@ func TestServiceSwitchSpecs(t *testing.T) {
 		if after, _ := json.Marshal(change.Was); string(after) != string(before) {
 			t.Fatalf("the spec was\n%s\nand is remembered as\n%s", before, after)
 		}
-		if sameSpec(wanted, was) || sameSpec(wanted, half) || wanted.Labels[labelServiceSwitch] != "lease" || !sameSpec(wanted, made.spec("lease")) || sameSpec(wanted, made.spec("other")) {
+		if sameSpec(wanted, was) || sameSpec(wanted, half) || wanted.Labels[labelSwitch] != "lease" || !sameSpec(wanted, made.spec("lease")) || sameSpec(wanted, made.spec("other")) {
 			t.Errorf("%s becomes %+v", before, wanted)
 		}
 		if change.Host && slices.ContainsFunc(wanted.EndpointSpec.Ports, func(p swarm.PortConfig) bool { return p.PublishMode == swarm.PortConfigPublishModeIngress }) {
@@ -182,7 +182,7 @@ func TestServiceSwitchRefusals(t *testing.T) {
 		{"rolling back", host, updating(swarm.UpdateStateRollbackStarted), []string{"middle of an update"}, ""},
 		{"paused", host, updating(swarm.UpdateStatePaused), []string{"half way"}, ""},
 		{"updated", host, updating(swarm.UpdateStateCompleted), nil, ""},
-		{"switched", host, func(v *serviceView) { v.service.Spec.Labels[labelServiceSwitch] = "x" }, []string{"of lease x"}, ""},
+		{"switched", host, func(v *serviceView) { v.service.Spec.Labels[labelSwitch] = "x" }, []string{"of lease x"}, ""},
 		{"job", host, func(v *serviceView) {
 			v.service.Spec.Mode = swarm.ServiceMode{GlobalJob: &swarm.GlobalJob{}}
 		}, []string{"a job"}, ""},
