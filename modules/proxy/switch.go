@@ -67,12 +67,25 @@ func (a *access) change(missing error) (modules.Verdict, error) {
 
 // planned is the plan of a switch that can be done.
 func (a *access) planned(ctx context.Context) (neutral.SwitchPlan, error) {
-	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+	plan, err := a.look(ctx)
 	if err == nil && len(plan.Refusals) > 0 {
 		err = fault.New(fault.Conflict, "container %s runs with network mode %s, and is not switched to %s: %s", a.name(), plan.From, plan.To,
 			strings.Join(plan.Refusals, "; "))
 	}
 	return plan, err
+}
+
+// look makes the plan of a switch, and asks policy about what it would change: with a workload change all of its
+// containers, and the subject was allowed one.
+func (a *access) look(ctx context.Context) (neutral.SwitchPlan, error) {
+	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+	if err != nil {
+		return plan, err
+	}
+	if plan.Object.Kind == a.target.Object.Kind && plan.Object.Name == a.target.Object.Name {
+		return plan, nil
+	}
+	return plan, a.policy.Judge(a.subject, neutral.SwitchNetwork, plan.Object).Err()
 }
 
 // later is the decision that waits until the target runs in the mode of a plan.
@@ -150,7 +163,7 @@ func (a *access) plan(ctx context.Context) (modules.Verdict, error) {
 		case denied != nil: // what it would take is for those who may have it
 			said.Switch.Refusals = []string{fault.Of(denied).Message}
 		default:
-			plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+			plan, err := a.look(ctx)
 			if err != nil {
 				return modules.Verdict{}, err
 			}
