@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -46,8 +47,7 @@ func (a *access) join(held lease.Lease) (verdict modules.Verdict, joined bool) {
 	if denied != nil {
 		return modules.Verdict{}, false
 	}
-	held.Plan.Native = held.Native
-	return a.later(judgement, func(context.Context) (neutral.SwitchPlan, error) { return held.Plan, nil }), true
+	return a.later(judgement, &held.Plan.Object), true
 }
 
 // change has the target switched, because its mode does not serve.
@@ -62,7 +62,7 @@ func (a *access) change(missing error) (modules.Verdict, error) {
 	if err != nil {
 		return modules.Verdict{}, fault.Wrap(fault.Denied, err, "%s; %s", fault.Of(missing).Message, fault.Of(err).Message)
 	}
-	return a.later(judgement, a.planned), nil
+	return a.later(judgement, nil), nil
 }
 
 // planned is the plan of a switch that can be done.
@@ -88,12 +88,13 @@ func (a *access) look(ctx context.Context) (neutral.SwitchPlan, error) {
 	return plan, a.policy.Judge(a.subject, neutral.SwitchNetwork, plan.Object).Err()
 }
 
-// later is the decision that waits until the target runs in the mode of a plan.
-func (a *access) later(judgement modules.Judgement, planned func(context.Context) (neutral.SwitchPlan, error)) modules.Verdict {
+// later is the decision that waits until the target runs in the mode that the request needs. held is the object of the lease
+// that it is under already; nil where there is none.
+func (a *access) later(judgement modules.Judgement, held *neutral.Object) modules.Verdict {
 	record := a.record
 	record.Verb, record.Rule = neutral.SwitchNetwork, judgement.Rule
 	return modules.Verdict{Record: record, Later: &modules.Later{Patience: patience, Decide: func(ctx context.Context) (modules.Verdict, error) {
-		verdict, err := a.switched(ctx, planned, judgement.Switch == neutral.SwitchKeep)
+		verdict, err := a.switched(ctx, held, judgement.Switch == neutral.SwitchKeep)
 		if err != nil {
 			return modules.Verdict{Record: a.record}, err
 		}
@@ -101,14 +102,37 @@ func (a *access) later(judgement modules.Judgement, planned func(context.Context
 	}}}
 }
 
-func (a *access) switched(ctx context.Context, planned func(context.Context) (neutral.SwitchPlan, error), keep bool) (modules.Verdict, error) {
-	plan, err := planned(ctx)
-	if err != nil {
-		return modules.Verdict{}, err
+// errServes says that the target runs in a mode that serves by now.
+var errServes = errors.New("the target serves as it is")
+
+func (a *access) switched(ctx context.Context, held *neutral.Object, keep bool) (modules.Verdict, error) {
+	var first *neutral.SwitchPlan
+	if held == nil {
+		plan, err := a.planned(ctx)
+		if err != nil {
+			return modules.Verdict{}, err
+		}
+		held, first = &plan.Object, &plan
 	}
 	grant, err := a.module.config.Leases.Take(ctx, lease.Wish{
-		Ref: a.ref, Target: a.ref.Namespace + "/" + a.name(), Need: a.need, Plan: plan, Peer: a.req.Peer.Name, Caller: a.req.Caller, Keep: keep,
+		Ref: a.ref, Target: a.ref.Namespace + "/" + a.name(), Object: *held, Need: a.need, Peer: a.req.Peer.Name, Caller: a.req.Caller, Keep: keep,
+		Plan: func(ctx context.Context) (plan neutral.SwitchPlan, err error) {
+			if first != nil { // of this moment; whoever waited for the end of a lease looks anew
+				plan, first = *first, nil
+				return plan, nil
+			}
+			if err := a.locate(ctx, a.ref); err != nil {
+				return plan, err
+			}
+			if serves(a.target, a.need.Mode, a.name()) == nil {
+				return plan, errServes
+			}
+			return a.planned(ctx)
+		},
 	})
+	if errors.Is(err, errServes) {
+		return a.route("", nil)
+	}
 	if err != nil {
 		return modules.Verdict{}, err
 	}
