@@ -108,7 +108,7 @@ func (a *access) decide(ctx context.Context) (modules.Verdict, error) {
 		return modules.Verdict{}, err
 	}
 	if !leased {
-		held, leased = a.leased(a.target.Object)
+		held, leased = a.shared(ctx)
 	}
 	if a.req.Header.Get(names.HeaderPlan) != "" {
 		return a.plan(ctx)

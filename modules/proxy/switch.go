@@ -29,6 +29,23 @@ func (a *access) leased(object neutral.Object) (lease.Lease, bool) {
 	return leases.Of(object, a.ref)
 }
 
+// shared is the lease that the target is under as a container, or with the workload that keeps it, which may have been
+// switched for another container of it.
+func (a *access) shared(ctx context.Context) (lease.Lease, bool) {
+	if held, ok := a.leased(a.target.Object); ok {
+		return held, true
+	}
+	leases := a.module.config.Leases
+	if leases == nil || !leases.Any(a.ref.Namespace) {
+		return lease.Lease{}, false
+	}
+	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+	if err != nil {
+		return lease.Lease{}, false // whether it can be switched is not asked here
+	}
+	return a.leased(plan.Object)
+}
+
 // maySwitch asks policy whether, and how, the subject may have the target switched.
 func (a *access) maySwitch() (modules.Judgement, error) {
 	judgement := a.policy.Judge(a.subject, neutral.SwitchNetwork, a.target.Object)
