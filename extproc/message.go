@@ -173,7 +173,7 @@ func metadata(req *modules.Request, record modules.Record, decision string) *str
 			names.MetadataKind: text(string(req.Class)), names.MetadataPeer: text(cmp.Or(req.To, req.Peer.Name)),
 			names.MetadataVerb: text(string(record.Verb)), names.MetadataObject: text(object),
 			names.MetadataDecision: text(decision), names.MetadataRule: text(record.Rule),
-			names.MetadataUpstream: text(record.Upstream), names.MetadataCaller: text(req.Caller),
+			names.MetadataUpstream: text(record.Upstream), names.MetadataCaller: text(req.Caller), names.MetadataSwitched: text(record.Switched),
 		}}),
 	}}
 }

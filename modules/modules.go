@@ -85,7 +85,8 @@ type Record struct {
 	Rule     string // the policy that allowed it
 	Upstream string
 	Losses   []neutral.Loss
-	Status   int // of the orchestrator's answer, where the bridge handed that on; else 0
+	Switched string // how a network mode was switched for it, for the caller
+	Status   int    // of the orchestrator's answer, where the bridge handed that on; else 0
 }
 
 // Answer is a whole answer given by the gateway.

@@ -204,7 +204,7 @@ func TestEdgeHeaders(t *testing.T) {
 	const ownOfTomorrow, linkOfTomorrow = names.OwnPrefix + "of-tomorrow", names.LinkPrefix + "of-tomorrow"
 	ofCallers := []string{names.HeaderNode, names.HeaderNetworkMode, names.HeaderLayer, names.HeaderPlan}
 	ofGateways := []string{names.HeaderCaller, names.HeaderGroups, names.HeaderOrchestrator, names.HeaderSession, names.HeaderSessionBody,
-		names.HeaderRoute, names.HeaderDestination, names.HeaderHold, names.HeaderSwitch, ownOfTomorrow, linkOfTomorrow}
+		names.HeaderRoute, names.HeaderDestination, names.HeaderHold, ownOfTomorrow, linkOfTomorrow}
 	west, east := pair(t, func(east *gateway) {
 		east.on(names.BridgeSocket, http.HandlerFunc(echo))
 		east.decides(routed(names.Bridge))

@@ -108,7 +108,7 @@ func (a *access) decide(ctx context.Context) (modules.Verdict, error) {
 		return modules.Verdict{}, err
 	}
 	if !leased {
-		held, leased = a.leased(a.target.Object)
+		held, leased = a.shared(ctx)
 	}
 	if a.req.Header.Get(names.HeaderPlan) != "" {
 		return a.plan(ctx)
@@ -168,10 +168,7 @@ func (a *access) route(switched string, leave func()) (modules.Verdict, error) {
 		}
 		route.Set.Set(names.HeaderHold, hold)
 	}
-	if switched != "" {
-		route.Set.Set(names.HeaderSwitch, switched)
-	}
-	a.record.Upstream = names.Access
+	a.record.Upstream, a.record.Switched = names.Access, switched
 	return modules.Verdict{Record: a.record, Route: route}, nil
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -28,6 +29,23 @@ func (a *access) leased(object neutral.Object) (lease.Lease, bool) {
 	return leases.Of(object, a.ref)
 }
 
+// shared is the lease that the target is under as a container, or with the workload that keeps it, which may have been
+// switched for another container of it.
+func (a *access) shared(ctx context.Context) (lease.Lease, bool) {
+	if held, ok := a.leased(a.target.Object); ok {
+		return held, true
+	}
+	leases := a.module.config.Leases
+	if leases == nil || !leases.Any(a.ref.Namespace) {
+		return lease.Lease{}, false
+	}
+	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+	if err != nil {
+		return lease.Lease{}, false // whether it can be switched is not asked here
+	}
+	return a.leased(plan.Object)
+}
+
 // maySwitch asks policy whether, and how, the subject may have the target switched.
 func (a *access) maySwitch() (modules.Judgement, error) {
 	judgement := a.policy.Judge(a.subject, neutral.SwitchNetwork, a.target.Object)
@@ -46,8 +64,7 @@ func (a *access) join(held lease.Lease) (verdict modules.Verdict, joined bool) {
 	if denied != nil {
 		return modules.Verdict{}, false
 	}
-	held.Plan.Native = held.Native
-	return a.later(judgement, func(context.Context) (neutral.SwitchPlan, error) { return held.Plan, nil }), true
+	return a.later(judgement, &held.Plan.Object), true
 }
 
 // change has the target switched, because its mode does not serve.
@@ -62,12 +79,12 @@ func (a *access) change(missing error) (modules.Verdict, error) {
 	if err != nil {
 		return modules.Verdict{}, fault.Wrap(fault.Denied, err, "%s; %s", fault.Of(missing).Message, fault.Of(err).Message)
 	}
-	return a.later(judgement, a.planned), nil
+	return a.later(judgement, nil), nil
 }
 
 // planned is the plan of a switch that can be done.
 func (a *access) planned(ctx context.Context) (neutral.SwitchPlan, error) {
-	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+	plan, err := a.look(ctx)
 	if err == nil && len(plan.Refusals) > 0 {
 		err = fault.New(fault.Conflict, "container %s runs with network mode %s, and is not switched to %s: %s", a.name(), plan.From, plan.To,
 			strings.Join(plan.Refusals, "; "))
@@ -75,12 +92,26 @@ func (a *access) planned(ctx context.Context) (neutral.SwitchPlan, error) {
 	return plan, err
 }
 
-// later is the decision that waits until the target runs in the mode of a plan.
-func (a *access) later(judgement modules.Judgement, planned func(context.Context) (neutral.SwitchPlan, error)) modules.Verdict {
+// look makes the plan of a switch, and asks policy about what it would change: with a workload change all of its
+// containers, and the subject was allowed one.
+func (a *access) look(ctx context.Context) (neutral.SwitchPlan, error) {
+	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+	if err != nil {
+		return plan, err
+	}
+	if plan.Object.Kind == a.target.Object.Kind && plan.Object.Name == a.target.Object.Name {
+		return plan, nil
+	}
+	return plan, a.policy.Judge(a.subject, neutral.SwitchNetwork, plan.Object).Err()
+}
+
+// later is the decision that waits until the target runs in the mode that the request needs. held is the object of the lease
+// that it is under already; nil where there is none.
+func (a *access) later(judgement modules.Judgement, held *neutral.Object) modules.Verdict {
 	record := a.record
 	record.Verb, record.Rule = neutral.SwitchNetwork, judgement.Rule
 	return modules.Verdict{Record: record, Later: &modules.Later{Patience: patience, Decide: func(ctx context.Context) (modules.Verdict, error) {
-		verdict, err := a.switched(ctx, planned, judgement.Switch == neutral.SwitchKeep)
+		verdict, err := a.switched(ctx, held, judgement.Switch == neutral.SwitchKeep)
 		if err != nil {
 			return modules.Verdict{Record: a.record}, err
 		}
@@ -88,14 +119,37 @@ func (a *access) later(judgement modules.Judgement, planned func(context.Context
 	}}}
 }
 
-func (a *access) switched(ctx context.Context, planned func(context.Context) (neutral.SwitchPlan, error), keep bool) (modules.Verdict, error) {
-	plan, err := planned(ctx)
-	if err != nil {
-		return modules.Verdict{}, err
+// errServes says that the target runs in a mode that serves by now.
+var errServes = errors.New("the target serves as it is")
+
+func (a *access) switched(ctx context.Context, held *neutral.Object, keep bool) (modules.Verdict, error) {
+	var first *neutral.SwitchPlan
+	if held == nil {
+		plan, err := a.planned(ctx)
+		if err != nil {
+			return modules.Verdict{}, err
+		}
+		held, first = &plan.Object, &plan
 	}
 	grant, err := a.module.config.Leases.Take(ctx, lease.Wish{
-		Ref: a.ref, Target: a.ref.Namespace + "/" + a.name(), Need: a.need, Plan: plan, Peer: a.req.Peer.Name, Caller: a.req.Caller, Keep: keep,
+		Ref: a.ref, Target: a.ref.Namespace + "/" + a.name(), Object: *held, Need: a.need, Peer: a.req.Peer.Name, Caller: a.req.Caller, Keep: keep,
+		Plan: func(ctx context.Context) (plan neutral.SwitchPlan, err error) {
+			if first != nil { // of this moment; whoever waited for the end of a lease looks anew
+				plan, first = *first, nil
+				return plan, nil
+			}
+			if err := a.locate(ctx, a.ref); err != nil {
+				return plan, err
+			}
+			if serves(a.target, a.need.Mode, a.name()) == nil {
+				return plan, errServes
+			}
+			return a.planned(ctx)
+		},
 	})
+	if errors.Is(err, errServes) {
+		return a.route("", nil)
+	}
 	if err != nil {
 		return modules.Verdict{}, err
 	}
@@ -150,7 +204,7 @@ func (a *access) plan(ctx context.Context) (modules.Verdict, error) {
 		case denied != nil: // what it would take is for those who may have it
 			said.Switch.Refusals = []string{fault.Of(denied).Message}
 		default:
-			plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
+			plan, err := a.look(ctx)
 			if err != nil {
 				return modules.Verdict{}, err
 			}

@@ -29,6 +29,7 @@ const (
 	MetadataDecision = "decision"
 	MetadataRule     = "rule"
 	MetadataUpstream = "upstream"
+	MetadataSwitched = "switched" // by HeaderSwitched the answer's reader is told
 )
 
 // HeaderExchange is set on a request by external processing when it will rewrite the answer, and on that answer when
@@ -50,10 +51,6 @@ const (
 // HeaderHold is set by external processing on a request that Envoy carries alone and that counts against a limit until it
 // ends. Envoy follows it with a stream of external processing that names it.
 const HeaderHold = OwnPrefix + "hold"
-
-// HeaderSwitch is set by external processing on a request for which a network mode was switched. Envoy tells the answer's
-// reader, by HeaderSwitched.
-const HeaderSwitch = OwnPrefix + "switched"
 
 // MetadataHold is the key within the metadata of a stream of external processing that follows such a request.
 const MetadataHold = "isthmus-hold"

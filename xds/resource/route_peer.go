@@ -140,7 +140,7 @@ func decidedHost(g Gateway, orchestrator neutral.Upstream) *routev3.VirtualHost 
 	for _, followed := range []*routev3.Route{raw, switched} {
 		followed.TypedPerFilterConfig = held(perFilter{})
 		followed.ResponseHeadersToAdd = []*corev3.HeaderValueOption{{
-			Header: &corev3.HeaderValue{Key: names.HeaderSwitched, Value: "%REQ(" + names.HeaderSwitch + ")%"},
+			Header: &corev3.HeaderValue{Key: names.HeaderSwitched, Value: "%DYNAMIC_METADATA(" + names.Metadata + ":" + names.MetadataSwitched + ")%"},
 		}}
 	}
 	routes = append(routes,

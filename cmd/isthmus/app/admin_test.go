@@ -159,7 +159,7 @@ func TestAdminWaits(t *testing.T) {
 	envoy.mu.Lock()
 	envoy.listeners = []string{"access/15432::127.0.0.1:15432"}
 	envoy.mu.Unlock()
-	if out := <-done; out != "127.0.0.1:15432 leads to db-0.shop port 5432 of east\n" {
+	if out := <-done; out != "127.0.0.1:15432 leads to db-0.shop port 5432 of east\npsql -h 127.0.0.1 -p 15432 -U postgres\n" {
 		t.Errorf("it prints %q", out)
 	}
 	if out := isthmus(t, "access", "list", "--admin", admin); !strings.Contains(out, "15432  127.0.0.1:15432  east  db-0.shop  5432") {

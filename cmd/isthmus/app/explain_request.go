@@ -423,7 +423,7 @@ func (r *explainRun) access(ctx context.Context, req *modules.Request) {
 			r.out.Plan = "the list of hosts, answered by the gateway: the containers that the peer may list or access"
 		}
 	}
-	r.out.Notes = append(r.out.Notes, "whether the container runs, where, and in which network mode, is live state")
+	r.out.Notes = append(r.out.Notes, "whether the container runs, where, and in which network mode, is live state; where the mode does not serve, networkSwitch and the verb switch-network decide")
 	r.finish(verdict.Record, err)
 }
 

@@ -53,6 +53,8 @@ const patience = 4 * time.Minute
 type Book struct {
 	config Config
 
+	creating sync.Mutex // held while a lease is written that is not there yet
+
 	mu    sync.Mutex
 	alive context.Context // nil while the book is closed
 	group sync.WaitGroup
@@ -71,11 +73,13 @@ func New(config Config) *Book {
 // Wish is what somebody wants switched.
 type Wish struct {
 	Ref          neutral.TargetRef
-	Target       string // <namespace>/<name>, for people
+	Target       string         // <namespace>/<name>, for people
+	Object       neutral.Object // that a switch changes, by which a lease is found
 	Need         neutral.NetworkNeed
-	Plan         neutral.SwitchPlan
 	Peer, Caller string
 	Keep         bool
+	// Plan makes the plan of a switch, when there is no lease that could be joined. Its error is Take's.
+	Plan func(ctx context.Context) (neutral.SwitchPlan, error)
 }
 
 // Grant is a lease that was had.
@@ -94,7 +98,6 @@ var errAgain = errors.New("the lease has ended meanwhile")
 // Take has a target switched, or joins those for whom it was. It waits until the target runs in the mode of the plan. A
 // lease in another mode is a Conflict fault that says whose it is and until when.
 func (b *Book) Take(ctx context.Context, wish Wish) (Grant, error) {
-	wish.Plan.Object.Container = nil // it is long, and what is needed of it is in the plan
 	for {
 		grant, err := b.take(ctx, wish)
 		if !errors.Is(err, errAgain) {
@@ -109,7 +112,7 @@ func (b *Book) Take(ctx context.Context, wish Wish) (Grant, error) {
 }
 
 func (b *Book) take(ctx context.Context, wish Wish) (Grant, error) {
-	name := key(wish.Plan.Object)
+	name := key(wish.Object)
 	t, err := b.enter(ctx, name, wish)
 	if err != nil {
 		return Grant{}, err
@@ -127,29 +130,57 @@ func (b *Book) take(ctx context.Context, wish Wish) (Grant, error) {
 	return t.grant()
 }
 
+var errClosed = fault.New(fault.Unavailable, "the gateway begins or ends, and switches no network mode now")
+
 // enter is the tenure of an object's lease, used once more; nil when another replica acts for it.
 func (b *Book) enter(ctx context.Context, name state.Key, wish Wish) (*tenure, error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.alive == nil || b.alive.Err() != nil {
-		return nil, fault.New(fault.Unavailable, "the gateway begins or ends, and switches no network mode now")
-	}
-	if t, ok := b.own[name]; ok {
+	t, ok, alive := b.own[name], b.own[name] != nil, b.alive
+	b.mu.Unlock()
+	switch {
+	case alive == nil || alive.Err() != nil:
+		return nil, errClosed
+	case ok:
 		return t, t.join(wish)
 	}
+	if _, err := b.config.Home.Get(ctx, name); err == nil {
+		return nil, nil
+	} else if !errors.Is(err, state.ErrNotFound) {
+		return nil, err
+	}
+	plan, err := wish.Plan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan.Object.Container = nil // it is long, and what is needed of it is in the plan
+	if key(plan.Object) != name {
+		return nil, fault.New(fault.Conflict, "container %s belongs to something else than a moment ago; ask again", wish.Target)
+	}
+	return b.create(ctx, name, wish, plan)
+}
+
+// create begins the tenure of a lease that is not there yet; nil when there is one by now.
+func (b *Book) create(ctx context.Context, name state.Key, wish Wish, plan neutral.SwitchPlan) (*tenure, error) {
+	b.creating.Lock()
+	defer b.creating.Unlock()
 	t := newTenure(b, name, Lease{
-		ID: newID(), Target: wish.Target, Ref: wish.Ref, Now: wish.Ref, Need: wish.Need, Plan: wish.Plan, Native: wish.Plan.Native,
+		ID: newID(), Target: wish.Target, Ref: wish.Ref, Now: wish.Ref, Need: wish.Need, Plan: plan, Native: plan.Native,
 		Peer: wish.Peer, Caller: wish.Caller, Keep: wish.Keep, Phase: Switching, Since: time.Now(), Replica: b.config.Replica, Term: 1,
 	})
 	t.users = 1
-	if err := t.create(ctx); err != nil {
-		if errors.Is(err, state.ErrConflict) {
-			return nil, nil
-		}
+	if err := t.create(ctx); errors.Is(err, state.ErrConflict) {
+		return nil, errAgain
+	} else if err != nil {
 		return nil, err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.alive == nil { // it stays in the journal, and nothing was touched
+		return nil, errClosed
+	}
+	alive := b.alive
 	b.own[name] = t
-	b.group.Go(func() { t.run(b.alive) })
+	b.group.Go(func() { t.run(alive) })
 	return t, nil
 }
 
@@ -157,6 +188,7 @@ func (b *Book) enter(ctx context.Context, name state.Key, wish Wish) (*tenure, e
 func (b *Book) forget(t *tenure) {
 	b.mu.Lock()
 	delete(b.own, t.name)
+	b.known = slices.DeleteFunc(slices.Clone(b.known), func(l Lease) bool { return l.ID == t.id })
 	b.mu.Unlock()
 	close(t.over)
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // Kind is where leases are kept. What a dialect remembers of a container has its environment, which may hold secrets.
-var Kind = state.Kind{Name: "leases", File: "leases/*.json", Secret: true}
+var Kind = state.Kind{Name: "switches", File: "switches/*.json", Secret: true}
 
 // Phase is how far a lease is.
 type Phase string

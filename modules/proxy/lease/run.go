@@ -18,7 +18,12 @@ func (b *Book) Run(ctx context.Context) error {
 	b.alive = ctx
 	b.mu.Unlock()
 	b.group.Go(func() { b.config.Home.Watch(ctx, Kind, func() { b.read(ctx) }) })
-	defer b.group.Wait()
+	defer func() {
+		b.mu.Lock()
+		b.alive = nil // nothing begins any more
+		b.mu.Unlock()
+		b.group.Wait()
+	}()
 	for first := true; ; first = false {
 		b.takeOver(ctx, first)
 		select {

@@ -2,8 +2,11 @@ package docker
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
 	"github.com/isthmus-mesh/isthmus/modules/fault"
@@ -40,11 +43,24 @@ func (c *Cluster) spares(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, faultOf(err)
 	}
+	return sparesOf(list.Items), nil
+}
+
+// sparesOf are those of a list that has all containers which switches made. One that was made and has nobody's place yet is one as well.
+func sparesOf(list []container.Summary) map[string]bool {
 	spares := map[string]bool{}
-	for _, s := range list.Items {
-		spares[s.Labels[labelSwitchOf]] = true
+	for _, s := range list {
+		of := s.Labels[labelSwitchOf]
+		if of == "" {
+			continue
+		}
+		spares[of] = true
+		draft := draftName("", s.Labels[labelSwitch])
+		if slices.ContainsFunc(s.Names, func(name string) bool { return strings.HasSuffix(name, draft) }) {
+			spares[s.ID] = true
+		}
 	}
-	return spares, nil
+	return spares
 }
 
 // pruneContainers removes what has ended and is of no service.

@@ -408,7 +408,8 @@ func TestPlanSwitchOnEngine(t *testing.T) {
 	for _, c := range []object{none, task, web} {
 		c["inspect"] = health
 	}
-	e.containers = []object{none, task, web, spare}
+	draft := running("d1", "other-isthmus-l2-new", "host", map[string]string{labelSwitch: "l2", labelSwitchOf: "o1"}, nil)
+	e.containers = []object{none, task, web, spare, draft}
 	e.networks = append(e.networks, object{"Id": "net-none", "Name": "none", "Driver": "null"}, object{"Id": "net-host", "Name": "host", "Driver": "host"},
 		object{"Id": "net-l1", "Name": leaseNetwork("l1"), "Driver": "bridge", "Labels": map[string]string{labelSwitch: "l1"}})
 	e.start()
@@ -434,8 +435,16 @@ func TestPlanSwitchOnEngine(t *testing.T) {
 		}
 	}
 	found, err := c.spares(t.Context())
-	if err != nil || !maps.Equal(found, map[string]bool{"w1": true}) {
+	if err != nil || !maps.Equal(found, map[string]bool{"w1": true, "o1": true, "d1": true}) {
 		t.Errorf("spares %v, %v", found, err)
+	}
+	var names []string
+	targets, err := c.Targets(t.Context(), "")
+	for _, target := range targets {
+		names = append(names, target.Object.Name)
+	}
+	if slices.Sort(names); err != nil || !slices.Equal(names, []string{"isolated", "shop_web.1.x", "web"}) {
+		t.Errorf("targets %q, %v", names, err)
 	}
 	networks, err := (&action{Cluster: c}).foundNetworks(t.Context())
 	if err != nil || slices.ContainsFunc(networks, func(n foundNetwork) bool { return n.docker == leaseNetwork("l1") }) {

@@ -15,7 +15,7 @@ import (
 var _ dialect.TargetLister = (*Cluster)(nil)
 
 // Targets are the containers of the engine. A list tells too little of each for policies that look at specs, so each is
-// inspected; one that is gone by then is left out.
+// inspected; one that is gone by then is left out, and so is one in whose place another one is for a while.
 func (c *Cluster) Targets(ctx context.Context, namespace string) ([]neutral.Target, error) {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
@@ -34,8 +34,9 @@ func (c *Cluster) Targets(ctx context.Context, namespace string) ([]neutral.Targ
 	found := make([]*inspected, len(list.Items))
 	group, asking := errgroup.WithContext(ctx)
 	group.SetLimit(inspecting)
+	spares := sparesOf(list.Items)
 	for i, s := range list.Items {
-		if namespace != "" && namespaceOf(s.Labels) != namespace {
+		if spares[s.ID] || namespace != "" && namespaceOf(s.Labels) != namespace {
 			continue
 		}
 		group.Go(func() error {
