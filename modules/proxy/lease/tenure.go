@@ -377,7 +377,7 @@ func (t *tenure) erase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l, err := decode(record); err == nil && (l.ID != t.id || l.Term != t.lease.Term) {
+	if l, err := decode(record); err == nil && (l.ID != t.id || l.Term != t.snapshot().Term) {
 		return nil
 	}
 	err = t.book.config.Home.Delete(ctx, t.name, record.Revision)
