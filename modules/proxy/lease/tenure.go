@@ -21,6 +21,7 @@ type tenure struct {
 	id        string
 	namespace string
 	to        neutral.NetworkMode
+	term      uint64
 	ready     chan struct{} // closed when the target runs in the new mode
 	over      chan struct{} // closed at the end
 	wake      chan struct{}
@@ -36,7 +37,7 @@ type tenure struct {
 var errDeposed = errors.New("another replica has taken the switch over")
 
 func newTenure(b *Book, name state.Key, l Lease) *tenure {
-	return &tenure{book: b, name: name, id: l.ID, namespace: l.Ref.Namespace, to: l.mode(), lease: l,
+	return &tenure{book: b, name: name, id: l.ID, namespace: l.Ref.Namespace, to: l.mode(), term: l.Term, lease: l,
 		ready: make(chan struct{}), over: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
@@ -111,7 +112,7 @@ func (t *tenure) write(ctx context.Context, change func(*Lease)) error {
 	defer t.order.Unlock()
 	var next Lease
 	err := t.book.update(ctx, t.name, func(l *Lease) error {
-		if l.ID != t.id || l.Replica != t.lease.Replica || l.Term != t.lease.Term {
+		if l.ID != t.id || l.Replica != t.book.config.Replica || l.Term != t.term {
 			return errDeposed
 		}
 		t.mu.Lock()
@@ -377,7 +378,7 @@ func (t *tenure) erase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l, err := decode(record); err == nil && (l.ID != t.id || l.Term != t.snapshot().Term) {
+	if l, err := decode(record); err == nil && (l.ID != t.id || l.Term != t.term) {
 		return nil
 	}
 	err = t.book.config.Home.Delete(ctx, t.name, record.Revision)
