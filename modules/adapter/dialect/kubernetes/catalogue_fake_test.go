@@ -20,6 +20,7 @@ import (
 	fakedynamic "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 	fakemetadata "k8s.io/client-go/metadata/fake"
+	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/isthmus-mesh/isthmus/modules/adapter/dialect"
 	"github.com/isthmus-mesh/isthmus/modules/neutral"
@@ -55,6 +56,13 @@ func newFakeCluster(t *testing.T, objects ...runtime.Object) *fakeCluster {
 		}
 	})
 	return f
+}
+
+// react is the client's PrependReactor while what watches the cluster reads the reactors.
+func (f *fakeCluster) react(verb, resource string, reaction k8stesting.ReactionFunc) {
+	f.client.Lock()
+	defer f.client.Unlock()
+	f.client.PrependReactor(verb, resource, reaction)
 }
 
 // serveExports makes the fake API have ServiceExports, or no more.

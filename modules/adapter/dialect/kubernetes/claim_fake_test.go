@@ -91,7 +91,7 @@ func TestHostPathsByClaimInFakeCluster(t *testing.T) {
 		}
 	}
 	f := newFakeCluster(t, append(volumes, withVolumes("p", claim("bound")))...)
-	f.client.PrependReactor("list", "persistentvolumes", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, errors.New("forbidden") })
+	f.react("list", "persistentvolumes", func(k8stesting.Action) (bool, runtime.Object, error) { return true, nil, errors.New("forbidden") })
 	object, err := f.Lookup(t.Context(), neutral.Operation{Object: neutral.Object{Kind: neutral.KindContainer, Resource: "core/pods", Namespace: "a", Name: "p"}, Extra: map[string]string{extraVersion: "v1"}})
 	if err != nil || !slices.Equal(object.Container.UnseenMounts, []string{"bound"}) {
 		t.Errorf("%+v, %v", object.Container, err)
@@ -103,7 +103,7 @@ func TestListSeesThroughClaimsInFakeCluster(t *testing.T) {
 	t.Parallel()
 	f := newFakeCluster(t, hostVolume("bound", "/etc", "a", "bound"))
 	lists := 0
-	f.client.PrependReactor("list", "persistentvolumes", func(k8stesting.Action) (bool, runtime.Object, error) { lists++; return false, nil, nil })
+	f.react("list", "persistentvolumes", func(k8stesting.Action) (bool, runtime.Object, error) { lists++; return false, nil, nil })
 	v := &volumes{cluster: f.Cluster}
 	none := func(o neutral.Object) bool {
 		return len(o.Container.UnseenMounts) == 0 && len(hostPaths(o.Container)) == 0

@@ -39,7 +39,7 @@ func (f *fakeCluster) node(t *testing.T, kubelet fakeKubelet) {
 	kubelet.t, kubelet.f = t, f
 	// A fake client runs one action at a time. The node's work is one as well, so that nothing that a caller wrote in
 	// between is undone by what the node read before.
-	f.client.PrependReactor(verbSync, "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+	f.react(verbSync, "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
 		kubelet.sync()
 		return true, nil, nil
 	})

@@ -99,7 +99,7 @@ func TestLocateAsksTheFakeAPIOnlyOnAMiss(t *testing.T) {
 	waitFor(t, f.pods.informer.HasSynced)
 	gets := 0
 	late := newPod("late", "10.0.0.8")
-	f.client.PrependReactor("get", "pods", func(action k8stesting.Action) (bool, runtime.Object, error) {
+	f.react("get", "pods", func(action k8stesting.Action) (bool, runtime.Object, error) {
 		gets++
 		if action.(k8stesting.GetAction).GetName() == "late" { // not in any watch
 			return true, late, nil
@@ -136,7 +136,7 @@ func TestLocateDoesNotBelieveACacheThatIsCutOff(t *testing.T) {
 	waitFor(t, f.pods.informer.HasSynced)
 	waitFor(t, func() bool { return f.pods.lost.Load() == 0 })
 	down := true
-	f.client.PrependReactor("get", "pods", func(k8stesting.Action) (bool, runtime.Object, error) {
+	f.react("get", "pods", func(k8stesting.Action) (bool, runtime.Object, error) {
 		return down, nil, apierrors.NewServiceUnavailable("down")
 	})
 	web := neutral.TargetRef{Namespace: "a", Pod: "web"}

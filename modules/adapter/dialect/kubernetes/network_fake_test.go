@@ -229,7 +229,7 @@ func TestNetworksChangedAtOnce(t *testing.T) {
 	f.makeNetwork(t, "b")
 	f.makeNetwork(t, "c")
 	once := false
-	f.client.PrependReactor("patch", "pods", func(call clienttesting.Action) (bool, runtime.Object, error) {
+	f.react("patch", "pods", func(call clienttesting.Action) (bool, runtime.Object, error) {
 		var patch struct {
 			Metadata struct{ ResourceVersion string }
 		}

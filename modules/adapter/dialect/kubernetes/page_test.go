@@ -18,7 +18,7 @@ import (
 
 // paging makes the fake API answer lists of Pods in pages, as a real one does, and counts them.
 func (f *fakeCluster) paging(pods []runtime.Object, pages *int) {
-	f.client.PrependReactor("list", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+	f.react("list", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		list, ok := action.(clienttesting.ListActionImpl)
 		if !ok || list.ListOptions.Limit == 0 {
 			return false, nil, nil

@@ -55,7 +55,7 @@ func TestWorkloadLife(t *testing.T) {
 	}
 	update.Version = "1"
 	conflicts := 2
-	f.client.PrependReactor("update", "deployments", func(clienttesting.Action) (bool, runtime.Object, error) {
+	f.react("update", "deployments", func(clienttesting.Action) (bool, runtime.Object, error) {
 		if conflicts--; conflicts >= 0 { // the cluster notes something on the object in between
 			return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "deployments"}, "web", errors.New("modified"))
 		}

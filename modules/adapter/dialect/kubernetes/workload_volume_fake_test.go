@@ -53,7 +53,7 @@ func TestUpdateUndoesVolumes(t *testing.T) {
 		t.Errorf("an update that was denied made %d volumes", made)
 	}
 	broken := true
-	f.client.PrependReactor("update", "deployments", func(clienttesting.Action) (bool, runtime.Object, error) {
+	f.react("update", "deployments", func(clienttesting.Action) (bool, runtime.Object, error) {
 		if broken {
 			return true, nil, errors.New("broken")
 		}
