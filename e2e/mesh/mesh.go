@@ -210,7 +210,7 @@ spec:
     http: 127.0.0.1:15080
     admin: 127.0.0.1:15000
   admin: {copies: true}
-  leases: {linger: 2s}
+  leases: {linger: 6s}
   callers:
     tokens: {file: %s}
     clientCA: %s%s
