@@ -60,6 +60,7 @@ type Book struct {
 	group sync.WaitGroup
 	own   map[state.Key]*tenure // that this replica acts for
 	known []Lease               // all that were in the home when it was last read
+	stale bool                  // that could not be read since
 }
 
 // New makes a book. It is closed until Run.
