@@ -119,6 +119,7 @@ func scripts(t *testing.T, folder string) {
 			"isthmus":    isthmus,
 			"gateway":    gateway,
 			"in":         in,
+			"postgres":   postgres,
 			"curl":       curl,
 			"scrape":     scrape,
 			"process":    process,
@@ -153,7 +154,7 @@ func setup(env *testscript.Env) error {
 	gateway := running.Mesh.Gateway
 	tools := running.Bed.Tools()
 	for name, value := range map[string]string{
-		"PATH": filepath.Dir(tools.Kubectl) + ":" + filepath.Dir(tools.Helm) + ":" + os.Getenv("PATH"),
+		"PATH": filepath.Dir(tools.Kubectl) + ":" + filepath.Dir(tools.Helm) + ":" + filepath.Dir(tools.Psql) + ":" + os.Getenv("PATH"),
 		// West's docker client reaches east; the real engines are beside it.
 		"DOCKER_HOST":       "unix://" + gateway("west").Socket("east"),
 		"DOCKER_WEST":       running.Bed.Docker("west").Host(),
@@ -183,6 +184,7 @@ func setup(env *testscript.Env) error {
 		"SERVICE":           running.Service,
 		"ACCESS":            running.Access,
 		"IMAGE":             demo.Image,
+		"POSTGRES":          testbed.PostgresImage,
 		"ZONE":              "east.isthmus.internal",
 		"NETNS_WEST":        "/run/netns/" + running.Bed.Cluster("west").Namespace,
 		"NETNS_EAST":        "/run/netns/" + running.Bed.Cluster("east").Namespace,
@@ -304,6 +306,21 @@ func in(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	namespace := running.Bed.Cluster(args[0]).Namespace
 	check(ts, neg, ts.Exec("nsenter", append([]string{"--net=/run/netns/" + namespace, "--"}, args[1:]...)...))
+}
+
+// postgres CLUSTER: gives the cluster the image $POSTGRES.
+func postgres(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 || neg {
+		ts.Fatalf("usage: postgres CLUSTER")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	image := running.Bed.Tools().PostgresImage
+	if engine := running.Bed.Docker(args[0]); engine != nil {
+		ts.Check(engine.LoadImage(ctx, image))
+		return
+	}
+	ts.Check(running.Bed.Kubernetes(args[0]).LoadImage(ctx, image))
 }
 
 // curl NAME [flags]: asks west's edge for a name; "curl URL" asks as it is.

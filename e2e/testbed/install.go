@@ -36,11 +36,13 @@ type Tools struct {
 	Forward string
 	// BusyboxImage and PauseImage are archives that docker and containerd load.
 	BusyboxImage, PauseImage string
+	// Psql is PostgreSQL's client, and PostgresImage an archive of its server.
+	Psql, PostgresImage string
 }
 
 // Install brings onto a bare Debian 12 machine what a bed needs: packages,
 // Envoy, Kubernetes with its volume provisioner and its name server built from
-// source, and two images. What is there already
+// source, and three images. What is there already
 // costs nothing; what is built is kept in the user's cache folder.
 func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 	if err := requireRoot(); err != nil {
@@ -80,8 +82,8 @@ func Install(ctx context.Context, log *slog.Logger) (*Tools, error) {
 		return nil, err
 	}
 	steps := []func() error{
-		func() error { // both by pip, and perhaps by apt before
-			return errors.Join(installEnvoy(ctx, cache, log), installDockerPy(ctx, cache, log))
+		func() error { // by apt, or by pip and perhaps by apt before
+			return errors.Join(installEnvoy(ctx, cache, log), installDockerPy(ctx, cache, log), installPostgres(ctx, cache, log))
 		},
 		func() error { return buildKubernetes(ctx, cache, log) },
 		func() error { return buildPrograms(ctx, cache, log) },
@@ -122,8 +124,11 @@ func installed() (*Tools, error) {
 		Forward:      filepath.Join(programsDir(cache), "forward"),
 		BusyboxImage: filepath.Join(programsDir(cache), "busybox.tar"),
 		PauseImage:   filepath.Join(programsDir(cache), "pause.tar"),
+
+		Psql:          filepath.Join(postgresDir(cache), "bin", "psql"),
+		PostgresImage: filepath.Join(postgresDir(cache), "postgres.tar"),
 	}
-	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Compose, tools.Helm, tools.DockerPy, tools.Forward, tools.BusyboxImage, tools.PauseImage} {
+	for _, path := range []string{tools.Kubernetes, tools.Kubectl, tools.Envoy, tools.Provisioner, tools.CoreDNS, tools.Compose, tools.Helm, tools.DockerPy, tools.Forward, tools.BusyboxImage, tools.PauseImage, tools.Psql, tools.PostgresImage} {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("not installed: %w", err)
 		}

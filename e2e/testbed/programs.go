@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 )
 
@@ -77,18 +76,14 @@ func fillPrograms(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := writeImage(filepath.Join(dir, "pause.tar"), pauseImage, []string{"/pause"}, pause); err != nil {
+	if err := writeImage(filepath.Join(dir, "pause.tar"), pauseImage, imageConfig{Cmd: []string{"/pause"}, Env: searchPath}, pause); err != nil {
 		return err
 	}
-	applets, err := run(ctx, busyboxProgram, "--list")
+	busybox, err := busyboxRoot(ctx)
 	if err != nil {
 		return err
 	}
-	busybox, err := busyboxRoot(busyboxProgram, strings.Fields(applets))
-	if err != nil {
-		return err
-	}
-	return writeImage(filepath.Join(dir, "busybox.tar"), Image, []string{"sh"}, busybox)
+	return writeImage(filepath.Join(dir, "busybox.tar"), Image, imageConfig{Cmd: []string{"sh"}, Env: searchPath}, busybox)
 }
 
 func buildProgram(ctx context.Context, dir, name string, sources map[string][]byte) error {
