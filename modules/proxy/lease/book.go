@@ -60,6 +60,7 @@ type Book struct {
 	group sync.WaitGroup
 	own   map[state.Key]*tenure // that this replica acts for
 	known []Lease               // all that were in the home when it was last read
+	stale bool                  // that could not be read since
 }
 
 // New makes a book. It is closed until Run.
@@ -184,11 +185,13 @@ func (b *Book) create(ctx context.Context, name state.Key, wish Wish, plan neutr
 	return t, nil
 }
 
-// forget ends a tenure.
-func (b *Book) forget(t *tenure) {
+// forget ends a tenure. A lease that has not ended with it stays known: it is taken over once it has lapsed.
+func (b *Book) forget(t *tenure, ended bool) {
 	b.mu.Lock()
 	delete(b.own, t.name)
-	b.known = slices.DeleteFunc(slices.Clone(b.known), func(l Lease) bool { return l.ID == t.id })
+	if ended {
+		b.known = slices.DeleteFunc(slices.Clone(b.known), func(l Lease) bool { return l.ID == t.id })
+	}
 	b.mu.Unlock()
 	close(t.over)
 }

@@ -25,6 +25,12 @@ func (b *Book) Run(ctx context.Context) error {
 		b.group.Wait()
 	}()
 	for first := true; ; first = false {
+		b.mu.Lock()
+		stale := b.stale
+		b.mu.Unlock()
+		if stale {
+			b.read(ctx)
+		}
 		b.takeOver(ctx, first)
 		select {
 		case <-ctx.Done():
@@ -37,6 +43,9 @@ func (b *Book) Run(ctx context.Context) error {
 // read takes in what is in the home.
 func (b *Book) read(ctx context.Context) {
 	records, err := b.config.Home.List(ctx, Kind)
+	b.mu.Lock()
+	b.stale = err != nil
+	b.mu.Unlock()
 	if err != nil && ctx.Err() == nil {
 		b.config.Log.Warn("leases of network modes cannot be read", "err", err)
 	}

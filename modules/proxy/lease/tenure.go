@@ -164,7 +164,8 @@ func (t *tenure) switching() *neutral.Switching {
 func (t *tenure) run(alive context.Context) {
 	l := t.snapshot()
 	log := t.book.config.Log.With("lease", t.id, "target", l.Target, "from", l.Plan.From, "to", l.Plan.To)
-	defer t.book.forget(t)
+	ended := false
+	defer func() { t.book.forget(t, ended) }()
 	// A gateway that ends brings back what it switched. It has a while for it; who comes after has the journal.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(alive))
 	defer cancel()
@@ -178,6 +179,7 @@ func (t *tenure) run(alive context.Context) {
 	stop := t.heart(ctx, cancel)
 	defer stop()
 	err := t.carry(ctx, alive)
+	ended = err == nil
 	switch {
 	case err == nil:
 	case errors.Is(err, errDeposed):
