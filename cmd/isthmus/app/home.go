@@ -16,6 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/modules/durable"
 	"github.com/isthmus-mesh/isthmus/modules/fault"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
+	"github.com/isthmus-mesh/isthmus/modules/proxy/lease"
 	"github.com/isthmus-mesh/isthmus/modules/state"
 	"github.com/isthmus-mesh/isthmus/modules/state/etcd"
 	"github.com/isthmus-mesh/isthmus/modules/state/file"
@@ -26,7 +27,7 @@ import (
 )
 
 // stateKinds are all kinds of state that a gateway keeps.
-var stateKinds = []state.Kind{authorityKind, trust.Bundles, store.Kind, join.Kind, joinedKind, accessesKind, maskKind}
+var stateKinds = []state.Kind{authorityKind, trust.Bundles, store.Kind, join.Kind, joinedKind, accessesKind, lease.Kind, maskKind}
 
 // openHome opens the home of a gateway's state, for the replica of a name. A command has none: it takes no lease.
 func openHome(set *manifest.Set, replica string) (state.Home, error) {
