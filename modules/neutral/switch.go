@@ -51,6 +51,8 @@ type SwitchPlan struct {
 	Refusals []string `json:"refusals,omitempty"`
 	// Away is about how long the target does not answer, each way.
 	Away time.Duration `json:"away"`
+	// Keep tells that the target stays in the new mode. Policy says so, not the orchestrator.
+	Keep bool `json:"keep,omitempty"`
 	// Native is what the orchestrator's dialect must remember; the journal keeps it.
 	Native json.RawMessage `json:"-"`
 }

@@ -100,7 +100,7 @@ func (a *access) decide(ctx context.Context) (modules.Verdict, error) {
 	}
 	at := a.ref
 	held, leased := a.leased(neutral.Object{})
-	if leased {
+	if leased && (held.Phase == lease.Serving || held.Phase == lease.Keeping) {
 		at = held.Now // on Kubernetes it has another name since
 		at.Port, at.Node = a.ref.Port, a.ref.Node
 	}

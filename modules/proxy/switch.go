@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,8 +37,11 @@ func (a *access) shared(ctx context.Context) (lease.Lease, bool) {
 		return held, true
 	}
 	leases := a.module.config.Leases
-	if leases == nil || !leases.Any(a.ref.Namespace) {
+	if leases == nil || !leases.Any(a.ref.Namespace) || !slices.ContainsFunc(leases.List(), a.mayBeOf) {
 		return lease.Lease{}, false
+	}
+	if _, denied := a.maySwitch(a.target.Object); denied != nil {
+		return lease.Lease{}, false // it could not be joined
 	}
 	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
 	if err != nil {
@@ -46,9 +50,14 @@ func (a *access) shared(ctx context.Context) (lease.Lease, bool) {
 	return a.leased(plan.Object)
 }
 
-// maySwitch asks policy whether, and how, the subject may have the target switched.
-func (a *access) maySwitch() (modules.Judgement, error) {
-	judgement := a.policy.Judge(a.subject, neutral.SwitchNetwork, a.target.Object)
+// mayBeOf tells whether a lease is of a workload to which the target could belong.
+func (a *access) mayBeOf(l lease.Lease) bool {
+	return l.Ref.Namespace == a.ref.Namespace && l.Plan.Object.Kind != neutral.KindContainer && sameMode(l.Plan.To, a.target.Network)
+}
+
+// maySwitch asks policy whether, and how, the subject may have an object switched.
+func (a *access) maySwitch(object neutral.Object) (modules.Judgement, error) {
+	judgement := a.policy.Judge(a.subject, neutral.SwitchNetwork, object)
 	if !judgement.Allowed {
 		return judgement, judgement.Err()
 	}
@@ -58,13 +67,24 @@ func (a *access) maySwitch() (modules.Judgement, error) {
 	return judgement, nil
 }
 
-// join uses a lease that there is, where the subject may; joined is false where the request has to do without.
+// join uses a lease that there is, where the subject may have switched what is; joined is false where the request has to do
+// without.
 func (a *access) join(held lease.Lease) (verdict modules.Verdict, joined bool) {
-	judgement, denied := a.maySwitch()
+	judgement, denied := a.maySwitch(a.target.Object)
 	if denied != nil {
 		return modules.Verdict{}, false
 	}
+	if a.other(held.Plan.Object) {
+		if _, denied := a.maySwitch(held.Plan.Object); denied != nil {
+			return modules.Verdict{}, false
+		}
+	}
 	return a.later(judgement, &held.Plan.Object), true
+}
+
+// other tells whether an object is not the target itself, but a workload that keeps it.
+func (a *access) other(o neutral.Object) bool {
+	return o.Kind != a.target.Object.Kind || o.Resource != a.target.Object.Resource || o.Name != a.target.Object.Name
 }
 
 // change has the target switched, because its mode does not serve.
@@ -75,7 +95,7 @@ func (a *access) change(missing error) (modules.Verdict, error) {
 	if a.module.config.Switcher == nil || a.module.config.Leases == nil {
 		return modules.Verdict{}, fault.New(fault.Conflict, "%s; this gateway does not switch network modes", fault.Of(missing).Message)
 	}
-	judgement, err := a.maySwitch()
+	judgement, err := a.maySwitch(a.target.Object)
 	if err != nil {
 		return modules.Verdict{}, fault.Wrap(fault.Denied, err, "%s; %s", fault.Of(missing).Message, fault.Of(err).Message)
 	}
@@ -92,17 +112,26 @@ func (a *access) planned(ctx context.Context) (neutral.SwitchPlan, error) {
 	return plan, err
 }
 
-// look makes the plan of a switch, and asks policy about what it would change: with a workload change all of its
-// containers, and the subject was allowed one.
+// look makes the plan of a switch, and asks policy about what it would change: that may be another container than a moment
+// ago, and with a workload change all of its containers, where the subject was allowed one.
 func (a *access) look(ctx context.Context) (neutral.SwitchPlan, error) {
 	plan, err := a.module.config.Switcher.PlanSwitch(ctx, a.req.Peer.Name, a.ref, a.need)
 	if err != nil {
 		return plan, err
 	}
-	if plan.Object.Kind == a.target.Object.Kind && plan.Object.Name == a.target.Object.Name {
-		return plan, nil
+	plan.Keep = true
+	objects := []neutral.Object{plan.Object}
+	if a.other(plan.Object) {
+		objects = append(objects, a.target.Object)
 	}
-	return plan, a.policy.Judge(a.subject, neutral.SwitchNetwork, plan.Object).Err()
+	for _, object := range objects {
+		judgement, err := a.maySwitch(object)
+		if err != nil {
+			return plan, err
+		}
+		plan.Keep = plan.Keep && judgement.Switch == neutral.SwitchKeep
+	}
+	return plan, nil
 }
 
 // later is the decision that waits until the target runs in the mode that the request needs. held is the object of the lease
@@ -111,7 +140,8 @@ func (a *access) later(judgement modules.Judgement, held *neutral.Object) module
 	record := a.record
 	record.Verb, record.Rule = neutral.SwitchNetwork, judgement.Rule
 	return modules.Verdict{Record: record, Later: &modules.Later{Patience: patience, Decide: func(ctx context.Context) (modules.Verdict, error) {
-		verdict, err := a.switched(ctx, held, judgement.Switch == neutral.SwitchKeep)
+		a.policy = a.module.config.Policy() // it may have changed meanwhile
+		verdict, err := a.switched(ctx, held)
 		if err != nil {
 			return modules.Verdict{Record: a.record}, err
 		}
@@ -122,7 +152,7 @@ func (a *access) later(judgement modules.Judgement, held *neutral.Object) module
 // errServes says that the target runs in a mode that serves by now.
 var errServes = errors.New("the target serves as it is")
 
-func (a *access) switched(ctx context.Context, held *neutral.Object, keep bool) (modules.Verdict, error) {
+func (a *access) switched(ctx context.Context, held *neutral.Object) (modules.Verdict, error) {
 	var first *neutral.SwitchPlan
 	if held == nil {
 		plan, err := a.planned(ctx)
@@ -132,12 +162,13 @@ func (a *access) switched(ctx context.Context, held *neutral.Object, keep bool) 
 		held, first = &plan.Object, &plan
 	}
 	grant, err := a.module.config.Leases.Take(ctx, lease.Wish{
-		Ref: a.ref, Target: a.ref.Namespace + "/" + a.name(), Object: *held, Need: a.need, Peer: a.req.Peer.Name, Caller: a.req.Caller, Keep: keep,
+		Ref: a.ref, Target: a.ref.Namespace + "/" + a.name(), Object: *held, Need: a.need, Peer: a.req.Peer.Name, Caller: a.req.Caller,
 		Plan: func(ctx context.Context) (plan neutral.SwitchPlan, err error) {
 			if first != nil { // of this moment; whoever waited for the end of a lease looks anew
 				plan, first = *first, nil
 				return plan, nil
 			}
+			a.policy = a.module.config.Policy()
 			if err := a.locate(ctx, a.ref); err != nil {
 				return plan, err
 			}
@@ -153,6 +184,12 @@ func (a *access) switched(ctx context.Context, held *neutral.Object, keep bool) 
 	if err != nil {
 		return modules.Verdict{}, err
 	}
+	routed := false
+	defer func() {
+		if !routed {
+			grant.Leave()
+		}
+	}()
 	at := grant.Ref
 	at.Port, at.Node = a.ref.Port, ""
 	err = a.locate(ctx, at)
@@ -160,9 +197,9 @@ func (a *access) switched(ctx context.Context, held *neutral.Object, keep bool) 
 		err = serves(a.target, a.need.Mode, a.name())
 	}
 	if err != nil {
-		grant.Leave()
 		return modules.Verdict{}, err
 	}
+	routed = true
 	return a.route(fmt.Sprintf("from=%s; to=%s; away=%s", grant.From, grant.To, grant.Away.Round(time.Millisecond)), grant.Leave)
 }
 
@@ -195,7 +232,7 @@ func (a *access) plan(ctx context.Context) (modules.Verdict, error) {
 	said.Serves = missing == nil
 	if missing != nil {
 		said.Switch = &Switch{From: a.target.Network, To: a.need.Mode}
-		judgement, denied := a.maySwitch()
+		_, denied := a.maySwitch(a.target.Object)
 		switch {
 		case !a.target.Running:
 			said.Switch.Refusals = []string{fault.Of(missing).Message}
@@ -209,7 +246,7 @@ func (a *access) plan(ctx context.Context) (modules.Verdict, error) {
 				return modules.Verdict{}, err
 			}
 			said.Switch = &Switch{Object: Describe(plan.Object), From: plan.From, To: plan.To, Live: plan.Live,
-				Restore: judgement.Switch == neutral.SwitchRestore, Recreated: plan.Recreated, Lost: plan.Lost, Refusals: plan.Refusals,
+				Restore: !plan.Keep, Recreated: plan.Recreated, Lost: plan.Lost, Refusals: plan.Refusals,
 				Away: plan.Away.Round(time.Millisecond).String()}
 		}
 	}

@@ -78,7 +78,6 @@ type Wish struct {
 	Object       neutral.Object // that a switch changes, by which a lease is found
 	Need         neutral.NetworkNeed
 	Peer, Caller string
-	Keep         bool
 	// Plan makes the plan of a switch, when there is no lease that could be joined. Its error is Take's.
 	Plan func(ctx context.Context) (neutral.SwitchPlan, error)
 }
@@ -166,7 +165,7 @@ func (b *Book) create(ctx context.Context, name state.Key, wish Wish, plan neutr
 	defer b.creating.Unlock()
 	t := newTenure(b, name, Lease{
 		ID: newID(), Target: wish.Target, Ref: wish.Ref, Now: wish.Ref, Need: wish.Need, Plan: plan, Native: plan.Native,
-		Peer: wish.Peer, Caller: wish.Caller, Keep: wish.Keep, Phase: Switching, Since: time.Now(), Replica: b.config.Replica, Term: 1,
+		Peer: wish.Peer, Caller: wish.Caller, Keep: plan.Keep, Phase: Switching, Since: time.Now(), Replica: b.config.Replica, Term: 1,
 	})
 	t.users = 1
 	if err := t.create(ctx); errors.Is(err, state.ErrConflict) {

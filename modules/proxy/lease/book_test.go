@@ -404,7 +404,9 @@ func TestKept(t *testing.T) {
 	each(t, func(t *testing.T, home *cuttable, f *fakeSwitcher) {
 		r := open(t, home, "a", f)
 		w := wish(neutral.NetworkHost)
-		w.Keep = true
+		w.Plan = func(context.Context) (neutral.SwitchPlan, error) {
+			return neutral.SwitchPlan{Object: object, From: neutral.NetworkNone, To: neutral.NetworkHost, Keep: true}, nil
+		}
 		if grant, err := r.Take(t.Context(), w); err != nil || grant.To != neutral.NetworkHost {
 			t.Fatal(grant, err)
 		}

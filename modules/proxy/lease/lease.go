@@ -79,17 +79,17 @@ func bridged(mode neutral.NetworkMode) bool {
 	return mode == neutral.NetworkBridge || mode == neutral.NetworkPod
 }
 
-// refuse is the answer to somebody of a peer who needs another mode.
-func (l *Lease) refuse(peer string) error {
+// refuse is the answer to who needs another mode. The holder may have named another container of the same workload.
+func (l *Lease) refuse(wish Wish) error {
 	holder := "another peer"
-	if peer == l.Peer {
+	if wish.Peer == l.Peer {
 		holder = "peer " + l.Peer
 		if l.Caller != "" {
 			holder = "caller " + l.Caller + " of " + holder
 		}
 	}
 	return fault.New(fault.Conflict, "container %s runs in network mode %s for %s until %s, and in no other before",
-		l.Target, l.mode(), holder, l.Until.UTC().Format(time.RFC3339))
+		wish.Target, l.mode(), holder, l.Until.UTC().Format(time.RFC3339))
 }
 
 func (l *Lease) encode() ([]byte, error) { return json.MarshalIndent(l, "", "  ") }

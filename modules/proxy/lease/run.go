@@ -136,13 +136,13 @@ func (b *Book) visit(ctx context.Context, name state.Key, wish Wish) (Grant, err
 		case l.Phase == Restoring || l.Released:
 			return Grant{}, errAgain
 		case !l.fits(wish.Need):
-			return Grant{}, l.refuse(wish.Peer)
+			return Grant{}, l.refuse(wish)
 		case l.Phase == Serving:
 			return b.stay(ctx, name, l)
 		}
 		select {
 		case <-ctx.Done():
-			return Grant{}, fault.New(fault.Timeout, "container %s is on its way into network mode %s, which takes longer than the request may wait", l.Target, l.mode())
+			return Grant{}, fault.New(fault.Timeout, "container %s is on its way into network mode %s, which takes longer than the request may wait", wish.Target, l.mode())
 		case <-time.After(visitPause):
 		}
 	}

@@ -55,7 +55,7 @@ func (t *tenure) join(wish Wish) error {
 	case t.lease.Phase == Restoring:
 		return errAgain
 	case !t.lease.fits(wish.Need):
-		return t.lease.refuse(wish.Peer)
+		return t.lease.refuse(wish)
 	case t.lease.Released:
 		return errAgain
 	}
@@ -241,7 +241,10 @@ func (t *tenure) carry(ctx, alive context.Context) error {
 			return err
 		}
 	}
-	return t.restore(ctx)
+	if err := t.restore(ctx); !fault.Is(err, fault.Conflict) {
+		return err
+	}
+	return nil
 }
 
 // change brings the target into the new mode, and waits until it answers.
@@ -279,13 +282,18 @@ func (t *tenure) fail(ctx context.Context, cause error) error {
 	said := fault.Of(cause)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err != nil {
-		t.err = fault.Wrap(fault.Unavailable, errors.Join(cause, err), "container %s could not be switched to network mode %s (%s), and is not back in %s yet",
-			l.Target, l.Plan.To, said.Message, l.Plan.From)
+	switch {
+	case fault.Is(err, fault.Conflict):
+		t.err = fault.Wrap(fault.Conflict, errors.Join(cause, err), "the container could not be switched to network mode %s: %s; it is not brought back, for "+
+			"somebody else has changed it: %s", l.Plan.To, said.Message, fault.Of(err).Message)
+		return nil
+	case err != nil:
+		t.err = fault.Wrap(fault.Unavailable, errors.Join(cause, err), "the container could not be switched to network mode %s (%s), and is not back in %s yet",
+			l.Plan.To, said.Message, l.Plan.From)
 		return err
 	}
-	t.err = fault.Wrap(said.Kind, cause, "container %s could not be switched to network mode %s: %s; it is back in %s, after %s",
-		l.Target, l.Plan.To, said.Message, l.Plan.From, time.Since(begun).Round(10*time.Millisecond))
+	t.err = fault.Wrap(said.Kind, cause, "the container could not be switched to network mode %s: %s; it is back in %s, after %s",
+		l.Plan.To, said.Message, l.Plan.From, time.Since(begun).Round(10*time.Millisecond))
 	return nil
 }
 
@@ -330,7 +338,7 @@ func (t *tenure) ended(alive context.Context) (bool, error) {
 	return over, nil
 }
 
-// restore brings the target back, however often that takes.
+// restore brings the target back, however often that takes. A Conflict says that somebody else's change was respected.
 func (t *tenure) restore(ctx context.Context) error {
 	begun := time.Now()
 	if err := t.write(ctx, func(l *Lease) { l.Phase, l.Step = Restoring, "" }); err != nil {
@@ -340,7 +348,6 @@ func (t *tenure) restore(ctx context.Context) error {
 	t.happened(Restoring, time.Since(begun), err)
 	if fault.Is(err, fault.Conflict) { // somebody else's change is respected
 		t.book.config.Log.Warn("a target is not brought back, for somebody else has changed it", "lease", t.id, "target", t.snapshot().Target, "err", err)
-		return nil
 	}
 	return err
 }

@@ -43,6 +43,7 @@ type switchRecord struct {
 	Mode    container.NetworkMode   `json:"mode,omitempty"`    // that the new one is made in
 	Restart container.RestartPolicy `json:"restart"`           // of the old one
 	Stopped bool                    `json:"stopped,omitempty"` // the old one may have been stopped
+	Since   string                  `json:"since,omitempty"`   // it ran since then when it was told to stop
 	New     string                  `json:"new,omitempty"`     // id of the one that was made
 	Image   string                  `json:"image,omitempty"`   // id of what the old one's files were committed to
 	Network string                  `json:"network,omitempty"` // id of the lease's network

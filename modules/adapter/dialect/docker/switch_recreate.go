@@ -124,6 +124,7 @@ func (a *recreation) stop(ctx context.Context) error {
 			return err
 		}
 	}
+	a.r.Since = a.old.Container.State.StartedAt
 	if err := a.step(ctx, "the stop of the old container"); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 type side struct {
 	name    string
 	running bool
+	since   string // it runs
 	policy  string // of restarts
 }
 
@@ -24,6 +25,7 @@ type restoration struct {
 	conflict    string
 	stopNew     bool
 	renameNew   bool // out of the old one's way; it is removed last, so that one that is missing was removed by somebody
+	stopOld     bool // an engine goes on stopping it although whoever asked has gone
 	renameOld   bool
 	policyOld   bool
 	startOld    bool
@@ -43,7 +45,8 @@ func restorationOf(r *switchRecord, lease string, old, made *side, stranger bool
 	case old == nil:
 		do = restoration{conflict: "the original of container " + r.Name + ", which was kept for the way back, was removed; what is in its place stays, as " + made.name}
 	case old.name == r.Name:
-		do.policyOld, do.startOld = policy(), r.Stopped && !old.running
+		do.stopOld = r.Since != "" && old.running && old.since == r.Since
+		do.policyOld, do.startOld = policy(), r.Stopped && !old.running || do.stopOld
 		if made != nil && !unused {
 			do.conflict = "the new container of " + r.Name + " was renamed, and stays as " + made.name
 		}
@@ -87,7 +90,7 @@ func sideOf(found *client.ContainerInspectResult) *side {
 		return nil
 	}
 	state := found.Container.State
-	return &side{name: strings.TrimPrefix(found.Container.Name, "/"), running: state.Running || state.Restarting,
+	return &side{name: strings.TrimPrefix(found.Container.Name, "/"), running: state.Running || state.Restarting, since: state.StartedAt,
 		policy: string(found.Container.HostConfig.RestartPolicy.Name)}
 }
 
@@ -127,6 +130,7 @@ func (c *Cluster) restoreRecreated(ctx context.Context, s *neutral.Switching, r 
 	}{
 		{do.stopNew, "the stop of the new container", func() error { return c.stopByItself(ctx, made.Container) }},
 		{do.renameNew, "the spare name of the new container", func() error { return c.rename(ctx, r.New, draftName(r.Name, s.ID)) }},
+		{do.stopOld, "the stop of the old container, to its end", func() error { return c.stopByItself(ctx, old.Container) }},
 		{do.renameOld, "the name of the old container", func() error { return c.rename(ctx, r.Old, r.Name) }},
 		{do.policyOld, "the restart policy of the old container", func() error { return c.restartBy(ctx, r.Old, r.Restart) }},
 		{do.startOld, "the start of the old container", func() error {
@@ -145,13 +149,21 @@ func (c *Cluster) restoreRecreated(ctx context.Context, s *neutral.Switching, r 
 			return err
 		}
 		if err := part.act(); err != nil {
-			return err
+			return unsettled(err)
 		}
 	}
 	if do.conflict != "" {
 		return fault.New(fault.Conflict, "%s", do.conflict)
 	}
 	return nil
+}
+
+// unsettled is an engine's refusal of something that is tried again: nobody else's change stands behind it.
+func unsettled(err error) error {
+	if err = faultOf(err); fault.Is(err, fault.Conflict) {
+		return fault.Wrap(fault.Unavailable, err, "%s", fault.Of(err).Message)
+	}
+	return err
 }
 
 // removeOwn removes a container, and none of its volumes: they are the old one's.
@@ -189,5 +201,5 @@ func (c *Cluster) keepRecreated(ctx context.Context, s *neutral.Switching, r *sw
 	if err := step(ctx, s, "the end of the old container", r); err != nil {
 		return err
 	}
-	return c.removeOwn(ctx, r.Old)
+	return unsettled(c.removeOwn(ctx, r.Old))
 }

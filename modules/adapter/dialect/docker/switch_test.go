@@ -206,7 +206,7 @@ func TestRestorationFromEveryState(t *testing.T) {
 	for _, running := range []bool{true, false} {
 		for _, called := range []string{name, spare, "elsewhere"} {
 			for _, policy := range []string{"always", "no", "unless-stopped"} {
-				olds = append(olds, &side{name: called, running: running, policy: policy})
+				olds = append(olds, &side{name: called, running: running, policy: policy, since: "then"})
 			}
 		}
 		for _, called := range []string{name, draft, "elsewhere"} {
@@ -218,7 +218,8 @@ func TestRestorationFromEveryState(t *testing.T) {
 	for _, old := range olds {
 		for _, made := range news {
 			for _, stranger := range []bool{true, false} {
-				for _, stopped := range []bool{true, false} {
+				for _, told := range []string{"", "then", "before"} {
+					stopped := told != ""
 					holders := 0
 					for _, holds := range []bool{old != nil && old.name == name, made != nil && made.name == name, stranger} {
 						if holds {
@@ -229,7 +230,7 @@ func TestRestorationFromEveryState(t *testing.T) {
 						continue // an engine has one container of a name
 					}
 					states++
-					r.Stopped = stopped
+					r.Stopped, r.Since = stopped, told
 					do := restorationOf(r, lease, old, made, stranger)
 					about := fmt.Sprintf("old %+v, new %+v, another %v, stopped %v: %+v", old, made, stranger, stopped, do)
 					if do.conflict == "" && old == nil {
@@ -242,6 +243,9 @@ func TestRestorationFromEveryState(t *testing.T) {
 					}
 					if (do.renameOld || do.policyOld || do.startOld) && (old == nil || old.name == "elsewhere") || do.renameOld && (old.running || stranger) {
 						t.Errorf("it touches the old one, which somebody changed: %s", about)
+					}
+					if dying := told == "then" && old != nil && old.running && old.name == name; do.stopOld != dying || dying && !do.startOld {
+						t.Errorf("one that is being stopped would stay so, or another is stopped: %s", about)
 					}
 					if do.policyOld && (old.policy != "no" || !stopped) {
 						t.Errorf("it overrules a policy: %s", about)
