@@ -36,9 +36,6 @@ var errUntil = errors.New("the wanted time is over")
 func (a *action) watchEvents(ctx context.Context, filter *containerFilter, session neutral.Session) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if err := session.Accept(); err != nil {
-		return err
-	}
 	seen := map[string]*corev1.Pod{}
 	first := true
 	tell := func(before, after *corev1.Pod, now time.Time) error {
@@ -57,6 +54,10 @@ func (a *action) watchEvents(ctx context.Context, filter *containerFilter, sessi
 			}
 			if first {
 				first, seen = false, there
+				// Who is told to listen now may count on it that what is done from now on is told.
+				if err := session.Accept(); err != nil {
+					return true, err
+				}
 				if err := a.tellPast(pods, filter, session); err != nil || a.op.Until.IsZero() {
 					return false, err
 				}
