@@ -175,6 +175,7 @@ func TestPeersComeAndGo(t *testing.T) {
 	w.await("east", "ready", readyAs(neutral.Kubernetes))
 	w.await("north", "ready", readyAs(neutral.Rancher))
 	n.await("west", "ready", readyAs(neutral.Docker))
+	before, _ := w.tracker.Peer("east")
 
 	if err := w.node.SetPeers([]stream.Peer{east.as()}); err != nil {
 		t.Fatal(err)
@@ -197,9 +198,10 @@ func TestPeersComeAndGo(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if s, _ := w.tracker.Peer("east"); s.Condition != peering.Ready {
-		t.Errorf("another peer's removal ended the session: %+v", s)
-	}
+	// A heartbeat may be late on a busy machine; the session outlives that.
+	w.await("east", "ready in the session that it had before another peer was removed", func(s tracker.Status) bool {
+		return s.Condition == peering.Ready && s.Session == before.Session
+	})
 }
 
 func TestContradictingPeers(t *testing.T) {
