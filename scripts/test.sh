@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# All tests with the race detector: what starts clusters, which waits much of the time, one package at a time, since no two
-# beds may be up at once; beside it the unit tests, which may not take the processors from it; and then what drives Envoys
-# alone, which is about moments and has the machine to itself.
+# All tests with the race detector, one kind after the other, since many are about moments: the unit tests; what starts clusters,
+# one package at a time, for no two beds may be up at once; and what drives Envoys alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -16,25 +15,15 @@ mapfile -t clusters < <(go list ./e2e/... | grep -v -e '/e2e/envoytest$' -e '/e2
 run() { # name arguments...
 	"$sum" --format pkgname-and-test-fails --jsonfile "$report/$1.json" -- -race "${@:2}"
 }
-beside() {
-	renice -n 10 "$BASHPID" > /dev/null
-	run unit -timeout 15m "${units[@]}"
-}
 
 echo "compiling with the race detector"
 go list -race -export -test ./... > /dev/null
 go build -race -o bin/isthmus-race ./cmd/isthmus
 go -C e2e/sdk test -race -c -o sdk.test .
 
-set -m # a group of its own, so that what it started ends with this script
-beside > "$report/beside.log" 2>&1 &
-beside=$!
-set +m
-trap 'kill -- "-$beside" 2> /dev/null || true' EXIT
 code=0
-run clusters -count=1 -p 1 -timeout 30m "${clusters[@]}" || code=1
-wait "$beside" || code=1
-cat "$report/beside.log"
+run unit -timeout 15m "${units[@]}" || code=1
+run clusters -count=1 -p 1 -timeout 40m "${clusters[@]}" || code=1
 run envoytest -count=1 -timeout 15m ./e2e/envoytest || code=1
 run handshake -count=1 -timeout 15m ./e2e/handshake || code=1
 
