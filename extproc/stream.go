@@ -53,11 +53,7 @@ func (s *stream) end() {
 // step answers one message. It always answers, whatever the message: a silent phase would be taken for consent. Where
 // something panics that no deadline guards, whose peer it is, a refusal or the observer, the answer is a refusal too.
 func (s *stream) step(message *extprocv3.ProcessingRequest) (response *extprocv3.ProcessingResponse) {
-	defer func() {
-		if p := recover(); p != nil {
-			response = s.panicked(s.server.panicked(p))
-		}
-	}()
+	defer s.recovered(&response)
 	switch m := message.GetRequest().(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		return s.requestHeaders(m.RequestHeaders)
@@ -75,6 +71,13 @@ func (s *stream) step(message *extprocv3.ProcessingRequest) (response *extprocv3
 			ResponseTrailers: &extprocv3.TrailersResponse{}}}
 	}
 	return s.refuse(fault.New(fault.Internal, "the gateway's proxy sent a message of an unknown kind"))
+}
+
+// recovered is deferred: what panicked is answered by a refusal.
+func (s *stream) recovered(response **extprocv3.ProcessingResponse) {
+	if p := recover(); p != nil {
+		*response = s.panicked(s.server.panicked(p))
+	}
 }
 
 func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingResponse {
@@ -98,8 +101,8 @@ func (s *stream) requestHeaders(m *extprocv3.HttpHeaders) *extprocv3.ProcessingR
 		return s.refuseWith(verdict.Record, err)
 	}
 	if verdict.Later != nil {
-		s.later = verdict.Later
-		return &extprocv3.ProcessingResponse{OverrideMessageTimeout: durationpb.New(verdict.Later.Patience + answerTime)}
+		s.later = &modules.Later{Patience: min(verdict.Later.Patience, names.LongestDecision), Decide: verdict.Later.Decide}
+		return &extprocv3.ProcessingResponse{OverrideMessageTimeout: durationpb.New(s.later.Patience + answerTime)}
 	}
 	if verdict.Exchange == nil {
 		return s.say(verdict)
@@ -138,11 +141,7 @@ const answerTime = 5 * time.Second
 
 // wait gives the verdict that takes its time.
 func (s *stream) wait() (response *extprocv3.ProcessingResponse) {
-	defer func() {
-		if p := recover(); p != nil {
-			response = s.panicked(s.server.panicked(p))
-		}
-	}()
+	defer s.recovered(&response)
 	later := s.later
 	s.later = nil
 	var verdict modules.Verdict

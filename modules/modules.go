@@ -69,13 +69,10 @@ type Verdict struct {
 
 // Later is a decision that waits for something that was allowed, which the verdict's record is about.
 type Later struct {
-	Patience time.Duration // for how long
+	Patience time.Duration // for how long; names.LongestDecision at most
 	// Decide gives the verdict, which is not another Later. It is called once.
 	Decide func(ctx context.Context) (Verdict, error)
 }
-
-// MaxPatience bounds the time that a decision may take.
-const MaxPatience = 5 * time.Minute
 
 // Record is what a decision was about.
 type Record struct {

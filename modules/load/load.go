@@ -144,19 +144,15 @@ func (l *Load) Hold(peer, caller string, stream bool, also ...func()) (token str
 	if err != nil {
 		return "", err
 	}
-	if len(also) > 0 {
-		left := leave
-		leave = func() {
-			left()
-			for _, end := range also {
-				end()
-			}
-		}
-	}
 	token = rand.Text()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held[token] = &hold{leave: leave, forgets: time.AfterFunc(unfollowed, func() {
+	l.held[token] = &hold{leave: func() {
+		leave()
+		for _, end := range also {
+			end()
+		}
+	}, forgets: time.AfterFunc(unfollowed, func() {
 		if leave, ok := l.take(token); ok {
 			leave()
 		}

@@ -34,7 +34,8 @@ const (
 	LayerDiscard LayerMode = "discard" // the new container begins without them; the old one has them again
 )
 
-// SwitchPlan is what a change of the network mode takes. What it says is for the caller: it holds no addresses.
+// SwitchPlan is what a change of the network mode takes. What it says is for the caller, and holds no addresses, but for
+// Native.
 type SwitchPlan struct {
 	// Object is what is changed: the container itself, or the workload that keeps it. Two targets with the same Object are
 	// switched together.
@@ -54,7 +55,7 @@ type SwitchPlan struct {
 	// Keep tells that the target stays in the new mode. Policy says so, not the orchestrator.
 	Keep bool `json:"keep,omitempty"`
 	// Native is what the orchestrator's dialect must remember; the journal keeps it.
-	Native json.RawMessage `json:"-"`
+	Native json.RawMessage `json:"native,omitempty"`
 }
 
 // Switching is a switch under way, as the journal has it.

@@ -155,15 +155,12 @@ func (a *access) route(switched string, leave func()) (modules.Verdict, error) {
 	}
 	raw := a.req.Method == http.MethodConnect
 	if raw || leave != nil {
-		var also []func()
-		if leave != nil {
-			also = append(also, leave)
+		if leave == nil {
+			leave = func() {}
 		}
-		hold, err := a.module.config.Load.Hold(a.req.Peer.Name, a.req.Caller, raw, also...)
+		hold, err := a.module.config.Load.Hold(a.req.Peer.Name, a.req.Caller, raw, leave)
 		if err != nil {
-			if leave != nil {
-				leave()
-			}
+			leave()
 			return modules.Verdict{}, err
 		}
 		route.Set.Set(names.HeaderHold, hold)

@@ -37,7 +37,7 @@ func (a *access) shared(ctx context.Context) (lease.Lease, bool) {
 		return held, true
 	}
 	leases := a.module.config.Leases
-	if leases == nil || !leases.Any(a.ref.Namespace) || !slices.ContainsFunc(leases.List(), a.mayBeOf) {
+	if leases == nil || !slices.ContainsFunc(leases.List(), a.mayBeOf) {
 		return lease.Lease{}, false
 	}
 	if _, denied := a.maySwitch(a.target.Object); denied != nil {

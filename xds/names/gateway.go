@@ -1,6 +1,9 @@
 package names
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Unix sockets in a gateway's run directory.
 const (
@@ -51,6 +54,10 @@ const (
 // HeaderHold is set by external processing on a request that Envoy carries alone and that counts against a limit until it
 // ends. Envoy follows it with a stream of external processing that names it.
 const HeaderHold = OwnPrefix + "hold"
+
+// LongestDecision is how long external processing may take where it knows that a decision takes longer than others. Envoy waits
+// a while more, so that a late one is refused in the caller's words.
+const LongestDecision = 5 * time.Minute
 
 // MetadataHold is the key within the metadata of a stream of external processing that follows such a request.
 const MetadataHold = "isthmus-hold"

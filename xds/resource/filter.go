@@ -37,9 +37,6 @@ const (
 // shorter, so that it refuses in the caller's words.
 const decisionTimeout = 15 * time.Second
 
-// longestDecision bounds the time that the server may ask for where it knows that a decision takes longer.
-const longestDecision = 6 * time.Minute
-
 func filter(name string, m proto.Message) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(m)}}
 }
@@ -103,7 +100,7 @@ func externalProcessor() *extprocv3.ExternalProcessor {
 			ResponseTrailerMode: extprocv3.ProcessingMode_SKIP,
 		},
 		MessageTimeout:    duration(decisionTimeout),
-		MaxMessageTimeout: duration(longestDecision),
+		MaxMessageTimeout: duration(names.LongestDecision + time.Minute),
 		MutationRules:     &mutationv3.HeaderMutationRules{AllowAllRouting: yes(), AllowEnvoy: nil},
 		RouteCacheAction:  extprocv3.ExternalProcessor_CLEAR,
 		StatusOnError:     &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},

@@ -78,7 +78,7 @@ func (g *gateway) leaseStates() []LeaseState {
 	}
 	for _, l := range g.leases.List() {
 		s := LeaseState{ID: l.ID, Target: l.Target, Object: proxy.Describe(l.Plan.Object), From: string(l.Plan.From), To: string(l.Plan.To), Peer: l.Peer,
-			Caller: l.Caller, Phase: string(l.Phase), Step: l.Step, Since: l.Since, Until: l.Until, Failure: l.Failure, Replica: l.Replica, Restores: !l.Keep}
+			Caller: l.Caller, Phase: string(l.Phase), Step: l.Step, Since: l.Since, Until: l.Until, Failure: l.Failure, Replica: l.Replica, Restores: !l.Plan.Keep}
 		if l.Away > 0 {
 			s.Away = l.Away.Round(time.Millisecond).String()
 		}
@@ -137,7 +137,7 @@ func leasesCommand() *cobra.Command {
 			if err := ask(cmd.Context(), *admin, http.MethodDelete, "/leases/"+url.PathEscape(args[0]), nil, nil); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s is released, and its target is as it was\n", args[0])
+			fmt.Fprintf(cmd.OutOrStdout(), "%s has ended; isthmus audit tells how\n", args[0])
 			return nil
 		},
 	})

@@ -164,8 +164,8 @@ func (b *Book) create(ctx context.Context, name state.Key, wish Wish, plan neutr
 	b.creating.Lock()
 	defer b.creating.Unlock()
 	t := newTenure(b, name, Lease{
-		ID: newID(), Target: wish.Target, Ref: wish.Ref, Now: wish.Ref, Need: wish.Need, Plan: plan, Native: plan.Native,
-		Peer: wish.Peer, Caller: wish.Caller, Keep: plan.Keep, Phase: Switching, Since: time.Now(), Replica: b.config.Replica, Term: 1,
+		ID: newID(), Target: wish.Target, Ref: wish.Ref, Now: wish.Ref, Need: wish.Need, Plan: plan,
+		Peer: wish.Peer, Caller: wish.Caller, Phase: Switching, Since: time.Now(), Replica: b.config.Replica, Term: 1,
 	})
 	t.users = 1
 	if err := t.create(ctx); errors.Is(err, state.ErrConflict) {

@@ -273,7 +273,7 @@ func TestShared(t *testing.T) {
 		if away != f.slow {
 			t.Errorf("away %s", away)
 		}
-		if l := r.leases(1)[0]; l.Phase != Serving || l.Step != "" || string(l.Native) != `{"was":"running"}` && !strings.Contains(string(l.Native), "running") {
+		if l := r.leases(1)[0]; l.Phase != Serving || l.Step != "" || string(l.Plan.Native) != `{"was":"running"}` && !strings.Contains(string(l.Plan.Native), "running") {
 			t.Errorf("lease %+v", l)
 		}
 		grants[0].Leave()

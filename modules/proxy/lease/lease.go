@@ -38,10 +38,8 @@ type Lease struct {
 	Now    neutral.TargetRef   `json:"now"` // where it is since it was switched
 	Need   neutral.NetworkNeed `json:"need"`
 	Plan   neutral.SwitchPlan  `json:"plan"`
-	Native json.RawMessage     `json:"native,omitempty"` // of the plan
-	Peer   string              `json:"peer"`             // who holds it
+	Peer   string              `json:"peer"` // who holds it
 	Caller string              `json:"caller,omitempty"`
-	Keep   bool                `json:"keep,omitempty"`
 	Phase  Phase               `json:"phase"`
 	Step   string              `json:"step,omitempty"` // that was begun last
 	Since  time.Time           `json:"since"`

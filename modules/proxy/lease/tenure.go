@@ -149,14 +149,13 @@ func (t *tenure) step(ctx context.Context, step string, native json.RawMessage) 
 	return t.write(ctx, func(l *Lease) {
 		l.Step, l.Until = step, time.Now().Add(t.book.config.Linger)
 		if native != nil {
-			l.Native = native
+			l.Plan.Native = native
 		}
 	})
 }
 
 func (t *tenure) switching() *neutral.Switching {
 	l := t.snapshot()
-	l.Plan.Native = l.Native
 	return &neutral.Switching{ID: l.ID, Peer: l.Peer, Ref: l.Ref, Need: l.Need, Plan: l.Plan, Step: t.step}
 }
 
@@ -262,7 +261,7 @@ func (t *tenure) change(ctx context.Context) (err error) {
 		return err
 	}
 	phase := Serving
-	if asked.Keep {
+	if asked.Plan.Keep {
 		phase = Keeping
 	}
 	return t.write(ctx, func(l *Lease) { l.Phase, l.Now, l.Away, l.Step = phase, now, time.Since(begun), "" })

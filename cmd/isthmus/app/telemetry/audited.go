@@ -20,12 +20,7 @@ type Audited struct {
 
 // Decide decides and records.
 func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verdict, error) {
-	defer func() {
-		if p := recover(); p != nil { // who recovers for good knows of no log
-			_ = a.decided(req, modules.Record{}, errPanic, false)
-			panic(p)
-		}
-	}()
+	defer a.panicked(req)
 	verdict, err := a.Module.Decide(ctx, req)
 	if err == nil && verdict.Exchange != nil {
 		// The decision is complete once the whole request was read.
@@ -44,15 +39,18 @@ func (a Audited) Decide(ctx context.Context, req *modules.Request) (modules.Verd
 // later records the decision that was waited for.
 func (a Audited) later(req *modules.Request, later *modules.Later) *modules.Later {
 	return &modules.Later{Patience: later.Patience, Decide: func(ctx context.Context) (modules.Verdict, error) {
-		defer func() {
-			if p := recover(); p != nil {
-				_ = a.decided(req, modules.Record{}, errPanic, false)
-				panic(p)
-			}
-		}()
+		defer a.panicked(req)
 		verdict, err := later.Decide(ctx)
 		return verdict, a.decided(req, verdict.Record, err, verdict.Route != nil)
 	}}
+}
+
+// panicked is deferred: it records a decision that panicked, for who recovers for good knows of no log.
+func (a Audited) panicked(req *modules.Request) {
+	if p := recover(); p != nil {
+		_ = a.decided(req, modules.Record{}, errPanic, false)
+		panic(p)
+	}
 }
 
 var errPanic = fault.New(fault.Internal, "the decision panicked; the log says where")

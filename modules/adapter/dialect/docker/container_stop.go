@@ -21,7 +21,7 @@ func (a *action) startContainer(ctx context.Context) (neutral.Result, error) {
 	if found.running() {
 		return neutral.Result{}, fault.New(fault.NotModified, "container %s is already started", found.Name)
 	}
-	return neutral.Result{ID: found.id}, faultOf(a.begin(ctx, found))
+	return neutral.Result{ID: found.id}, faultOf(a.startOn(ctx, found.id, found.native.NetworkSettings))
 }
 
 // letGo bounds how long a swarm may take to let go of an overlay, or of a place on it, before a container is started on it;
@@ -31,12 +31,8 @@ const (
 	letGoPause = 250 * time.Millisecond
 )
 
-// begin starts a container. A swarm takes its time to let go of the place that a container had on an overlay, and the engine
+// startOn starts a container with its networks. A swarm takes its time to let go of the place that a container had on an overlay, and the engine
 // to forget the overlay whose last container ended; who starts one on it meanwhile is told that there is none.
-func (a *action) begin(ctx context.Context, l *located) error {
-	return a.startOn(ctx, l.id, l.native.NetworkSettings)
-}
-
 func (c *Cluster) startOn(ctx context.Context, id string, on *container.NetworkSettings) error {
 	for deadline := time.Now().Add(letGo); ; {
 		_, err := c.api.ContainerStart(ctx, id, client.ContainerStartOptions{})
@@ -116,7 +112,7 @@ func (a *action) restartContainer(ctx context.Context) (neutral.Result, error) {
 	losses := a.signalled(&options.Signal)
 	_, err = a.api.ContainerRestart(ctx, found.id, options)
 	if err != nil && a.joining(ctx, found.native.NetworkSettings, err) { // the container has stopped; it is started once more
-		err = a.begin(ctx, found)
+		err = a.startOn(ctx, found.id, found.native.NetworkSettings)
 	}
 	return neutral.Result{ID: found.id, Losses: losses}, faultOf(err)
 }

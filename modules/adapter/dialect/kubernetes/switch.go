@@ -153,15 +153,13 @@ func (c *Cluster) survey(ctx context.Context, native *unstructured.Unstructured,
 
 // Switch brings the target of a plan into its new mode.
 func (c *Cluster) Switch(ctx context.Context, s *neutral.Switching) (neutral.TargetRef, error) {
-	note, err := noteOf(s)
+	run, ctx, cancel, err := c.runOf(ctx, s)
 	if err != nil {
 		return neutral.TargetRef{}, err
 	}
-	ctx, cancel := actingFor(ctx, s)
 	defer cancel()
-	run := &switchRun{cluster: c, switching: s, note: note}
 	var pod *corev1.Pod
-	if note.Kind == kindPod {
+	if run.note.Kind == kindPod {
 		pod, err = run.switchPod(ctx)
 	} else {
 		pod, err = run.switchWorkload(ctx)
@@ -171,7 +169,7 @@ func (c *Cluster) Switch(ctx context.Context, s *neutral.Switching) (neutral.Tar
 	}
 	c.awaitCached(ctx, pod)
 	run.record(ctx, "NetworkModeSwitched", s.Plan.From, s.Plan.To)
-	target := neutral.TargetRef{Namespace: note.Namespace, Pod: pod.Name, Container: note.Container, Port: s.Ref.Port}
+	target := neutral.TargetRef{Namespace: run.note.Namespace, Pod: pod.Name, Container: run.note.Container, Port: s.Ref.Port}
 	if s.Ref.Node != "" {
 		target.Node = pod.Spec.NodeName
 	}
@@ -180,14 +178,12 @@ func (c *Cluster) Switch(ctx context.Context, s *neutral.Switching) (neutral.Tar
 
 // Restore brings the target back into its old mode.
 func (c *Cluster) Restore(ctx context.Context, s *neutral.Switching) error {
-	note, err := noteOf(s)
+	run, ctx, cancel, err := c.runOf(ctx, s)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := actingFor(ctx, s)
 	defer cancel()
-	run := &switchRun{cluster: c, switching: s, note: note}
-	if note.Kind == kindPod {
+	if run.note.Kind == kindPod {
 		err = run.restorePod(ctx)
 	} else {
 		err = run.restoreWorkload(ctx)
@@ -200,23 +196,25 @@ func (c *Cluster) Restore(ctx context.Context, s *neutral.Switching) error {
 
 // Keep makes the new mode the target's own.
 func (c *Cluster) Keep(ctx context.Context, s *neutral.Switching) error {
-	note, err := noteOf(s)
+	run, ctx, cancel, err := c.runOf(ctx, s)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := actingFor(ctx, s)
 	defer cancel()
-	run := &switchRun{cluster: c, switching: s, note: note}
 	return run.keep(ctx)
 }
 
-// actingFor is the context of a switch: in its peer's name, and with an end.
-func actingFor(ctx context.Context, s *neutral.Switching) (context.Context, context.CancelFunc) {
-	ctx = dialect.WithActor(ctx, dialect.Actor{Peer: s.Peer})
-	if _, limited := ctx.Deadline(); limited {
-		return context.WithCancel(ctx)
+// runOf begins a call about a switch: in its peer's name, and with an end.
+func (c *Cluster) runOf(ctx context.Context, s *neutral.Switching) (*switchRun, context.Context, context.CancelFunc, error) {
+	note, err := noteOf(s)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	return context.WithTimeout(ctx, switchPatience)
+	ctx, cancel := dialect.WithActor(ctx, dialect.Actor{Peer: s.Peer}), context.CancelFunc(func() {})
+	if _, limited := ctx.Deadline(); !limited {
+		ctx, cancel = context.WithTimeout(ctx, switchPatience)
+	}
+	return &switchRun{cluster: c, switching: s, note: note}, ctx, cancel, nil
 }
 
 // switchRun is one call about a switch.
