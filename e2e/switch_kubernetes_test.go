@@ -407,9 +407,17 @@ func (s *switchSite) isAsBefore(t *testing.T, kind, before string) {
 	if pod.Spec.HostNetwork {
 		t.Errorf("pod %s is in the host's network", pod.Name)
 	}
-	list, err := s.client.CoreV1().Pods(s.namespace).List(t.Context(), metav1.ListOptions{})
-	if err != nil || len(list.Items) != 1 {
-		t.Errorf("%d Pods, %v", len(list.Items), err)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) { // one that its controller gave up may be on its way out
+		list, err := s.client.CoreV1().Pods(s.namespace).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list.Items) == 1 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d Pods are left", len(list.Items))
+		}
 	}
 }
 

@@ -144,6 +144,12 @@ func TestChanges(t *testing.T) {
 		})
 	})
 	t.Run("another control plane", func(t *testing.T) {
+		eventually(t, waits, func() error { // what was withdrawn is taken out last
+			if !east.server.Took(east.server.Status().Version) {
+				return fmt.Errorf("envoy has not taken all")
+			}
+			return nil
+		})
 		east.control()
 		read(t, west.edge(), url)
 		r.goesOn("while no control plane answers")

@@ -25,6 +25,37 @@ const (
 	lookPause         = 100 * time.Millisecond // between two looks
 )
 
+// wantedPods is how many Pods a workload is to have.
+func wantedPods(workload *unstructured.Unstructured) int64 {
+	if workload.GetKind() == kindDaemonSet {
+		scheduled, _ := replica.Object(workload.Object, "status")["desiredNumberScheduled"].(int64)
+		return scheduled
+	}
+	replicas, given := replica.Object(workload.Object, "spec")["replicas"].(int64)
+	if !given {
+		return 1
+	}
+	return replicas
+}
+
+// restored tells whether Pods of a mode are back in the place of all others. A controller may count a Pod that is on its
+// way out, and says late that one has gone.
+func restored(pods []corev1.Pod, mode neutral.NetworkMode, wanted int64) (done bool, state string) {
+	ready := int64(0)
+	for i := range pods {
+		switch {
+		case podMode(&pods[i]) != mode:
+			return false, "Pods of the other network mode have not gone"
+		case podReady(&pods[i]):
+			ready++
+		}
+	}
+	if ready < wanted {
+		return false, fmt.Sprintf("%d of %d Pods are ready", ready, wanted)
+	}
+	return true, ""
+}
+
 // rolledOut tells whether all Pods of a workload are of its template and ready; state says what is not so.
 func rolledOut(workload *unstructured.Unstructured) (done bool, state string) {
 	status := replica.Object(workload.Object, "status")
@@ -35,14 +66,9 @@ func rolledOut(workload *unstructured.Unstructured) (done bool, state string) {
 	if number("observedGeneration") < workload.GetGeneration() {
 		return false, "its controller has not seen it yet"
 	}
-	wanted, ok := replica.Object(workload.Object, "spec")["replicas"].(int64)
-	if !ok {
-		wanted = 1
-	}
-	updated, ready, all := number("updatedReplicas"), number("readyReplicas"), number("replicas")
+	wanted, updated, ready, all := wantedPods(workload), number("updatedReplicas"), number("readyReplicas"), number("replicas")
 	switch workload.GetKind() {
 	case kindDaemonSet:
-		wanted = number("desiredNumberScheduled")
 		updated, ready, all = number("updatedNumberScheduled"), number("numberReady"), wanted
 	case kindStatefulSet:
 		if replica.Text(status, "updateRevision") == replica.Text(status, "currentRevision") {

@@ -322,6 +322,36 @@ func TestRolledOut(t *testing.T) {
 	}
 }
 
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	pod := func(host, ready, going bool) corev1.Pod {
+		p := corev1.Pod{Spec: corev1.PodSpec{HostNetwork: host}, Status: corev1.PodStatus{Phase: corev1.PodRunning}}
+		if ready {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		}
+		if going {
+			p.DeletionTimestamp = &metav1.Time{}
+		}
+		return p
+	}
+	for name, c := range map[string]struct {
+		pods   []corev1.Pod
+		wanted int64
+		want   string
+	}{
+		"back":                          {[]corev1.Pod{pod(false, true, false)}, 1, ""},
+		"back beside one that goes":     {[]corev1.Pod{pod(false, true, false), pod(false, true, true)}, 1, ""},
+		"only one that goes":            {[]corev1.Pod{pod(false, true, true)}, 1, "0 of 1 Pods are ready"},
+		"none, and none of it was said": {nil, 1, "0 of 1 Pods are ready"},
+		"none wanted":                   {nil, 0, ""},
+		"the other mode":                {[]corev1.Pod{pod(false, true, false), pod(true, true, true)}, 1, "Pods of the other network mode have not gone"},
+	} {
+		if done, state := restored(c.pods, neutral.NetworkPod, c.wanted); state != c.want || done != (c.want == "") {
+			t.Errorf("%s: %v %q", name, done, state)
+		}
+	}
+}
+
 func TestWhatHindersAPod(t *testing.T) {
 	t.Parallel()
 	waiting := func(reason string) func(*corev1.Pod) {

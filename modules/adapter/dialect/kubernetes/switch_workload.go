@@ -112,8 +112,8 @@ func (r *switchRun) awaitRollout(ctx context.Context, mode neutral.NetworkMode, 
 			return look{}, err
 		}
 		done, state := rolledOut(live)
-		if back && done && slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return podMode(&pod) != mode }) {
-			done, state = false, "Pods of the other network mode have not gone"
+		if back && done {
+			done, state = restored(pods, mode, wantedPods(live))
 		}
 		if done {
 			target = chosen(pods, r.note, mode)
