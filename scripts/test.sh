@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests with the race detector, one kind after the other, since many are about moments: the unit tests; what starts clusters,
-# one package at a time, for no two beds may be up at once; and what drives Envoys alone.
+# All tests with the race detector: the unit tests; then, on clusters of their own, the scripts that run beside each other, those
+# that run alone, and the outages; then what is left, one kind after the other, since many are about moments.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -10,23 +10,33 @@ for dir in "${XDG_CACHE_HOME:-$HOME/.cache}"/isthmus/testbed/{kubernetes,helm}-*
 export PATH CI=1
 rm -rf "$report" && mkdir -p "$report"
 mapfile -t units < <(go list ./... | grep -v /e2e)
-mapfile -t clusters < <(go list ./e2e/... | grep -v -e '/e2e/envoytest$' -e '/e2e/handshake$')
+mapfile -t rest < <(go list ./e2e/... | grep -v -E '/e2e(/envoytest|/handshake|/outage)?$')
 
 run() { # name arguments...
 	"$sum" --format pkgname-and-test-fails --jsonfile "$report/$1.json" -- -race "${@:2}"
 }
+
+# A test of two kinds is counted once.
+count() { cat "$report"/*.json | grep -o "\"Action\":\"$1\",\"Package\":\"[^\"]*\",\"Test\":\"[^\"]*\"" | sort -u | wc -l; }
+totals() { printf '%d passed, %d failed, %d skipped' "$(count pass)" "$(count fail)" "$(count skip)"; }
 
 echo "compiling with the race detector"
 go list -race -export -test ./... > /dev/null
 go build -race -o bin/isthmus-race ./cmd/isthmus
 go -C e2e/sdk test -race -c -o sdk.test .
 
+while sleep 60 > /dev/null 2>&1; do printf -- '--- after %d s: %s\n' $((SECONDS - started)) "$(totals)"; done &
+trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
+
 code=0
 run unit -timeout 15m "${units[@]}" || code=1
-run clusters -count=1 -p 1 -timeout 40m "${clusters[@]}" || code=1
+run crowd -count=1 -timeout 40m -skip '/^alone_' ./e2e & crowd=$!
+run alone -count=1 -timeout 40m -run '/^alone_' ./e2e & alone=$!
+run outage -count=1 -timeout 40m ./e2e/outage & outage=$!
+for kind in $crowd $alone $outage; do wait "$kind" || code=1; done
+run rest -count=1 -p 1 -timeout 15m "${rest[@]}" || code=1
 run envoytest -count=1 -timeout 15m ./e2e/envoytest || code=1
 run handshake -count=1 -timeout 15m ./e2e/handshake || code=1
 
-count() { cat "$report"/*.json | grep -c "\"Action\":\"$1\".*\"Test\":" || true; }
-printf '\nall tests took %d s\n%d passed, %d failed, %d skipped\n' $((SECONDS - started)) "$(count pass)" "$(count fail)" "$(count skip)"
+printf '\nall tests took %d s\n%s\n' $((SECONDS - started)) "$(totals)"
 exit $code

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/e2e/page"
 )
 
 // lanes is how many pairs of gateways run at a time. Most of the time they wait.
@@ -66,7 +68,9 @@ func TestFaults(t *testing.T) {
 	wait.Wait()
 	t.Log("\n" + table(all, results))
 	if *update && !t.Failed() && !slices.Contains(results, 0) {
-		writeSection(t, "faults", table(all, results))
+		if err := page.Write(document, "faults", table(all, results)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -3,44 +3,17 @@ package handshake
 import (
 	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/e2e/page"
 	"github.com/isthmus-mesh/isthmus/xds/peering/session"
 )
 
 var update = flag.Bool("update", false, "write what was met into the page")
 
-const page = "../../docs/handshake.md"
-
-// section is what stands between two marks of the page.
-func section(text, name string) (before, content, after string, err error) {
-	begin, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
-	before, rest, ok := strings.Cut(text, begin)
-	content, after, found := strings.Cut(rest, end)
-	if !ok || !found {
-		return "", "", "", fmt.Errorf("%s has no section %s", page, name)
-	}
-	return before + begin, content, end + after, nil
-}
-
-// writeSection replaces a section of the page.
-func writeSection(t *testing.T, name, content string) {
-	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, _, after, err := section(string(text), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(page, []byte(before+content+after), 0o644); err != nil { //nolint:gosec // a page for everybody
-		t.Fatal(err)
-	}
-}
+const document = "../../docs/handshake.md"
 
 // times is the page's table of times.
 func times() string {
@@ -69,37 +42,23 @@ func times() string {
 func TestPage(t *testing.T) {
 	t.Parallel()
 	if *update {
-		writeSection(t, "times", times())
+		if err := page.Write(document, "times", times()); err != nil {
+			t.Fatal(err)
+		}
 		return // TestFaults writes the rest
 	}
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, said, _, err := section(string(text), "times")
+	said, err := page.Section(document, "times")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if said != times() {
 		t.Errorf("the page's times are not those of the code; -update writes:\n%s", times())
 	}
-	_, said, _, err = section(string(text), "faults")
-	if err != nil {
+	if said, err = page.Section(document, "faults"); err != nil {
 		t.Fatal(err)
 	}
 	all := faults()
-	if untimed(said) != untimed(table(all, make([]time.Duration, len(all)))) {
+	if page.Columns(said, 3) != page.Columns(table(all, make([]time.Duration, len(all))), 3) {
 		t.Error("the page's faults are not those of the test; -update writes them")
 	}
-}
-
-// untimed is a table without its last column.
-func untimed(table string) string {
-	lines := strings.Split(table, "\n")
-	for i, line := range lines {
-		if at := strings.LastIndex(strings.TrimSuffix(line, " |"), " |"); at > 0 {
-			lines[i] = line[:at]
-		}
-	}
-	return strings.Join(lines, "\n")
 }

@@ -3,6 +3,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,6 +39,11 @@ type Options struct {
 	// Through gives the address, in the namespace of the cluster from, at which its gateway dials that of the cluster to,
 	// which is at target; nil for target itself.
 	Through func(ctx context.Context, bed *testbed.Bed, from, to, target string) (string, error)
+	// Before gives what a gateway takes for its orchestrator's API: the path of an engine's socket, or that of a kubeconfig,
+	// in the place of the one at direct; nil for that one itself.
+	Before func(ctx context.Context, bed *testbed.Bed, cluster, direct string) (string, error)
+	// Linger is how long a network mode stays switched; 6 seconds if it is zero.
+	Linger time.Duration
 }
 
 // Mesh is a bed with a running gateway for each cluster.
@@ -58,6 +64,7 @@ type Gateway struct {
 	Process *testbed.Process
 
 	kind  string
+	api   string // the path of the engine's socket, or of a kubeconfig
 	peers []string
 	mesh  *Mesh
 }
@@ -72,7 +79,9 @@ func Up(ctx context.Context, options Options) (*Mesh, error) {
 		g := &Gateway{Name: name, Cluster: options.Bed.Cluster(name), mesh: m, kind: "docker", APIs: map[string]string{},
 			Dir: filepath.Join(options.Bed.Root, name, "gateway")}
 		if options.Bed.Kubernetes(name) != nil {
-			g.kind = "kubernetes"
+			g.kind, g.api = "kubernetes", g.kubeconfig()
+		} else {
+			g.api = options.Bed.Docker(name).Socket
 		}
 		for _, l := range options.Bed.Links() {
 			a, b := l.Ends()
@@ -153,6 +162,15 @@ func (g *Gateway) prepare(ctx context.Context) error {
 	if err := g.callers(); err != nil {
 		return err
 	}
+	if err := g.account(ctx); err != nil {
+		return err
+	}
+	if before := g.mesh.options.Before; before != nil {
+		var err error
+		if g.api, err = before(ctx, g.mesh.options.Bed, g.Name, g.api); err != nil {
+			return err
+		}
+	}
 	if err := g.Write("gateway.yaml", g.document()); err != nil {
 		return err
 	}
@@ -176,18 +194,14 @@ func (g *Gateway) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := g.account(ctx); err != nil {
-		return err
-	}
 	_, err := g.isthmus(ctx, nil, "trust", "init", "--config", g.Config())
 	return err
 }
 
 func (g *Gateway) document() string {
-	orchestrator := fmt.Sprintf("type: docker\n    docker: {endpoint: \"unix://%s\"}", dockerSocket(g))
+	orchestrator := fmt.Sprintf("type: docker\n    docker: {endpoint: \"unix://%s\"}", g.api)
 	if g.kind == "kubernetes" {
-		orchestrator = fmt.Sprintf("type: kubernetes\n    kubernetes: {kubeconfig: %s, namespace: default}",
-			g.kubeconfig())
+		orchestrator = fmt.Sprintf("type: kubernetes\n    kubernetes: {kubeconfig: %s, namespace: default}", g.api)
 	}
 	review := ""
 	if g.kind == "kubernetes" {
@@ -210,22 +224,15 @@ spec:
     http: 127.0.0.1:15080
     admin: 127.0.0.1:15000
   admin: {copies: true}
-  leases: {linger: 6s}
+  leases: {linger: %s}
   callers:
     tokens: {file: %s}
     clientCA: %s%s
     unauthenticated: [services, accesses]
   envoy: {path: %s, concurrency: 1}
 `, g.Name, filepath.Join(g.Dir, "state"), filepath.Join(g.Dir, "run"), orchestrator, g.mesh.options.Bed.PeerPort,
-		filepath.Join(g.Callers(), "tokens"), filepath.Join(g.Callers(), "ca.crt"), review,
+		cmp.Or(g.mesh.options.Linger, 6*time.Second), filepath.Join(g.Callers(), "tokens"), filepath.Join(g.Callers(), "ca.crt"), review,
 		g.mesh.options.Bed.Tools().Envoy) + tracing
-}
-
-func dockerSocket(g *Gateway) string {
-	if d := g.mesh.options.Bed.Docker(g.Name); d != nil {
-		return d.Socket
-	}
-	return ""
 }
 
 // Write puts a document into the gateway's folder, in one step: the gateway reads it again by itself.

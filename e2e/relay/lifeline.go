@@ -12,7 +12,7 @@ import (
 
 // Lifeline carries what a process asks of an orchestrator's API, and is cut at one of its changes: from then on nothing
 // passes, as if the process had been killed there. What the process still does to clean up behind itself does not pass
-// either.
+// either. Or it is nobody's life that hangs on it, and a judge says of each change whether it passes.
 type Lifeline struct {
 	proxy    *httputil.ReverseProxy
 	listener net.Listener
@@ -23,6 +23,7 @@ type Lifeline struct {
 	changes []string
 	at      int
 	reached bool
+	judge   func(*http.Request) bool
 	dead    context.Context
 	cut     context.CancelFunc
 }
@@ -55,6 +56,13 @@ func (l *Lifeline) CutAt(n int, reached bool) {
 	l.at, l.reached = n, reached
 }
 
+// Each has every change judged before the orchestrator hears of it; nil for no judge. What does not pass is broken off.
+func (l *Lifeline) Each(judge func(*http.Request) (passes bool)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.judge = judge
+}
+
 // Changes are those that were asked for, as method and path.
 func (l *Lifeline) Changes() []string {
 	l.mu.Lock()
@@ -73,6 +81,16 @@ func (l *Lifeline) Close() error {
 	return err
 }
 
+func changes(r *http.Request) bool { return r.Method != http.MethodGet && r.Method != http.MethodHead }
+
+// passes asks the judge. Other requests pass meanwhile.
+func (l *Lifeline) passes(r *http.Request) bool {
+	l.mu.Lock()
+	judge := l.judge
+	l.mu.Unlock()
+	return judge == nil || !changes(r) || judge(r)
+}
+
 // note tells whether a request passes, and whether it is the last one.
 func (l *Lifeline) note(r *http.Request) (passes, last bool) {
 	l.mu.Lock()
@@ -80,7 +98,7 @@ func (l *Lifeline) note(r *http.Request) (passes, last bool) {
 	if l.dead.Err() != nil {
 		return false, false
 	}
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+	if !changes(r) {
 		return true, false
 	}
 	l.changes = append(l.changes, r.Method+" "+r.URL.Path)
@@ -96,7 +114,7 @@ func (l *Lifeline) note(r *http.Request) (passes, last bool) {
 // ServeHTTP carries one request.
 func (l *Lifeline) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	passes, last := l.note(r)
-	if !passes {
+	if !passes || !l.passes(r) {
 		panic(http.ErrAbortHandler)
 	}
 	if last {

@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -30,10 +31,10 @@ type Weather struct {
 // Hole is the weather in which nothing passes and nothing ends.
 var Hole = Weather{Hold: [2]bool{true, true}}
 
-// Link is a TCP relay on a loopback address of its own.
+// Link is a TCP relay.
 type Link struct {
 	listener net.Listener
-	target   string
+	dial     func(context.Context) (net.Conn, error)
 	wait     sync.WaitGroup
 
 	mu      sync.Mutex
@@ -43,15 +44,20 @@ type Link struct {
 	closed  bool
 }
 
-// NewLink listens; what connects is brought to target.
+// NewLink listens on a loopback address of its own; what connects is brought to target.
 func NewLink(target string) (*Link, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it waits for nothing
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{listener: listener, target: target, changed: make(chan struct{}), open: map[*connection]struct{}{}}
+	return LinkBetween(listener, func(ctx context.Context) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", target) }), nil
+}
+
+// LinkBetween brings what connects to a listener to what is dialled for it.
+func LinkBetween(listener net.Listener, dial func(context.Context) (net.Conn, error)) *Link {
+	l := &Link{listener: listener, dial: dial, changed: make(chan struct{}), open: map[*connection]struct{}{}}
 	l.wait.Go(l.accept)
-	return l, nil
+	return l
 }
 
 // Address is where the Link listens.
@@ -114,7 +120,9 @@ func (l *Link) carry(near net.Conn) {
 		c.reset()
 		return
 	}
-	far, err := net.DialTimeout("tcp", l.target, 5*time.Second) //nolint:noctx // it has a deadline
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	far, err := l.dial(ctx)
+	cancel()
 	if err != nil {
 		c.reset()
 		return

@@ -42,7 +42,7 @@ func (k *KubernetesCluster) startControlPlane(ctx context.Context, keys *cluster
 	}, etcd); err != nil {
 		return err
 	}
-	server, err := k.component(ctx, "kube-apiserver",
+	k.api, err = k.component(ctx, "kube-apiserver",
 		"--etcd-servers=http://127.0.0.1:2379",
 		"--advertise-address="+k.NodeAddress(),
 		"--bind-address=0.0.0.0",
@@ -97,7 +97,7 @@ func (k *KubernetesCluster) startControlPlane(ctx context.Context, keys *cluster
 		return err
 	}
 	defer done()
-	if err := waitReady(ctx, "the API server", 90*time.Second, ready, server, etcd); err != nil {
+	if err := waitReady(ctx, "the API server", 90*time.Second, ready, k.api, etcd); err != nil {
 		return err
 	}
 	// Pods are refused until their namespace has its service account, which
@@ -106,6 +106,20 @@ func (k *KubernetesCluster) startControlPlane(ctx context.Context, keys *cluster
 		_, err := k.Kubectl(ctx, "get", "serviceaccount", "default")
 		return err
 	}, manager, scheduler)
+}
+
+// Crash kills the API server, which this very process started. Nodes and controllers go on with what they know.
+func (k *KubernetesCluster) Crash(ctx context.Context) error { return k.crash(ctx, k.api) }
+
+// Recover starts the API server again after Crash, and waits until it is ready.
+func (k *KubernetesCluster) Recover(ctx context.Context) (err error) {
+	if k.api, err = k.again(ctx, k.api); err != nil {
+		return err
+	}
+	return waitReady(ctx, "the API server", 90*time.Second, func(ctx context.Context) error {
+		_, err := k.Kubectl(ctx, "get", "--raw", "/readyz")
+		return err
+	}, k.api)
 }
 
 // component starts one component of the Kubernetes program.

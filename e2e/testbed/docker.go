@@ -14,7 +14,8 @@ type DockerCluster struct {
 	// Socket is the path of the engine's API.
 	Socket string
 
-	plain bool // no Swarm
+	plain  bool // no Swarm
+	daemon *Process
 }
 
 func newDockerCluster(cluster Cluster) *DockerCluster {
@@ -62,7 +63,7 @@ func (d *DockerCluster) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	daemon, err := d.Start(ctx, Command{Name: "dockerd", Argv: []string{
+	d.daemon, err = d.Start(ctx, Command{Name: "dockerd", Argv: []string{
 		d.bed.tools.Dockerd,
 		"--config-file", config,
 		"--containerd", d.ContainerdSocket(),
@@ -80,11 +81,7 @@ func (d *DockerCluster) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = waitReady(ctx, "the docker engine", time.Minute, func(ctx context.Context) error {
-		_, err := d.Run(ctx, "version", "--format", "{{.Server.Version}}")
-		return err
-	}, daemon, containerd)
-	if err != nil {
+	if err := d.ready(ctx, d.daemon, containerd); err != nil {
 		return err
 	}
 	if err := d.LoadImage(ctx, d.bed.tools.BusyboxImage); err != nil {
@@ -97,4 +94,23 @@ func (d *DockerCluster) start(ctx context.Context) error {
 	}
 	d.bed.log.Info("docker engine is up", "cluster", d.Name, "took", since(begin))
 	return nil
+}
+
+func (d *DockerCluster) ready(ctx context.Context, on ...*Process) error {
+	return waitReady(ctx, "the docker engine", time.Minute, func(ctx context.Context) error {
+		_, err := d.Run(ctx, "version", "--format", "{{.Server.Version}}")
+		return err
+	}, on...)
+}
+
+// Crash kills the engine, which this very process started. Its containers run on until it is back, which ends them, and
+// starts again those whose restart policy says so.
+func (d *DockerCluster) Crash(ctx context.Context) error { return d.crash(ctx, d.daemon) }
+
+// Recover starts the engine again after Crash, and waits until it answers.
+func (d *DockerCluster) Recover(ctx context.Context) (err error) {
+	if d.daemon, err = d.again(ctx, d.daemon); err != nil {
+		return err
+	}
+	return d.ready(ctx, d.daemon)
 }

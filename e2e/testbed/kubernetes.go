@@ -32,6 +32,8 @@ type KubernetesCluster struct {
 	HostKubeconfig string
 	// Node is the name of the only node.
 	Node string
+
+	api *Process
 }
 
 // Each cluster has a /16 of its own, so that none answers in the place of

@@ -44,6 +44,7 @@ type Process struct {
 
 	startTime uint64
 	child     *child
+	command   Command // of a process that this very process started
 }
 
 // child is a process of this very process, which has to reap it.
@@ -113,7 +114,7 @@ func (b *Bed) startProcess(ctx context.Context, cluster *Cluster, command Comman
 	_, startTime := processStat(cmd.Process.Pid)
 	process := &Process{
 		Name: command.Name, Cluster: clusterName, PID: cmd.Process.Pid,
-		Log: logPath, startTime: startTime, child: running,
+		Log: logPath, startTime: startTime, child: running, command: command,
 	}
 	err = b.update(func(st *state) {
 		st.Processes = slices.DeleteFunc(st.Processes, func(p processState) bool {
@@ -219,6 +220,19 @@ func (p *Process) Wait(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// crash kills a process at once.
+func (c *Cluster) crash(ctx context.Context, p *Process) error {
+	if err := p.Kill(syscall.SIGKILL); err != nil {
+		return err
+	}
+	return p.Wait(ctx)
+}
+
+// again starts what has ended once more.
+func (c *Cluster) again(ctx context.Context, p *Process) (*Process, error) {
+	return c.Start(ctx, p.command)
 }
 
 // Stop asks the process to end and kills it when it has not by the end of

@@ -204,7 +204,7 @@ func (a *action) signal(ctx context.Context, found *located, signal string) erro
 	for _, command := range [][]string{{"kill", "-s", signal, "1"}, {"/bin/sh", "-c", "kill -s " + signal + " 1"}} {
 		output, code, err := a.capture(ctx, found, command)
 		switch {
-		case err == nil && code == 0:
+		case err == nil && (code == 0 || code == exitKilled): // the first process has ended of the signal, and kill with it
 			return nil
 		case err == nil && code != exitNotFound && code != exitForbidden:
 			return fault.New(fault.Internal, "the signal could not be sent: kill in the container ended with %d: %.200s", code, output)
