@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	patience = 90 * time.Second       // how long anything may take on a busy machine
+	patience = 3 * time.Minute        // a cluster whose API server has died comes to itself slowly: how long anything may take on a busy machine
 	glance   = 100 * time.Millisecond // between two looks
 )
 
