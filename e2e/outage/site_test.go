@@ -20,7 +20,7 @@ import (
 
 const (
 	patience = 3 * time.Minute        // a cluster whose API server has died comes to itself slowly: how long anything may take on a busy machine
-	glance   = 100 * time.Millisecond // between two looks
+	glance   = 200 * time.Millisecond // between two looks
 )
 
 // outages kills each victim before each change that a switch of a target asks for.
