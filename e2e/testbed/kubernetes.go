@@ -33,7 +33,7 @@ type KubernetesCluster struct {
 	// Node is the name of the only node.
 	Node string
 
-	api *Process
+	components []*Process
 }
 
 // Each cluster has a /16 of its own, so that none answers in the place of
