@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// blink is how long nobody looks for an answer.
+const blink = 50 * time.Millisecond
+
 // presence tells of a database of a port, in whatever container and network, whether it takes a session: it is asked at its
 // socket, which is the same in every network mode.
 type presence struct {

@@ -23,7 +23,7 @@ func TestTimeAway(t *testing.T) {
 	b.WriteString("| target | plain restart | there | back | there and back, to one restart |\n|---|---|---|---|---|\n")
 	for _, r := range rows {
 		there, back, restart := r.there.Seconds(), r.back.Seconds(), r.restart.Seconds()
-		fmt.Fprintf(&b, "| %s | `%s` | %.1f | %.1f | %.1f / %.1f = %.1f |\n", r.target.title(), r.target.restarts, there, back, there+back, restart, (there+back)/max(restart, glance.Seconds()))
+		fmt.Fprintf(&b, "| %s | `%s` | %.1f | %.1f | %.1f / %.1f = %.1f |\n", r.target.title(), r.target.restarts, there, back, there+back, restart, (there+back)/max(restart, blink.Seconds()))
 	}
 	hold(t, "away", b.String(), 2)
 }
@@ -44,7 +44,7 @@ func (s *site) away(t *testing.T, target target) []awayRow {
 	var there, back, restart [rounds]time.Duration
 	for i := range rounds {
 		p := &presence{port: target.port}
-		away := watch(ctx, p.answers)
+		away := watch(ctx, blink, p.answers)
 		until(ctx, t, "a row is written", func() error {
 			if err := target.open(ctx, s); err != nil {
 				return err
@@ -52,7 +52,7 @@ func (s *site) away(t *testing.T, target target) []awayRow {
 			err := target.psql(ctx, s, fmt.Sprintf("INSERT INTO counted VALUES (%d) ON CONFLICT DO NOTHING", i+1))
 			if err == nil {
 				there[i] = away()
-				away = watch(ctx, p.answers)
+				away = watch(ctx, blink, p.answers)
 			}
 			if closed := target.close(ctx, s); closed != nil {
 				t.Fatal(closed)
@@ -61,7 +61,7 @@ func (s *site) away(t *testing.T, target target) []awayRow {
 		})
 		s.settled(ctx, t, target, before)
 		back[i] = away()
-		away = watch(ctx, p.answers)
+		away = watch(ctx, blink, p.answers)
 		if err := target.restart(ctx, s); err != nil {
 			t.Fatal(err)
 		}
