@@ -119,15 +119,27 @@ func (k *KubernetesCluster) Crash(ctx context.Context) error {
 	return nil
 }
 
-// Recover starts all that Crash has killed, and waits until the API server is ready.
+// Recover starts all that Crash has killed, and waits until the API server is ready and has heard of the node.
 func (k *KubernetesCluster) Recover(ctx context.Context) (err error) {
+	begun := time.Now()
 	for i, p := range k.components {
 		if k.components[i], err = k.again(ctx, p); err != nil {
 			return err
 		}
 	}
-	return waitReady(ctx, "the API server", 90*time.Second, func(ctx context.Context) error {
-		_, err := k.Kubectl(ctx, "get", "--raw", "/readyz")
+	return waitReady(ctx, "Kubernetes", 90*time.Second, func(ctx context.Context) error {
+		if k.ControlPlaneOnly {
+			_, err := k.Kubectl(ctx, "get", "--raw", "/readyz")
+			return err
+		}
+		said, err := k.Kubectl(ctx, "get", "lease", k.Node, "--namespace", "kube-node-lease", "--output", "jsonpath={.spec.renewTime}")
+		if err != nil {
+			return err
+		}
+		renewed, err := time.Parse(time.RFC3339Nano, said)
+		if err == nil && renewed.Before(begun) {
+			err = fmt.Errorf("node %s was heard of at %s", k.Node, said)
+		}
 		return err
 	}, k.components...)
 }

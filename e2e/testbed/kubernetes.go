@@ -74,6 +74,12 @@ func (k *KubernetesCluster) Apply(ctx context.Context, manifest string) error {
 	return err
 }
 
+// Replace removes the objects of a manifest and makes them again.
+func (k *KubernetesCluster) Replace(ctx context.Context, manifest string) error {
+	_, err := k.kubectl(ctx, manifest, "replace", "--force", "--filename", "-")
+	return err
+}
+
 //go:embed manifests/serviceexport.yaml
 var serviceExportCRD string
 
