@@ -4,6 +4,8 @@ export GOFLAGS ?= -buildvcs=false
 TOOLS := $(CURDIR)/.tools/bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X github.com/isthmus-mesh/isthmus/cmd/isthmus/app.version=$(VERSION)
+# The name of the image, which charts/isthmus has for its default.
+IMAGE ?= isthmus.local/isthmus:$(shell sed -n 's/^appVersion: "\(.*\)"/\1/p' charts/isthmus/Chart.yaml)
 GOLANGCI := v2.15.0
 GOTESTSUM := v1.13.0
 # What cannot run beside other work: it starts clusters.
@@ -18,6 +20,10 @@ help: ## this list
 .PHONY: build
 build: ## the binary, bin/isthmus
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w $(LDFLAGS)" -o bin/isthmus ./cmd/isthmus
+
+.PHONY: images
+images: install-testbed build ## bin/isthmus-image.tar, the image of charts/isthmus: isthmus and Envoy, of this machine's architecture
+	go run ./e2e/testbed/cmd/testbed image --reference $(IMAGE)
 
 .PHONY: install-testbed
 install-testbed: ## what tests and demo need: Envoy, Docker, Kubernetes (built once, about 8 minutes, then cached)

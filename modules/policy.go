@@ -34,6 +34,8 @@ type Judgement struct {
 	Detail  error  // why it is denied, for the admin: it may name policies
 	// Pause is what a pause does, by the policy that allows it.
 	Pause neutral.PauseMode
+	// Mode is the network mode in which a container is accessed, by that policy; "" for any.
+	Mode neutral.NetworkMode
 	// Switch is whether a container's network mode may be switched, by that policy, and whether it is switched back.
 	Switch neutral.SwitchMode
 	// ShowAddresses tells that the policy that allows it lets addresses of this cluster reach the peer.

@@ -57,42 +57,52 @@ func run(m *testing.M) int {
 
 // TestOutages kills each victim before each change, and holds what docs/network-switch.md says of it.
 func TestOutages(t *testing.T) {
-	var tables [][]row
+	rows := everywhere(t, targetsOf, (*site).outages)
+	if !t.Failed() {
+		hold(t, "outages", table(rows), 2)
+	}
+}
+
+// everywhere looks at the targets of each cluster, of both at once. Rows come in the order of the targets.
+func everywhere[R any](t *testing.T, targetsOf func(cluster string) []target, look func(*site, *testing.T, target) []R) []R {
+	var all []*[]R
 	t.Run("in", func(t *testing.T) {
 		for _, cluster := range []string{"west", "east"} {
 			targets := targetsOf(cluster)
-			rows := make([][]row, len(targets))
-			at := len(tables)
-			tables = append(tables, make([][]row, len(targets))...)
+			rows := make([][]R, len(targets))
+			for i := range rows {
+				all = append(all, &rows[i])
+			}
 			t.Run(cluster, func(t *testing.T) {
 				t.Parallel()
-				s := running.sites[cluster]
 				for i, target := range targets {
-					t.Run(target.title(), func(t *testing.T) { rows[i] = s.outages(t, target) })
-					tables[at+i] = rows[i]
+					t.Run(target.title(), func(t *testing.T) { rows[i] = look(running.sites[cluster], t, target) })
 				}
 			})
 		}
 	})
-	if t.Failed() {
-		return
+	var rows []R
+	for _, of := range all {
+		rows = append(rows, *of...)
 	}
-	var all []row
-	for _, rows := range tables {
-		all = append(all, rows...)
-	}
+	return rows
+}
+
+// hold writes a table into its section of the page, or holds that the page has its rows: those columns that no clock made.
+func hold(t *testing.T, section, table string, columns int) {
+	t.Helper()
 	if *update {
-		if err := page.Write(document, "outages", table(all)); err != nil {
+		if err := page.Write(document, section, table); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	said, err := page.Section(document, "outages")
+	said, err := page.Section(document, section)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if page.Columns(said, 2) != page.Columns(table(all), 2) {
-		t.Errorf("%s tells of other changes than there were; -update writes:\n%s", filepath.Base(document), table(all))
+	if page.Columns(said, columns) != page.Columns(table, columns) {
+		t.Errorf("%s tells of %s otherwise than they were; -update writes:\n%s", filepath.Base(document), section, table)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -54,6 +56,7 @@ type site struct {
 	caller  *mesh.Gateway
 	calls   *relay.Lifeline // from its gateway to its orchestrator
 	link    *relay.Link     // from the caller's gateway to its own
+	made    sync.Map        // the names of targets that are there
 }
 
 // stage is three clusters and their gateways.
@@ -167,6 +170,12 @@ func (s *site) leases(ctx context.Context) ([]lease, error) {
 	var all []lease
 	err := s.gateway.Get(ctx, "/leases", &all)
 	return all, err
+}
+
+// leasesOf are those of a target.
+func (s *site) leasesOf(ctx context.Context, target target) ([]lease, error) {
+	all, err := s.leases(ctx)
+	return slices.DeleteFunc(all, func(l lease) bool { return !strings.Contains(l.Target, target.name) }), err
 }
 
 // step is the line of the journal that was written last.

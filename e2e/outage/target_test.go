@@ -2,7 +2,9 @@ package outage
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +26,9 @@ type target struct {
 	described func(ctx context.Context, s *site) (string, error)
 	// query asks the database from within its container.
 	query func(ctx context.Context, s *site, sql string) (string, error)
+	// restart is the orchestrator's own way to have it started again, and restarts what that is called.
+	restart  func(ctx context.Context, s *site) error
+	restarts string
 }
 
 func (t target) title() string {
@@ -36,6 +41,18 @@ func (t target) title() string {
 
 // write writes a row by psql, from the caller's cluster.
 func (t target) write(ctx context.Context, s *site, id string) error {
+	if err := t.open(ctx, s); err != nil {
+		return err
+	}
+	err := t.psql(ctx, s, "INSERT INTO written VALUES ("+id+")")
+	if closed := t.close(ctx, s); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// open opens a port of the caller's cluster that leads to the target; what connects to it has the target switched.
+func (t target) open(ctx context.Context, s *site) error {
 	place, err := t.place(ctx, s)
 	if err != nil {
 		return err
@@ -48,26 +65,56 @@ func (t target) write(ctx context.Context, s *site, id string) error {
 	if t.flag != "" {
 		arguments = append(arguments, t.flag)
 	}
-	if _, err := s.caller.CLI(ctx, arguments...); err != nil {
-		return err
-	}
+	_, err = s.caller.CLI(ctx, arguments...)
+	return err
+}
+
+// psql runs a command at the port that open opened.
+func (t target) psql(ctx context.Context, s *site, sql string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_, err = s.caller.Cluster.Exec(ctx, s.bed.Tools().Psql, "-h", "127.0.0.1", "-p", local, "-U", "postgres", "-c", "INSERT INTO written VALUES ("+id+")")
-	end, over := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer over()
-	if _, closed := s.caller.CLI(end, "access", "close", local); err == nil {
-		err = closed
-	}
+	_, err := s.caller.Cluster.Exec(ctx, s.bed.Tools().Psql, "-h", "127.0.0.1", "-p", strconv.Itoa(t.port), "-U", "postgres", "-c", sql)
+	return err
+}
+
+func (t target) close(ctx context.Context, s *site) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_, err := s.caller.CLI(ctx, "access", "close", strconv.Itoa(t.port))
 	return err
 }
 
 func targetsOf(cluster string) []target {
 	if cluster == "west" {
-		return []target{dockerContainer("joined", "none", "", "", 26001), dockerContainer("anew", "bridge", "host", "--discard", 26002), swarmService("swarmed", 26003)}
+		return []target{dockerContainer("joined", "none", "", "", 26001, plainly(26001)), dockerContainer("anew", "bridge", "host", "--discard", 26002, plainly(26002)),
+			swarmService("swarmed", 26003, plainly(26003))}
 	}
-	return []target{kubernetesObject("StatefulSet", 26011, ""), kubernetesObject("Deployment", 26012, ""), kubernetesObject("DaemonSet", 26013, ""),
-		kubernetesObject("Pod", 26014, "--discard")}
+	return []target{kubernetesObject("StatefulSet", "statefulset", 26011, "", plainly(26011)), kubernetesObject("Deployment", "deployment", 26012, "", plainly(26012)),
+		kubernetesObject("DaemonSet", "daemonset", 26013, "", plainly(26013)), kubernetesObject("Pod", "pod", 26014, "--discard", plainly(26014))}
+}
+
+// program is what runs a database.
+type program struct {
+	image      string
+	entrypoint []string // in the place of the image's
+	arguments  []string
+	health     string // a command; "" for none
+}
+
+func plainly(port int) program {
+	return program{image: testbed.PostgresImage, arguments: []string{"-p", strconv.Itoa(port)}}
+}
+
+// docker is what an engine's commands take for it, at their end.
+func (p program) docker() []string {
+	var all []string
+	if p.health != "" {
+		all = append(all, "--health-cmd", p.health, "--health-interval", "500ms", "--health-retries", "16")
+	}
+	if len(p.entrypoint) > 0 {
+		return slices.Concat(all, []string{"--entrypoint", p.entrypoint[0], p.image}, p.entrypoint[1:], p.arguments)
+	}
+	return slices.Concat(all, []string{p.image}, p.arguments)
 }
 
 // dockerPassing is what an engine tells of a container that has been started again.
@@ -83,7 +130,7 @@ func (s *site) beside(ctx context.Context) (string, error) {
 	return containers + networks, err
 }
 
-func dockerContainer(name, from, to, flag string, port int) target {
+func dockerContainer(name, from, to, flag string, port int, runs program) target {
 	return target{kind: "container", name: name, from: from, to: to, flag: flag, port: port,
 		make: func(ctx context.Context, s *site) error {
 			network := from
@@ -93,8 +140,8 @@ func dockerContainer(name, from, to, flag string, port int) target {
 					return err
 				}
 			}
-			_, err := s.docker(ctx, "run", "-d", "--name", name, "--network", network, "--restart", "always", "--label", "com.docker.compose.project=outage",
-				"-v", name+":/var/lib/postgresql/data", testbed.PostgresImage, "-p", strconv.Itoa(port))
+			_, err := s.docker(ctx, append([]string{"run", "-d", "--name", name, "--network", network, "--restart", "always", "--label", "com.docker.compose.project=outage",
+				"-v", name + ":/var/lib/postgresql/data"}, runs.docker()...)...)
 			return err
 		},
 		place: func(context.Context, *site) (string, error) { return "outage/" + name, nil },
@@ -113,10 +160,15 @@ func dockerContainer(name, from, to, flag string, port int) target {
 		query: func(ctx context.Context, s *site, sql string) (string, error) {
 			return s.docker(ctx, "exec", name, "psql", "-p", strconv.Itoa(port), "-U", "postgres", "-tAc", sql)
 		},
+		restarts: "docker restart",
+		restart: func(ctx context.Context, s *site) error {
+			_, err := s.docker(ctx, "restart", name)
+			return err
+		},
 	}
 }
 
-func swarmService(name string, port int) target {
+func swarmService(name string, port int, runs program) target {
 	container := func(ctx context.Context, s *site) (string, error) {
 		said, err := s.docker(ctx, "ps", "--filter", "label=com.docker.swarm.service.name="+name, "--format", "{{.Names}}")
 		if err != nil {
@@ -132,8 +184,8 @@ func swarmService(name string, port int) target {
 			if _, err := s.docker(ctx, "network", "create", "--driver", "overlay", name); err != nil {
 				return err
 			}
-			_, err := s.docker(ctx, "service", "create", "--detach", "--name", name, "--network", name, "--mount", "type=volume,source="+name+",target=/var/lib/postgresql/data",
-				testbed.PostgresImage, "-p", strconv.Itoa(port))
+			_, err := s.docker(ctx, append([]string{"service", "create", "--detach", "--name", name, "--network", name,
+				"--mount", "type=volume,source=" + name + ",target=/var/lib/postgresql/data"}, runs.docker()...)...)
 			return err
 		},
 		place: func(ctx context.Context, s *site) (string, error) {
@@ -158,6 +210,11 @@ func swarmService(name string, port int) target {
 			}
 			return s.docker(ctx, "exec", found, "psql", "-p", strconv.Itoa(port), "-U", "postgres", "-tAc", sql)
 		},
+		restarts: "docker service update --force",
+		restart: func(ctx context.Context, s *site) error {
+			_, err := s.docker(ctx, "service", "update", "--force", name)
+			return err
+		},
 	}
 }
 
@@ -165,8 +222,7 @@ func swarmService(name string, port int) target {
 var kubernetesPassing = []string{"resourceVersion", "generation", "uid", "creationTimestamp", "managedFields", "status", "deployment.kubernetes.io/revision",
 	"deprecated.daemonset.template.generation"}
 
-func kubernetesObject(kind string, port int, flag string) target {
-	name := strings.ToLower(kind)
+func kubernetesObject(kind, name string, port int, flag string, runs program) target {
 	pod := func(ctx context.Context, s *site) (string, error) {
 		said, err := s.kubectl(ctx, "get", "pods", "-l", "app="+name, "-o", "go-template={{range .items}}{{.metadata.name}}{{if .spec.hostNetwork}}/host{{end}}{{if .metadata.deletionTimestamp}}/going{{end}} {{end}}")
 		if err != nil {
@@ -177,9 +233,25 @@ func kubernetesObject(kind string, port int, flag string) target {
 		}
 		return "", fmt.Errorf("pods %q", said)
 	}
-	return target{kind: kind, name: name, from: "pod", to: "host", flag: flag, port: port,
+	restarts, restart := "kubectl rollout restart", func(ctx context.Context, s *site) error {
+		_, err := s.kubectl(ctx, "rollout", "restart", kind+"/"+name)
+		if err == nil {
+			_, err = s.kubectl(ctx, "rollout", "status", kind+"/"+name)
+		}
+		return err
+	}
+	if kind == "Pod" {
+		restarts, restart = "kubectl replace --force", func(ctx context.Context, s *site) error {
+			raw, err := s.kubectl(ctx, "get", kind, name, "-o", "json")
+			if err == nil {
+				err = s.bed.Kubernetes(s.name).Replace(ctx, raw)
+			}
+			return err
+		}
+	}
+	return target{kind: kind, name: name, from: "pod", to: "host", flag: flag, port: port, restarts: restarts, restart: restart,
 		make: func(ctx context.Context, s *site) error {
-			return s.bed.Kubernetes(s.name).Apply(ctx, manifest(kind, name, port))
+			return s.bed.Kubernetes(s.name).Apply(ctx, manifest(kind, name, port, runs))
 		},
 		place: func(ctx context.Context, s *site) (string, error) {
 			found, err := pod(ctx, s)
@@ -206,19 +278,24 @@ func kubernetesObject(kind string, port int, flag string) target {
 }
 
 // manifest is a database of a kind, with its files in a claim.
-func manifest(kind, name string, port int) string {
-	spec := fmt.Sprintf(`{containers: [{name: postgres, image: %q, imagePullPolicy: Never, args: [-p, "%d"], ports: [{containerPort: %[2]d}],
+func manifest(kind, name string, port int, runs program) string {
+	command, _ := json.Marshal(runs.entrypoint) // null is the image's own
+	arguments, _ := json.Marshal(runs.arguments)
+	spec := fmt.Sprintf(`{containers: [{name: postgres, image: %q, imagePullPolicy: Never, command: %[4]s, args: %[5]s, ports: [{containerPort: %[2]d}],
       volumeMounts: [{name: data, mountPath: /var/lib/postgresql/data}],
       readinessProbe: {periodSeconds: 1, exec: {command: [pg_isready, -h, 127.0.0.1, -p, "%[2]d"]}}}],
-    volumes: [{name: data, persistentVolumeClaim: {claimName: %[3]s}}]}`, testbed.PostgresImage, port, name)
+    volumes: [{name: data, persistentVolumeClaim: {claimName: %[3]s}}]}`, runs.image, port, name, command, arguments)
 	claim := fmt.Sprintf("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: %s}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 100Mi}}}\n---\n", name)
 	if kind == "Pod" {
 		return claim + fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s, labels: {app: %[1]s}, annotations: {example.com/of: an operator}}\nspec: %s\n", name, spec)
 	}
-	service := ""
-	if kind == "StatefulSet" {
-		service = "  serviceName: " + name + "\n"
+	own := ""
+	switch kind {
+	case "StatefulSet":
+		own = "  serviceName: " + name + "\n"
+	case "Deployment": // two databases do not share their files
+		own = "  strategy: {type: Recreate}\n"
 	}
 	return claim + fmt.Sprintf("apiVersion: apps/v1\nkind: %s\nmetadata: {name: %s, annotations: {example.com/of: an operator}}\nspec:\n%s  selector: {matchLabels: {app: %[2]s}}\n  template:\n    metadata: {labels: {app: %[2]s}}\n    spec: %[4]s\n",
-		kind, name, service, spec)
+		kind, name, own, spec)
 }

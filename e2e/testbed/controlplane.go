@@ -42,7 +42,7 @@ func (k *KubernetesCluster) startControlPlane(ctx context.Context, keys *cluster
 	}, etcd); err != nil {
 		return err
 	}
-	k.api, err = k.component(ctx, "kube-apiserver",
+	server, err := k.component(ctx, "kube-apiserver",
 		"--etcd-servers=http://127.0.0.1:2379",
 		"--advertise-address="+k.NodeAddress(),
 		"--bind-address=0.0.0.0",
@@ -97,7 +97,7 @@ func (k *KubernetesCluster) startControlPlane(ctx context.Context, keys *cluster
 		return err
 	}
 	defer done()
-	if err := waitReady(ctx, "the API server", 90*time.Second, ready, k.api, etcd); err != nil {
+	if err := waitReady(ctx, "the API server", 90*time.Second, ready, server, etcd); err != nil {
 		return err
 	}
 	// Pods are refused until their namespace has its service account, which
@@ -108,23 +108,49 @@ func (k *KubernetesCluster) startControlPlane(ctx context.Context, keys *cluster
 	}, manager, scheduler)
 }
 
-// Crash kills the API server, which this very process started. Nodes and controllers go on with what they know.
-func (k *KubernetesCluster) Crash(ctx context.Context) error { return k.crash(ctx, k.api) }
-
-// Recover starts the API server again after Crash, and waits until it is ready.
-func (k *KubernetesCluster) Recover(ctx context.Context) (err error) {
-	if k.api, err = k.again(ctx, k.api); err != nil {
-		return err
+// Crash kills all of Kubernetes that this very process started: API server, controllers, scheduler, kubelet and kube-proxy.
+// Containers run on.
+func (k *KubernetesCluster) Crash(ctx context.Context) error {
+	for _, p := range k.components {
+		if err := k.crash(ctx, p); err != nil {
+			return err
+		}
 	}
-	return waitReady(ctx, "the API server", 90*time.Second, func(ctx context.Context) error {
-		_, err := k.Kubectl(ctx, "get", "--raw", "/readyz")
+	return nil
+}
+
+// Recover starts all that Crash has killed, and waits until the API server is ready and has heard of the node.
+func (k *KubernetesCluster) Recover(ctx context.Context) (err error) {
+	begun := time.Now()
+	for i, p := range k.components {
+		if k.components[i], err = k.again(ctx, p); err != nil {
+			return err
+		}
+	}
+	return waitReady(ctx, "Kubernetes", 90*time.Second, func(ctx context.Context) error {
+		if k.ControlPlaneOnly {
+			_, err := k.Kubectl(ctx, "get", "--raw", "/readyz")
+			return err
+		}
+		said, err := k.Kubectl(ctx, "get", "lease", k.Node, "--namespace", "kube-node-lease", "--output", "jsonpath={.spec.renewTime}")
+		if err != nil {
+			return err
+		}
+		renewed, err := time.Parse(time.RFC3339Nano, said)
+		if err == nil && renewed.Before(begun) {
+			err = fmt.Errorf("node %s was heard of at %s", k.Node, said)
+		}
 		return err
-	}, k.api)
+	}, k.components...)
 }
 
 // component starts one component of the Kubernetes program.
 func (k *KubernetesCluster) component(ctx context.Context, name string, flags ...string) (*Process, error) {
-	return k.Start(ctx, Command{Name: name, Argv: append([]string{k.bed.tools.Kubernetes, name}, flags...)})
+	p, err := k.Start(ctx, Command{Name: name, Argv: append([]string{k.bed.tools.Kubernetes, name}, flags...)})
+	if err == nil {
+		k.components = append(k.components, p)
+	}
+	return p, err
 }
 
 // readyCheck asks the API server's /readyz, which anyone may.

@@ -147,6 +147,7 @@ type imageConfig struct {
 	Env        []string            `json:",omitempty"`
 	Volumes    map[string]struct{} `json:",omitempty"`
 	StopSignal string              `json:",omitempty"`
+	User       string              `json:",omitempty"`
 }
 
 var searchPath = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}

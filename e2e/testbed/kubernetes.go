@@ -33,7 +33,7 @@ type KubernetesCluster struct {
 	// Node is the name of the only node.
 	Node string
 
-	api *Process
+	components []*Process
 }
 
 // Each cluster has a /16 of its own, so that none answers in the place of
@@ -71,6 +71,12 @@ func (k *KubernetesCluster) Kubectl(ctx context.Context, arguments ...string) (s
 // Apply creates or changes the objects of a manifest.
 func (k *KubernetesCluster) Apply(ctx context.Context, manifest string) error {
 	_, err := k.kubectl(ctx, manifest, "apply", "--filename", "-")
+	return err
+}
+
+// Replace removes the objects of a manifest and makes them again.
+func (k *KubernetesCluster) Replace(ctx context.Context, manifest string) error {
+	_, err := k.kubectl(ctx, manifest, "replace", "--force", "--filename", "-")
 	return err
 }
 

@@ -9,11 +9,12 @@ type AccessPolicy struct {
 }
 
 // AccessPolicySpec is an AccessPolicy's body. Policies are asked in the order of their names, rules in the order
-// written; the first that allows a request decides, with its policy's pause, networkSwitch and addresses.
+// written; the first that allows a request decides, with its policy's pause, networkMode, networkSwitch and addresses.
 type AccessPolicySpec struct {
 	From          []Subject   `yaml:"from" required:"true" doc:"Whom the policy is for: any of these."`
 	Allow         []Rule      `yaml:"allow" required:"true" doc:"What they may do. Policies are asked in the order of their names, rules in the order written; the first that allows decides."`
 	Pause         PauseMode   `yaml:"pause" values:"freeze|quiesce|refuse" default:"freeze" doc:"What pause does: freeze the processes (refused where the target cannot, as a node of Kubernetes without an agent), scale to none and remember (quiesce), or refuse."`
+	NetworkMode   AccessMode  `yaml:"networkMode" values:"any|bridge|host|pod" default:"any" doc:"The network mode in which containers are accessed: an access in another one is refused, and a container that runs in another one is switched, where networkSwitch lets it be. bridge and pod are both a network of the container's own."`
 	NetworkSwitch SwitchMode  `yaml:"networkSwitch" values:"never|restore|keep" default:"never" doc:"Whether a container's network mode may be switched for an access, and whether it is switched back."`
 	Addresses     AddressMode `yaml:"addresses" values:"hide|show" default:"hide" doc:"Whether addresses of this cluster, and credentials in environments, may reach a peer whose orchestrator is of the same type. A translated answer has none."`
 }
@@ -27,6 +28,12 @@ const (
 	PauseQuiesce PauseMode = "quiesce"
 	PauseRefuse  PauseMode = "refuse"
 )
+
+// AccessMode is the network mode in which containers are accessed.
+type AccessMode string
+
+// AccessAny is any mode in which the port is reached. The other modes are those of neutral.NetworkMode.
+const AccessAny AccessMode = "any"
 
 // SwitchMode is whether a network mode may be switched.
 type SwitchMode string

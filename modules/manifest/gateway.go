@@ -72,9 +72,10 @@ type KubernetesOrchestrator struct {
 
 // Listeners are the addresses that a gateway listens on.
 type Listeners struct {
-	Peer  netip.AddrPort `yaml:"peer" format:"listen" default:"0.0.0.0:15443" doc:"For peers: mutual TLS, the only way in from outside."`
-	HTTP  netip.AddrPort `yaml:"http" format:"listen" default:"127.0.0.1:15080" doc:"For this cluster's own callers: HTTP to services and containers of peers, by name."`
-	Admin netip.AddrPort `yaml:"admin" format:"listen" default:"127.0.0.1:15000" doc:"For the admin: metrics, health, the dashboard. Keep it on loopback."`
+	Peer   netip.AddrPort `yaml:"peer" format:"listen" default:"0.0.0.0:15443" doc:"For peers: mutual TLS, the only way in from outside."`
+	HTTP   netip.AddrPort `yaml:"http" format:"listen" default:"127.0.0.1:15080" doc:"For this cluster's own callers: HTTP to services and containers of peers, by name."`
+	Admin  netip.AddrPort `yaml:"admin" format:"listen" default:"127.0.0.1:15000" doc:"For the admin: metrics, health, the dashboard. Keep it on loopback."`
+	Health netip.AddrPort `yaml:"health" format:"listen" doc:"For probes and Prometheus: /healthz, /readyz and /metrics, without login and with nothing else. Left out, only the admin interface has them."`
 }
 
 // Admin says what the admin interface may be asked to do. Whoever reaches its listener may ask.

@@ -218,6 +218,7 @@ func validateListeners(set *Set, issues *Issues) {
 		check(g.origin, "spec.listeners.peer", g.Spec.Listeners.Peer, false)
 		check(g.origin, "spec.listeners.http", g.Spec.Listeners.HTTP, false)
 		check(g.origin, "spec.listeners.admin", g.Spec.Listeners.Admin, true)
+		check(g.origin, "spec.listeners.health", g.Spec.Listeners.Health, false)
 	}
 	for _, p := range set.Peers {
 		check(p.origin, "spec.api.listen", p.Spec.API.Listen, false)

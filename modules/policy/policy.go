@@ -85,12 +85,13 @@ func word(s string) string {
 // carries the strictest.
 type Options struct {
 	Pause         manifest.PauseMode
+	NetworkMode   manifest.AccessMode
 	NetworkSwitch manifest.SwitchMode
 	Addresses     manifest.AddressMode
 }
 
 // strictest are the options of a request that nothing allows.
-var strictest = Options{Pause: manifest.PauseRefuse, NetworkSwitch: manifest.SwitchNever, Addresses: manifest.AddressesHide}
+var strictest = Options{Pause: manifest.PauseRefuse, NetworkMode: manifest.AccessAny, NetworkSwitch: manifest.SwitchNever, Addresses: manifest.AddressesHide}
 
 // Decision is the answer to a request whose object is known.
 type Decision struct {

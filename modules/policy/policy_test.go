@@ -80,9 +80,9 @@ var (
 	good     = &neutral.Container{Image: "registry.corp/x"}
 	bad      = &neutral.Container{Image: "docker.io/x"}
 	mighty   = &neutral.Container{Image: "registry.corp/x", Security: neutral.Security{Privileged: true}}
-	showing  = policy.Options{Pause: manifest.PauseQuiesce, NetworkSwitch: manifest.SwitchRestore, Addresses: manifest.AddressesShow}
-	ordinary = policy.Options{Pause: manifest.PauseFreeze, NetworkSwitch: manifest.SwitchNever, Addresses: manifest.AddressesHide}
-	strict   = policy.Options{Pause: manifest.PauseRefuse, NetworkSwitch: manifest.SwitchNever, Addresses: manifest.AddressesHide}
+	showing  = policy.Options{Pause: manifest.PauseQuiesce, NetworkMode: manifest.AccessAny, NetworkSwitch: manifest.SwitchRestore, Addresses: manifest.AddressesShow}
+	ordinary = policy.Options{Pause: manifest.PauseFreeze, NetworkMode: manifest.AccessAny, NetworkSwitch: manifest.SwitchNever, Addresses: manifest.AddressesHide}
+	strict   = policy.Options{Pause: manifest.PauseRefuse, NetworkMode: manifest.AccessAny, NetworkSwitch: manifest.SwitchNever, Addresses: manifest.AddressesHide}
 )
 
 func TestDecide(t *testing.T) {

@@ -83,7 +83,7 @@ func pattern(text string) (glob.Pattern, error) {
 func compileRule(name string, p manifest.AccessPolicySpec, r manifest.Rule, subjects []from) (*rule, error) {
 	c := &rule{
 		name: name, reason: "allowed by " + name, from: subjects,
-		options: Options{Pause: p.Pause, NetworkSwitch: p.NetworkSwitch, Addresses: p.Addresses},
+		options: Options{Pause: p.Pause, NetworkMode: p.NetworkMode, NetworkSwitch: p.NetworkSwitch, Addresses: p.Addresses},
 	}
 	var err error
 	if c.verbs, err = setOf(r.Verbs, verbBits); err != nil {

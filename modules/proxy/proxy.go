@@ -144,7 +144,23 @@ func (a *access) locate(ctx context.Context, at neutral.TargetRef) error {
 		return judgement.Err()
 	}
 	a.record.Rule, a.target = judgement.Rule, target
+	if err := a.demand(judgement.Mode); err != nil {
+		return err
+	}
 	return elsewhere
+}
+
+// demand makes the mode that policy has accesses in, if it has one, that of the request.
+func (a *access) demand(mode neutral.NetworkMode) error {
+	if mode == "" {
+		return nil
+	}
+	if a.need.Mode != "" && !sameMode(a.need.Mode, mode) {
+		return fault.New(fault.Denied, "no permission: the policy of this cluster has containers accessed in network mode %s, and the request asks for %s",
+			mode, a.need.Mode)
+	}
+	a.need.Mode = mode
+	return nil
 }
 
 // route sends the request to the target. leave, where there is one, is told of its end, and switched is for the answer.
@@ -207,7 +223,7 @@ func serves(target neutral.Target, wish neutral.NetworkMode, name string) error 
 	case !target.Running:
 		return fault.New(fault.Conflict, "container %s is not running", name)
 	case wish != "" && !sameMode(wish, target.Network):
-		return fault.New(fault.Conflict, "container %s runs with network mode %s, and the request asks for %s", name, target.Network, wish)
+		return fault.New(fault.Conflict, "container %s runs with network mode %s, and the access needs %s", name, target.Network, wish)
 	case !target.Address.IsValid():
 		return fault.New(fault.Conflict, "container %s runs with network mode %s, and reaching a port of it needs another", name, target.Network)
 	}

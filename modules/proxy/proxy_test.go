@@ -26,14 +26,14 @@ func (f fakeLocator) Locate(_ context.Context, ref neutral.TargetRef) (neutral.T
 	return target, nil
 }
 
-// fakePolicy allows one peer everything but what is labelled secret.
+// fakePolicy allows one peer everything but what is labelled secret, in the network mode that a label says.
 type fakePolicy struct{}
 
 func (fakePolicy) Judge(s modules.Subject, _ neutral.Verb, o neutral.Object) modules.Judgement {
 	if s.Peer != "west" || o.Labels["secret"] != "" {
 		return modules.Judgement{Reason: "it is secret"}
 	}
-	return modules.Judgement{Allowed: true, Rule: "west/0"}
+	return modules.Judgement{Allowed: true, Rule: "west/0", Mode: neutral.NetworkMode(o.Labels["mode"])}
 }
 func (f fakePolicy) Foresee(s modules.Subject, _ neutral.Verb, _ neutral.Object) modules.Judgement {
 	return modules.Judgement{Open: s.Peer == "west", Reason: "nothing is allowed"}
@@ -49,6 +49,8 @@ func module(pods bool) *Module {
 			"shop/alone":      {Network: neutral.NetworkNone, Running: true},
 			"shop/gone":       {Network: neutral.NetworkBridge, Address: address},
 			"shop/vault":      {Network: neutral.NetworkBridge, Address: address, Running: true, Object: neutral.Object{Labels: map[string]string{"secret": "yes"}}},
+			"shop/inside":     {Network: neutral.NetworkPod, Address: address, Running: true, Object: neutral.Object{Labels: map[string]string{"mode": "bridge"}}},
+			"shop/outside":    {Network: neutral.NetworkBridge, Address: address, Running: true, Object: neutral.Object{Labels: map[string]string{"mode": "host"}}},
 			"default/web.1.x": {Network: neutral.NetworkHost, Address: netip.MustParseAddr("127.0.0.1"), Running: true},
 		}})
 }
@@ -63,22 +65,26 @@ func TestDecide(t *testing.T) {
 		kind        fault.Kind
 		message     string
 	}{
-		"bridge":             {authority: "db-0.shop.ctr.east.isthmus.internal:5432", destination: "10.9.8.7:5432"},
-		"no port is http":    {authority: "db-0.shop.ctr.east.isthmus.internal", destination: "10.9.8.7:80"},
-		"container of a pod": {authority: "main.web.shop.ctr.east.isthmus.internal:1", destination: "10.9.8.7:1"},
-		"mode asked and so":  {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "bridge", destination: "10.9.8.7:5432"},
-		"mode differs":       {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "host", kind: fault.Conflict, message: "runs with network mode bridge, and the request asks for host"},
-		"mode unknown":       {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "zigzag", kind: fault.Invalid, message: "zigzag"},
-		"none":               {authority: "alone.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "runs with network mode none"},
-		"stopped":            {authority: "gone.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "not running"},
-		"unknown":            {authority: "nobody.shop.ctr.east.isthmus.internal:1", kind: fault.NotFound},
-		"by label":           {authority: "vault.shop.ctr.east.isthmus.internal:1", kind: fault.NotFound, message: "no container vault in namespace shop"},
-		"a peer without":     {authority: "db-0.shop.ctr.east.isthmus.internal:1", peer: "south", kind: fault.Denied, message: "no permission"},
-		"no peer":            {authority: "db-0.shop.ctr.east.isthmus.internal:1", peer: "-", kind: fault.Denied, message: "not a peer"},
-		"port 0":             {authority: "db-0.shop.ctr.east.isthmus.internal:0", kind: fault.Invalid},
-		"port too large":     {authority: "db-0.shop.ctr.east.isthmus.internal:70000", kind: fault.Invalid},
-		"no namespace":       {authority: "db-0.ctr.east.isthmus.internal:1", kind: fault.Invalid},
-		"another cluster":    {authority: "db-0.shop.ctr.west.isthmus.internal:1", kind: fault.NotFound},
+		"bridge":                       {authority: "db-0.shop.ctr.east.isthmus.internal:5432", destination: "10.9.8.7:5432"},
+		"no port is http":              {authority: "db-0.shop.ctr.east.isthmus.internal", destination: "10.9.8.7:80"},
+		"container of a pod":           {authority: "main.web.shop.ctr.east.isthmus.internal:1", destination: "10.9.8.7:1"},
+		"mode asked and so":            {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "bridge", destination: "10.9.8.7:5432"},
+		"mode differs":                 {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "host", kind: fault.Conflict, message: "runs with network mode bridge, and the access needs host"},
+		"mode unknown":                 {authority: "db-0.shop.ctr.east.isthmus.internal:5432", mode: "zigzag", kind: fault.Invalid, message: "zigzag"},
+		"mode demanded":                {authority: "inside.shop.ctr.east.isthmus.internal:1", destination: "10.9.8.7:1"},
+		"mode demanded, and asked for": {authority: "inside.shop.ctr.east.isthmus.internal:1", mode: "pod", destination: "10.9.8.7:1"},
+		"mode against the demand":      {authority: "inside.shop.ctr.east.isthmus.internal:1", mode: "host", kind: fault.Denied, message: "no permission"},
+		"mode missing":                 {authority: "outside.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "needs host"},
+		"none":                         {authority: "alone.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "runs with network mode none"},
+		"stopped":                      {authority: "gone.shop.ctr.east.isthmus.internal:1", kind: fault.Conflict, message: "not running"},
+		"unknown":                      {authority: "nobody.shop.ctr.east.isthmus.internal:1", kind: fault.NotFound},
+		"by label":                     {authority: "vault.shop.ctr.east.isthmus.internal:1", kind: fault.NotFound, message: "no container vault in namespace shop"},
+		"a peer without":               {authority: "db-0.shop.ctr.east.isthmus.internal:1", peer: "south", kind: fault.Denied, message: "no permission"},
+		"no peer":                      {authority: "db-0.shop.ctr.east.isthmus.internal:1", peer: "-", kind: fault.Denied, message: "not a peer"},
+		"port 0":                       {authority: "db-0.shop.ctr.east.isthmus.internal:0", kind: fault.Invalid},
+		"port too large":               {authority: "db-0.shop.ctr.east.isthmus.internal:70000", kind: fault.Invalid},
+		"no namespace":                 {authority: "db-0.ctr.east.isthmus.internal:1", kind: fault.Invalid},
+		"another cluster":              {authority: "db-0.shop.ctr.west.isthmus.internal:1", kind: fault.NotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -29,13 +29,19 @@ type admin struct {
 	log      *slog.Logger
 }
 
-func (a *admin) handler() http.Handler {
+// health is the part of the admin interface that may be reached from elsewhere: by a node's probes and by Prometheus.
+func (a *admin) health() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		a.write(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", a.ready)
+	return mux
+}
+
+func (a *admin) handler() http.Handler {
+	mux := a.health()
 	mux.HandleFunc("GET /peers", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.peerStates()) })
 	mux.HandleFunc("GET /catalogue", func(w http.ResponseWriter, _ *http.Request) { a.write(w, http.StatusOK, a.gateway.entries()) })
 	mux.HandleFunc("GET /hosts", a.hosts)

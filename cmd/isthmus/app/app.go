@@ -41,7 +41,7 @@ func command() *cobra.Command {
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(gatewayCommand(), trustCommand(), peerCommand(), peersCommand(), catalogueCommand(), accessCommand(), hostsCommand(), leasesCommand(), copyCommand(),
-		kubeconfigCommand(), policyCommand(), explainCommand(), auditCommand(), stateCommand(), agentCommand())
+		kubeconfigCommand(), policyCommand(), explainCommand(), auditCommand(), stateCommand(), agentCommand(), readyCommand())
 	return root
 }
 

@@ -165,7 +165,7 @@ func newGateway(ctx context.Context, set *manifest.Set, options *gatewayOptions,
 		return nil, err
 	}
 	g.started = set
-	g.leader = &state.Singleton{Lease: g.home.Lease("peering"), Log: log.With("part", "state")}
+	g.leader = &state.Singleton{Lease: g.home.Lease(actingLease), Log: log.With("part", "state")}
 	if g.self, err = identity(set); err != nil {
 		return nil, err
 	}
@@ -275,6 +275,7 @@ func (g *gateway) unchangeable(set *manifest.Set) error {
 		{"spec.runDir", old.Spec.RunDir == now.Spec.RunDir},
 		{"spec.orchestrator", old.Spec.Orchestrator == now.Spec.Orchestrator},
 		{"spec.listeners.admin", old.Spec.Listeners.Admin == now.Spec.Listeners.Admin},
+		{"spec.listeners.health", old.Spec.Listeners.Health == now.Spec.Listeners.Health},
 		{"spec.trust", old.Spec.Trust == now.Spec.Trust},
 		{"spec.envoy", old.Spec.Envoy == now.Spec.Envoy},
 		{"spec.audit", old.Spec.Audit == now.Spec.Audit},
@@ -348,7 +349,8 @@ func (g *gateway) listens(address string) string {
 	}
 	set := g.set.Load()
 	listeners := set.Gateway.Spec.Listeners
-	own := map[string]netip.AddrPort{"listeners.peer": listeners.Peer, "listeners.http": listeners.HTTP, "listeners.admin": listeners.Admin}
+	own := map[string]netip.AddrPort{"listeners.peer": listeners.Peer, "listeners.http": listeners.HTTP, "listeners.admin": listeners.Admin,
+		"listeners.health": listeners.Health}
 	for _, p := range set.Peers {
 		own["api.listen of peer "+p.Metadata.Name] = p.Spec.API.Listen
 	}

@@ -76,6 +76,9 @@ func awaitHome(ctx context.Context, set *manifest.Set, replica string, log *slog
 	}
 }
 
+// actingLease is the lease of the replica that acts.
+const actingLease = "peering"
+
 // replicaFile holds a replica's name, so that one that was killed has its lease back at once. No other process uses the
 // folder.
 const replicaFile = "replica"

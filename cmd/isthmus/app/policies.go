@@ -42,6 +42,9 @@ func (j judge) MayKnow(s modules.Subject, object neutral.Object) bool {
 func judgement(r policy.Request, d policy.Decision) modules.Judgement {
 	result := modules.Judgement{Allowed: d.Allow, Rule: d.Rule, Pause: neutral.PauseMode(d.Options.Pause),
 		Switch: neutral.SwitchMode(d.Options.NetworkSwitch), ShowAddresses: d.Options.Addresses == manifest.AddressesShow}
+	if mode := d.Options.NetworkMode; mode != manifest.AccessAny {
+		result.Mode = neutral.NetworkMode(mode)
+	}
 	if err := d.Fault(r); err != nil {
 		result.Reason, result.Detail = fault.Of(err).Message, errors.New(d.Reason)
 	}

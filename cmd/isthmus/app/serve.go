@@ -203,7 +203,15 @@ func (g *gateway) listeners(serving, intake context.Context, group *errgroup.Gro
 	if err != nil {
 		return fmt.Errorf("admin interface: %w", err)
 	}
-	adminServer := &http.Server{Handler: (&admin{gateway: g, registry: g.registry, log: g.log}).handler(), ReadHeaderTimeout: 10 * time.Second}
+	admin := &admin{gateway: g, registry: g.registry, log: g.log}
+	adminServer := &http.Server{Handler: admin.handler(), ReadHeaderTimeout: 10 * time.Second}
+	if at := set.Gateway.Spec.Listeners.Health; at.IsValid() {
+		listener, err := (&net.ListenConfig{}).Listen(serving, "tcp", at.String())
+		if err != nil {
+			return fmt.Errorf("health listener: %w", err)
+		}
+		serveHTTP(serving, group, &http.Server{Handler: admin.health(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second}, listener)
+	}
 	bridgeServer := &http.Server{Handler: bridge, ReadHeaderTimeout: 30 * time.Second, Protocols: new(http.Protocols)}
 	bridgeServer.Protocols.SetUnencryptedHTTP2(true)
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +24,7 @@ func stateCommand() *cobra.Command {
 			"end the gateway, change spec.state, copy, and start it:\n\n" +
 			"  isthmus state copy --config west.yaml --from file",
 	}
-	c.AddCommand(stateListCommand(), stateCopyCommand(), &cobra.Command{
+	c.AddCommand(stateListCommand(), stateCopyCommand(), stateRemoveCommand(), &cobra.Command{
 		Use: "manifest", Short: "Print what home kubernetes needs in its cluster: a definition and a role", Args: cobra.NoArgs,
 		Long: "Prints the definition of StateRecord and a Role for the namespace of the state. The gateway's account needs the\n" +
 			"role there:\n\n" +
@@ -122,6 +123,64 @@ func stateCopyCommand() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+func stateRemoveCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "remove", Short: "Remove all that a gateway keeps in Kubernetes, once it has ended for good", Args: cobra.NoArgs,
+		Long: "Removes the gateway's authority, its peers and all else that it keeps with home kubernetes. It is another gateway\n" +
+			"from then on: peers must import its bundle anew. Nothing is removed while a replica of the gateway acts.",
+	}
+	config := configFlag(c)
+	within := c.Flags().Duration("within", 0, "how long to wait for the gateway's end")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		set, err := manifest.Load(*config...)
+		if err != nil {
+			return err
+		}
+		home, err := openHome(set, "isthmus state remove")
+		if err != nil {
+			return err
+		}
+		defer home.Close()
+		owned, ok := home.(interface {
+			Remove(ctx context.Context) (objects int, err error)
+		})
+		if !ok {
+			return fmt.Errorf("spec.state.home is %s, and this removes the state of home %s only", set.Gateway.Spec.State.Home, manifest.StateKubernetes)
+		}
+		if err := awaitEnd(cmd.Context(), home.Lease(actingLease), *within); err != nil {
+			return err
+		}
+		removed, err := owned.Remove(cmd.Context())
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d objects of %s are removed\n", removed, set.Gateway.Metadata.Name)
+		return err
+	}
+	return c
+}
+
+// awaitEnd takes the lease of the replica that acts, so that none does from then on.
+func awaitEnd(ctx context.Context, lease state.Lease, within time.Duration) error {
+	for deadline := time.Now().Add(within); ; {
+		_, err := lease.Acquire(ctx)
+		var held *state.HeldError
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &held):
+			return err
+		case time.Now().Add(readyPause).After(deadline):
+			return fmt.Errorf("the gateway has not ended: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(readyPause):
+		}
+	}
 }
 
 // copyRecord writes a record of another home, unless there is a different one.

@@ -3,6 +3,7 @@ package kubernetes_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -69,6 +70,7 @@ func TestHome(t *testing.T) {
 		})
 	})
 	t.Run("objects", func(t *testing.T) { objects(t, admin, kubeconfig("stranger")) })
+	t.Run("removal", func(t *testing.T) { removal(t, admin) })
 	t.Run("away", func(t *testing.T) { away(t, server, own) })
 }
 
@@ -169,6 +171,36 @@ func objects(t *testing.T, admin, stranger string) {
 	} {
 		if err := call(); !fault.Is(err, fault.Denied) {
 			t.Errorf("%s by a stranger: %v", what, err)
+		}
+	}
+}
+
+// removal takes away what one gateway has, its leases as well, and nothing of another.
+func removal(t *testing.T, admin string) {
+	one, other := open(t, admin, "one", "a"), open(t, admin, "one-more", "a")
+	defer one.Close()
+	defer other.Close()
+	for _, h := range []*kubernetes.Home{one, other} {
+		for _, key := range []state.Key{statetest.Plain.Key("x"), statetest.Plain.Key("y"), statetest.Secret.Key("x")} {
+			if _, err := h.Put(t.Context(), state.Record{Key: key, Value: []byte("v")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := h.Lease("x").Acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []int{4, 0} {
+		if n, err := one.Remove(t.Context()); err != nil || n != want {
+			t.Errorf("%d objects are removed, want %d: %v", n, want, err)
+		}
+	}
+	for _, key := range []state.Key{statetest.Plain.Key("x"), statetest.Secret.Key("x")} {
+		if _, err := one.Get(t.Context(), key); !errors.Is(err, state.ErrNotFound) {
+			t.Errorf("%s is there: %v", key, err)
+		}
+		if _, err := other.Get(t.Context(), key); err != nil {
+			t.Errorf("%s of another gateway: %v", key, err)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(install(), up(), down(), status(), forward())
+	root.AddCommand(install(), up(), down(), status(), forward(), image())
 	return root
 }
 
@@ -54,6 +54,29 @@ func install() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func image() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "image",
+		Short: "Write an archive of the gateway's image, isthmus and Envoy, for this machine's architecture",
+		Args:  cobra.NoArgs,
+	}
+	isthmus := cmd.Flags().String("isthmus", "bin/isthmus", "the isthmus to put in")
+	reference := cmd.Flags().String("reference", "isthmus.local/isthmus:dev", "the image's name")
+	output := cmd.Flags().String("output", "bin/isthmus-image.tar", "the archive")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		envoy, err := testbed.Envoy()
+		if err != nil {
+			return err
+		}
+		if err := testbed.WriteGatewayImage(*output, *reference, *isthmus, envoy); err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), *reference, "is in", *output)
+		return nil
+	}
+	return cmd
 }
 
 // rootFlag adds the flag that says which bed is meant.
