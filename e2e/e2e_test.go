@@ -129,6 +129,8 @@ func scripts(t *testing.T, folder string) {
 			"unite":      unite,
 			"exposing":   exposing,
 			"crossed":    crossed,
+			"image":      image,
+			"way":        way,
 		},
 	})
 }
@@ -148,6 +150,10 @@ func setup(env *testscript.Env) error {
 	}
 	takesTurns(env)
 	examples, err := filepath.Abs(filepath.Join("..", "docs", "examples", "kubernetes"))
+	if err != nil {
+		return err
+	}
+	chart, err := filepath.Abs(filepath.Join("..", "charts", "isthmus"))
 	if err != nil {
 		return err
 	}
@@ -222,6 +228,7 @@ func setup(env *testscript.Env) error {
 		"CONTAINERD_EAST": running.Bed.Kubernetes("east").ContainerdSocket(),
 		"CTR":             tools.Ctr,
 		"EXAMPLES":        examples,
+		"CHART":           chart,
 		// Names of one run of one script.
 		"ID": strings.ToLower(strings.NewReplacer("_", "-", "script-", "").Replace(filepath.Base(env.WorkDir))),
 	} {
@@ -427,4 +434,5 @@ func TestJoining(t *testing.T)    { scripts(t, "joining") }
 func TestFaults(t *testing.T)     { scripts(t, "faults") }
 func TestCallers(t *testing.T)    { scripts(t, "callers") }
 func TestSDK(t *testing.T)        { scripts(t, "sdk") }
+func TestInstalling(t *testing.T) { scripts(t, "installing") }
 func TestCopying(t *testing.T)    { scripts(t, "copying") }
