@@ -3,6 +3,7 @@ package outage
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -118,7 +119,8 @@ func (p program) docker() []string {
 }
 
 // dockerPassing is what an engine tells of a container that has been started again.
-var dockerPassing = []string{"StartedAt", "FinishedAt", "Pid", "SandboxID", "SandboxKey", "EndpointID", "IPAddress", "MacAddress", "IPAMConfig", "Aliases", "DriverOpts"}
+var dockerPassing = []string{"StartedAt", "FinishedAt", "Pid", "SandboxID", "SandboxKey", "EndpointID", "IPAddress", "MacAddress", "IPAMConfig", "Aliases", "DriverOpts",
+	"Log", "ExecIDs"} // these two of its health check
 
 // beside is what an engine has beside a target, by name.
 func (s *site) beside(ctx context.Context) (string, error) {
@@ -149,6 +151,9 @@ func dockerContainer(name, from, to, flag string, port int, runs program) target
 			raw, err := s.docker(ctx, "inspect", name)
 			if err != nil {
 				return "", err
+			}
+			if strings.Contains(raw, `"Status": "starting"`) {
+				return "", errors.New("its health is not known yet")
 			}
 			beside, err := s.beside(ctx)
 			if err != nil {

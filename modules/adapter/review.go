@@ -22,23 +22,25 @@ func (m *Module) reviewer(req *modules.Request, op neutral.Operation) dialect.Re
 	return reviewer
 }
 
-// review answers what a caller may do. What depends on the object is a yes: some objects there may be.
+// review answers a caller's question about itself.
 func (b *Bridge) review(w http.ResponseWriter, r *http.Request, req *modules.Request, reviewer dialect.Reviewer, a admission) error {
 	request := a.head
 	var err error
 	if request.Body, err = b.whole(w, r); err != nil {
 		return b.refuse(w, req, err)
 	}
-	response, err := reviewer.Review(request, func(op neutral.Operation) (bool, string) {
+	asker := dialect.Asker{Peer: req.Peer.Name, Caller: req.Caller, Groups: req.Groups.List(), Whole: req.Groups.Whole()}
+	asker.May = func(op neutral.Operation) dialect.Leave {
 		judgement := b.module.foresee(req, admission{dialect: a.dialect, op: op, same: true})
 		switch {
 		case judgement.Allowed:
-			return true, ""
+			return dialect.Leave{Allowed: true}
 		case judgement.Open:
-			return true, "for some objects, or under conditions"
+			return dialect.Leave{Open: true, Why: "for some objects, or under conditions"}
 		}
-		return false, fault.Of(judgement.Err()).Message // its cause names policies
-	})
+		return dialect.Leave{Why: fault.Of(judgement.Err()).Message} // its cause names policies
+	}
+	response, err := reviewer.Review(a.op, request, asker)
 	if err != nil {
 		return b.refuse(w, req, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,16 +21,19 @@ func (denying) Foresee(modules.Subject, neutral.Verb, neutral.Object) modules.Ju
 }
 
 // asking is an API whose callers ask one thing of themselves.
-type asking struct{ told string }
+type asking struct {
+	told  string
+	asker dialect.Asker
+}
 
 func (*asking) Reviews(neutral.Operation) bool { return true }
 
-func (a *asking) Review(_ dialect.Request, may func(neutral.Operation) (bool, string)) (dialect.Response, error) {
-	allowed, why := may(neutral.Operation{Verb: neutral.Create, Object: neutral.Object{Kind: neutral.KindWorkload}})
-	if allowed {
-		why = "allowed"
+func (a *asking) Review(_ neutral.Operation, _ dialect.Request, asker dialect.Asker) (dialect.Response, error) {
+	leave := asker.May(neutral.Operation{Verb: neutral.Create, Object: neutral.Object{Kind: neutral.KindWorkload}})
+	if leave.Allowed || leave.Open {
+		leave.Why = "allowed"
 	}
-	a.told = why
+	a.told, a.asker = leave.Why, asker
 	return dialect.Response{Status: http.StatusCreated}, nil
 }
 
@@ -40,10 +44,14 @@ func TestReviewTellsNoPolicy(t *testing.T) {
 	defer b.Close()
 	api := &asking{}
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}"))
-	if err := b.review(httptest.NewRecorder(), r, &modules.Request{}, api, admission{dialect: Dialects[1]}); err != nil {
+	req := &modules.Request{Peer: modules.Peer{Name: "east"}, Caller: "ci", Groups: ",builders,devs"}
+	if err := b.review(httptest.NewRecorder(), r, req, api, admission{dialect: Dialects[1]}); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(api.told, "nothing allows it") || strings.Contains(api.told, "hidden-name") {
 		t.Errorf("told %q", api.told)
+	}
+	if a := api.asker; a.Peer != "east" || a.Caller != "ci" || !slices.Equal(a.Groups, []string{"builders", "devs"}) || a.Whole {
+		t.Errorf("%+v asks", a)
 	}
 }

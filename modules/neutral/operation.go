@@ -113,6 +113,7 @@ type Operation struct {
 	Member    *NetworkMember    // network.connect, disconnect
 	Workload  *Workload         // workload.create, workload.update: the whole spec
 	Version   string            // workload.update, secret and config: the caller's optimistic lock
+	Rollback  bool              // workload.update: back to what was before the last change; of Workload only the name counts
 	Filter    Filter            // lists, events, prune
 	Logs      *LogOptions       // container.logs, workload.logs, container.attach
 	Stop      *StopOptions      // container.stop, kill, restart

@@ -33,11 +33,29 @@ type Emulated interface {
 	http.Handler
 }
 
-// Reviewer is an emulated API whose callers may ask what they may do. Policy has the answer.
+// Reviewer is an emulated API whose callers may ask about themselves: who they are, and what they may do. Policy has the
+// answer.
 type Reviewer interface {
 	Reviews(op neutral.Operation) bool
-	// Review answers a whole request. may judges what the caller would ask for, and says why not.
-	Review(req Request, may func(neutral.Operation) (bool, string)) (Response, error)
+	// Review answers a whole request, whose operation is op.
+	Review(op neutral.Operation, req Request, asker Asker) (Response, error)
+}
+
+// Asker is a caller that asks about itself.
+type Asker struct {
+	Peer   string
+	Caller string // "" when the peer does not say
+	Groups []string
+	Whole  bool // these are all of its groups
+	// May judges what the caller would ask for.
+	May func(neutral.Operation) Leave
+}
+
+// Leave is what policy would say.
+type Leave struct {
+	Allowed bool
+	Open    bool   // it is allowed for some objects, or under conditions
+	Why     string // not, or how
 }
 
 // ErrStandalone is the cause of a refusal of what takes a swarm, on an engine that is part of none.

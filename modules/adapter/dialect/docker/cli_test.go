@@ -233,7 +233,10 @@ func TestClientServices(t *testing.T) {
 	c.want([]string{"node", "ls"}, "node-a", "Ready", "Active", "Leader")
 	c.want([]string{"node", "inspect", "node-a", "--format", "{{.Status.Addr}}|{{.Description.Hostname}}"}, "|node-a")
 	c.want([]string{"stack", "ls"}, "NAME")
-	c.refused([]string{"service", "rollback", "-d", "shop"}, "rollback")
+	c.want([]string{"service", "rollback", "-d", "made"}, "made")
+	if w := c.world.service(1); w.Replicas != 3 {
+		t.Errorf("rolled back to %+v", w)
+	}
 	c.refused([]string{"service", "inspect", "nobody"}, "no such service: nobody")
 	c.want([]string{"service", "rm", "shop"}, "shop")
 }

@@ -39,6 +39,9 @@ func decodeWorkload(op *neutral.Operation, q *query, t *tree, body []byte) ([]ne
 	}
 	w.Origin = &neutral.Origin{Dialect: neutral.Docker, Spec: bytes.Clone(body)}
 	op.Workload = w
+	if op.Rollback { // the spec is the one that the caller read: nothing of it is applied, so nothing is lost
+		op.Workload, losses = &neutral.Workload{Name: w.Name}, nil
+	}
 	if op.Object.Name == "" {
 		op.Object.Name = w.Name
 	}
@@ -46,7 +49,7 @@ func decodeWorkload(op *neutral.Operation, q *query, t *tree, body []byte) ([]ne
 	return losses, nil
 }
 
-// decodeVersion reads the lock of an update. A rollback asks for a spec that only a swarm remembers.
+// decodeVersion reads the lock of an update, and whether it goes back.
 func decodeVersion(op *neutral.Operation, q *query) error {
 	version := q.text("version")
 	if _, err := strconv.ParseUint(version, 10, 64); err != nil {
@@ -57,7 +60,8 @@ func decodeVersion(op *neutral.Operation, q *query) error {
 	case "":
 		return nil
 	case "previous":
-		return fault.New(fault.Unsupported, "rollback: the former spec is not kept; update the service with the spec that is wanted")
+		op.Rollback = true
+		return nil
 	default:
 		return &fault.Error{Kind: fault.Invalid, Field: "rollback", Message: "invalid rollback option " + shorten(rollback)}
 	}

@@ -36,7 +36,7 @@ func serviceToDocker(w *neutral.Workload, defaults, status bool) swarm.Service {
 		Spec:     spec,
 		Endpoint: swarm.Endpoint{Ports: portConfigs(w.Template.Ports)},
 	}
-	if spec.EndpointSpec != nil {
+	if spec.EndpointSpec != nil && len(s.Endpoint.Ports)+len(spec.TaskTemplate.Networks) > 0 { // else a swarm has no endpoint for it
 		s.Endpoint.Spec = *spec.EndpointSpec
 	}
 	if w.Updating != "" {
@@ -91,6 +91,7 @@ func specToDocker(w *neutral.Workload) swarm.ServiceSpec {
 	}
 	overlaySpec(&asked, workloadFromTree(written, true), w, now)
 	completeMode(&asked.Mode, now.Mode)
+	completeTask(&asked.TaskTemplate, now.TaskTemplate)
 	return asked
 }
 
@@ -165,6 +166,16 @@ func completeMode(shown *swarm.ServiceMode, now swarm.ServiceMode) {
 		if job.TotalCompletions == nil {
 			job.TotalCompletions = now.ReplicatedJob.TotalCompletions
 		}
+	}
+}
+
+// completeTask does so of what kind of task it is.
+func completeTask(shown *swarm.TaskSpec, now swarm.TaskSpec) {
+	if shown.Runtime == "" {
+		shown.Runtime = now.Runtime
+	}
+	if shown.ContainerSpec.Isolation == "" {
+		shown.ContainerSpec.Isolation = now.ContainerSpec.Isolation
 	}
 }
 
@@ -256,6 +267,10 @@ func insertDefaults(spec *swarm.ServiceSpec) {
 	}
 	if spec.UpdateConfig == nil {
 		spec.UpdateConfig = &swarm.UpdateConfig{Parallelism: 1, FailureAction: swarm.UpdateFailureActionPause, Monitor: monitor,
+			Order: swarm.UpdateOrderStopFirst}
+	}
+	if spec.RollbackConfig == nil {
+		spec.RollbackConfig = &swarm.UpdateConfig{Parallelism: 1, FailureAction: swarm.UpdateFailureActionPause, Monitor: monitor,
 			Order: swarm.UpdateOrderStopFirst}
 	}
 	if spec.EndpointSpec == nil {

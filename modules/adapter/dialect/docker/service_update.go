@@ -23,6 +23,9 @@ import (
 const updateAttempts = 5
 
 func (a *action) updateService(ctx context.Context) (neutral.Result, error) {
+	if a.op.Rollback { // callers of the same type are handed on, and no other asks for it
+		return neutral.Result{}, fault.New(fault.Unsupported, "rollback: the former spec of a service is the swarm's own")
+	}
 	if a.op.Workload == nil {
 		return neutral.Result{}, fault.New(fault.Invalid, "the service has no spec")
 	}

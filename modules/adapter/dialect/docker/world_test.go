@@ -26,6 +26,7 @@ type world struct {
 	dialect    Dialect
 	containers []neutral.Container
 	workloads  []neutral.Workload
+	former     *neutral.Workload // what the one that was updated last was
 	execs      map[string]neutral.Operation
 	files      map[string]string // of every container
 }
@@ -245,7 +246,14 @@ func (w *world) do(op neutral.Operation, losses []neutral.Loss) (neutral.Result,
 			if op.Version != c.Version {
 				return r, fault.New(fault.Conflict, "update out of sequence")
 			}
-			id := c.ID
+			id, now := c.ID, *c
+			if op.Rollback {
+				if w.former == nil {
+					return r, fault.New(fault.Conflict, "service %s does not have a previous spec", c.Name)
+				}
+				op.Workload = w.former
+			}
+			w.former = &now
 			*c = *op.Workload
 			c.ID, c.Version = id, op.Version+"0"
 		}

@@ -277,13 +277,17 @@ func changeTemplate(live *corev1.PodTemplateSpec, was, is *neutral.Container) ([
 
 // updateWorkload changes a workload to what the caller sends, if it is still what the caller read.
 func (a *action) updateWorkload(ctx context.Context) (neutral.Result, error) {
-	if a.op.Workload == nil {
+	once := a.updateOnce
+	switch {
+	case a.op.Rollback:
+		once = a.rollBackOnce
+	case a.op.Workload == nil:
 		return neutral.Result{}, fault.New(fault.Invalid, "the service has no spec")
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var made []*corev1.PersistentVolumeClaim
-	result, err := a.updateWhileSame(ctx, &made)
+	result, err := a.updateWhileSame(ctx, once, &made)
 	if err != nil {
 		a.undoVolumes(ctx, made)
 	}
@@ -291,11 +295,12 @@ func (a *action) updateWorkload(ctx context.Context) (neutral.Result, error) {
 }
 
 // updateWhileSame adds the volumes that it made for a service to made, unless the service has them.
-func (a *action) updateWhileSame(ctx context.Context, made *[]*corev1.PersistentVolumeClaim) (neutral.Result, error) {
+func (a *action) updateWhileSame(ctx context.Context, once func(context.Context, *[]*corev1.PersistentVolumeClaim) (neutral.Result, error),
+	made *[]*corev1.PersistentVolumeClaim) (neutral.Result, error) {
 	// Between our reading and our writing the cluster may note something on the object, as it does all the time while
 	// it rolls out. Only a changed spec is the caller's business.
 	for attempt := 0; ; attempt++ {
-		result, err := a.updateOnce(ctx, made)
+		result, err := once(ctx, made)
 		if attempt < 4 && apierrors.IsConflict(err) {
 			continue
 		}
@@ -340,6 +345,7 @@ func (a *action) updateOnce(ctx context.Context, made *[]*corev1.PersistentVolum
 		}
 	}
 	n := found.native
+	before := n.template.DeepCopy()
 	losses, err := changeWorkload(n, &found.Workload, is)
 	if err != nil {
 		return neutral.Result{}, err
@@ -352,6 +358,7 @@ func (a *action) updateOnce(ctx context.Context, made *[]*corev1.PersistentVolum
 		}
 	}
 	changed := workloadFromNative(a.cluster, n)
+	noteBeside(n, before, &found.Workload, &changed)
 	if err := a.permitSeen(ctx, workloadObject(&changed)); err != nil {
 		return neutral.Result{}, err
 	}

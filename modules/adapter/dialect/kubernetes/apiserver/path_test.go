@@ -63,6 +63,9 @@ func TestPaths(t *testing.T) {
 		{"OPTIONS", "/api/v1/secrets", 405},
 		{"TRACE", "/api/v1/secrets", 405},
 		{"GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", 405},
+		{"GET", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", 405},
+		{"GET", "/apis/authentication.k8s.io/v1/selfsubjectreviews", 405},
+		{"POST", "/apis/authentication.k8s.io/v1/tokenreviews", 404},
 		{"DELETE", "/api/v1/namespaces/default", 403},
 		{"DELETE", "/api/v1/namespaces/none", 404},
 	} {

@@ -156,8 +156,8 @@ func TestClient(t *testing.T) {
 		requests int
 	}{
 		{name: "aggregated", requests: 2},
-		{name: "legacy", legacy: true, requests: 2 + 5},
-		{name: "protobuf", legacy: true, media: "application/vnd.kubernetes.protobuf", requests: 2 + 5},
+		{name: "legacy", legacy: true, requests: 2 + 6},
+		{name: "protobuf", legacy: true, media: "application/vnd.kubernetes.protobuf", requests: 2 + 6},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -189,7 +189,7 @@ func TestClient(t *testing.T) {
 			if diff := cmp.Diff(want, found); diff != "" {
 				t.Error(diff)
 			}
-			if len(groups) != 5 || int(asked.Load()) != test.requests {
+			if len(groups) != 6 || int(asked.Load()) != test.requests {
 				t.Errorf("%d groups by %d requests", len(groups), asked.Load())
 			}
 			v, err := client.ServerVersionWithContext(t.Context())

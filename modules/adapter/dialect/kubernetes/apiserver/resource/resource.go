@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -126,9 +127,15 @@ var All = []Resource{
 
 // Reviews are the kinds that are asked and not kept. Policy answers them.
 var Reviews = []Resource{
-	{GroupVersionKind: schema.GroupVersionKind{Group: "authorization.k8s.io", Version: "v1", Kind: "SelfSubjectAccessReview"},
+	{GroupVersionKind: authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview"),
+		Name: "selfsubjectreviews", Singular: "selfsubjectreview", Verbs: []string{"create"},
+		New: func() runtime.Object { return &authenticationv1.SelfSubjectReview{} }},
+	{GroupVersionKind: authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectAccessReview"),
 		Name: "selfsubjectaccessreviews", Singular: "selfsubjectaccessreview", Verbs: []string{"create"},
 		New: func() runtime.Object { return &authorizationv1.SelfSubjectAccessReview{} }},
+	{GroupVersionKind: authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview"),
+		Name: "selfsubjectrulesreviews", Singular: "selfsubjectrulesreview", Verbs: []string{"create"},
+		New: func() runtime.Object { return &authorizationv1.SelfSubjectRulesReview{} }},
 }
 
 // Find gives the resource of a path.
