@@ -165,6 +165,9 @@ func (a *action) killContainer(ctx context.Context) (neutral.Result, error) {
 		return neutral.Result{}, fault.New(fault.Invalid, "Invalid signal: %s", text)
 	}
 	found, err := a.find(ctx)
+	if fault.Is(err, fault.NotFound) {
+		return neutral.Result{}, fault.Wrap(fault.NotFound, err, "cannot kill container: %s: %s", a.op.Ref, fault.Of(err).Message)
+	}
 	if err != nil {
 		return neutral.Result{}, err
 	}
