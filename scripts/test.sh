@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests with the race detector: the unit tests; then, on clusters of their own, the scripts that run beside each other, those
-# that run alone, and the outages; then what is left, one kind after the other, since many are about moments.
+# All tests with the race detector: the unit tests; then, on clusters of their own, the scripts that run beside each other, and
+# meanwhile those that run alone, and after them the outages; then what is left, one kind after the other, since many are
+# about moments.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 started=$SECONDS
@@ -31,9 +32,9 @@ trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 code=0
 run unit -timeout 15m "${units[@]}" || code=1
 run crowd -count=1 -timeout 40m -skip '/^alone_' ./e2e & crowd=$!
-run alone -count=1 -timeout 40m -run '/^alone_' ./e2e & alone=$!
-run outage -count=1 -timeout 40m ./e2e/outage & outage=$!
-for kind in $crowd $alone $outage; do wait "$kind" || code=1; done
+run alone -count=1 -timeout 40m -run '/^alone_' ./e2e || code=1
+run outage -count=1 -timeout 40m ./e2e/outage || code=1
+wait "$crowd" || code=1
 run rest -count=1 -p 1 -timeout 15m "${rest[@]}" || code=1
 run envoytest -count=1 -timeout 15m ./e2e/envoytest || code=1
 run handshake -count=1 -timeout 15m ./e2e/handshake || code=1

@@ -81,7 +81,7 @@ func (s *site) outage(t *testing.T, target target, before string, ledger *ledger
 	case <-time.After(patience):
 		t.Fatalf("there was no change %d: %q", n, w.seen)
 	}
-	presence := watch(ctx, glance, func() bool { return len(postmasters(target.port)) > 0 })
+	presence := watch(ctx, glance, (&presence{port: target.port}).answers)
 	if err := v.revive(ctx, s); err != nil {
 		t.Fatal(err)
 	}

@@ -288,7 +288,8 @@ func manifest(kind, name string, port int, runs program) string {
 	arguments, _ := json.Marshal(runs.arguments)
 	spec := fmt.Sprintf(`{containers: [{name: postgres, image: %q, imagePullPolicy: Never, command: %[4]s, args: %[5]s, ports: [{containerPort: %[2]d}],
       volumeMounts: [{name: data, mountPath: /var/lib/postgresql/data}],
-      readinessProbe: {periodSeconds: 1, exec: {command: [pg_isready, -h, 127.0.0.1, -p, "%[2]d"]}}}],
+      startupProbe: {periodSeconds: 1, failureThreshold: 300, exec: {command: [pg_isready, -h, 127.0.0.1, -p, "%[2]d"]}},
+      readinessProbe: {periodSeconds: 1, tcpSocket: {port: %[2]d}}}],
     volumes: [{name: data, persistentVolumeClaim: {claimName: %[3]s}}]}`, runs.image, port, name, command, arguments)
 	claim := fmt.Sprintf("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: %s}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 100Mi}}}\n---\n", name)
 	if kind == "Pod" {
