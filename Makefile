@@ -8,8 +8,6 @@ LDFLAGS := -X github.com/isthmus-mesh/isthmus/cmd/isthmus/app.version=$(VERSION)
 IMAGE ?= isthmus.local/isthmus:$(shell sed -n 's/^appVersion: "\(.*\)"/\1/p' charts/isthmus/Chart.yaml)
 GOLANGCI := v2.15.0
 GOTESTSUM := v1.13.0
-# What cannot run beside other work: it starts clusters.
-E2E := ./e2e/...
 UNIT = $(shell go list ./... | grep -v /e2e)
 
 .DEFAULT_GOAL := help

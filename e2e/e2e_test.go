@@ -74,20 +74,7 @@ func run(m *testing.M) int {
 	return code
 }
 
-// binary is the isthmus under test, built with the race detector unless the caller has one.
-func binary() (string, error) {
-	if path := os.Getenv("ISTHMUS_RACE_BINARY"); path != "" {
-		return path, nil
-	}
-	path, err := filepath.Abs("../bin/isthmus-race")
-	if err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%w; make test builds it", err)
-	}
-	return path, nil
-}
+func binary() (string, error) { return mesh.RaceBinary("..") }
 
 // keep shows the ends of the gateways' logs, for a failed run.
 func keep(root string, log *slog.Logger) {

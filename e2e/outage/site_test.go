@@ -21,6 +21,7 @@ import (
 const (
 	patience = 3 * time.Minute        // a cluster whose API server has died comes to itself slowly: how long anything may take on a busy machine
 	glance   = 200 * time.Millisecond // between two looks
+	slow     = 20 * time.Second       // what takes longer is explained in the log
 )
 
 // outages kills each victim before each change that a switch of a target asks for.
@@ -93,6 +94,9 @@ func (s *site) outage(t *testing.T, target target, before string, ledger *ledger
 	s.settled(ctx, t, target, before)
 	back = time.Since(at)
 	away = presence()
+	if back > slow {
+		t.Logf("that took long; the gateway said at last:\n%s", s.gateway.Process.Tail(40))
+	}
 	until(ctx, t, "what was written is there", func() error {
 		said, err := target.query(ctx, s, "SELECT id FROM written")
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -67,12 +66,9 @@ type stage struct {
 
 // open starts everything under root.
 func open(ctx context.Context, root string, log *slog.Logger) (*stage, error) {
-	binary, err := filepath.Abs("../../bin/isthmus-race")
+	binary, err := mesh.RaceBinary("../..")
 	if err != nil {
 		return nil, err
-	}
-	if _, err := os.Stat(binary); err != nil {
-		return nil, fmt.Errorf("%w; make test builds it", err)
 	}
 	bed, err := testbed.Up(ctx, testbed.Options{Root: root, Name: "outage", Log: log, Docker: []string{"west", caller}, Plain: []string{caller},
 		Kubernetes: []testbed.KubernetesOptions{{Name: "east"}}, Links: [][2]string{{caller, "west"}, {caller, "east"}}})

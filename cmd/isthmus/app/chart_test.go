@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/isthmus-mesh/isthmus/e2e/page"
 	"github.com/isthmus-mesh/isthmus/modules/manifest"
 	"github.com/isthmus-mesh/isthmus/modules/state/kubernetes"
 )
@@ -31,20 +32,12 @@ const (
 	chartPage = "../../../docs/helm.md"
 )
 
-// helm runs helm, that of PATH or of the testbed, and gives what it printed.
+// helm runs helm, and gives what it printed.
 func helm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	path, err := exec.LookPath("helm")
-	if err != nil {
-		cache, _ := os.UserCacheDir()
-		found, _ := filepath.Glob(filepath.Join(cache, "isthmus/testbed/helm-*/helm"))
-		if len(found) == 0 {
-			t.Skip("helm is not installed (make install-testbed)")
-		}
-		path = found[len(found)-1]
-	}
+	installed(t, "helm")
 	var stderr bytes.Buffer
-	command := exec.CommandContext(t.Context(), path, args...)
+	command := exec.CommandContext(t.Context(), "helm", args...)
 	command.Stderr = &stderr
 	out, err := command.Output()
 	if err != nil {
@@ -395,22 +388,17 @@ func TestChartPage(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("| value | default | meaning |\n|---|---|---|\n")
 	valueRows(t, &table, "", values.Content[0])
-	page, err := os.ReadFile(chartPage)
+	if *update {
+		if err := page.Write(chartPage, "values", table.String()); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	said, err := page.Section(chartPage, "values")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- values: made by go test ./cmd/isthmus/app -run TestChartPage -update -->\n", "<!-- end of values -->"
-	head, rest, found := strings.Cut(string(page), begin)
-	_, tail, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatal("docs/helm.md has no place for the values")
-	}
-	want := head + begin + table.String() + end + tail
-	if *update {
-		if err := os.WriteFile(chartPage, []byte(want), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	} else if want != string(page) {
+	if said != table.String() {
 		t.Error("docs/helm.md does not have the values of values.yaml; -update writes them")
 	}
 }

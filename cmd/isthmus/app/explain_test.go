@@ -291,12 +291,7 @@ func TestExplainRealClients(t *testing.T) {
 		t.Run(c.line, func(t *testing.T) {
 			t.Parallel()
 			words := strings.Fields(c.line)
-			if _, err := exec.LookPath(words[0]); err != nil {
-				if os.Getenv("CI") != "" {
-					t.Fatal(err)
-				}
-				t.Skipf("%s is not installed", words[0])
-			}
+			installed(t, words[0])
 			e := explained(t, append([]string{"--config", eastDocuments(t), "--peer", "west", "--"}, words...)...)
 			if len(e.Requests) == 0 {
 				t.Fatalf("%+v", e)
@@ -372,5 +367,16 @@ func TestExplainLeavesNothing(t *testing.T) {
 		if bytes.HasPrefix([]byte(entry.Name()), []byte("isthmus-explain")) {
 			t.Errorf("%s is left", entry.Name())
 		}
+	}
+}
+
+// installed skips a test of a program that is not there, but for CI, where it fails.
+func installed(t *testing.T, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skipf("%s is not installed (make install-testbed)", program)
 	}
 }
